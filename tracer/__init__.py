@@ -1,0 +1,1 @@
+"""mkwrite: a live tracer of the kernel's page_mkwrite."""

@@ -1,0 +1,224 @@
+"""The vocabulary as types: series, snapshots, events, hooks. No I/O, no BCC.
+
+Times are nanoseconds. Strings that come from traced programs (comm, file names) are kept as ``str`` decoded
+with ``surrogateescape``; whoever prints them escapes them (see ``tracer.text``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from tracer.histogram import Histogram
+
+
+class Path(StrEnum):
+    """How the fault came to page_mkwrite."""
+
+    FIRST_WRITE = "first_write"
+    WRITE_PROTECT = "write_protect"
+
+
+class Initiator(StrEnum):
+    """Who wrote: an instruction in user space, a system call, or another process (GUP)."""
+
+    USER = "user"
+    KERNEL = "kernel"
+    REMOTE = "remote"
+    UNKNOWN = "unknown"
+
+
+class Outcome(StrEnum):
+    """What came of a call."""
+
+    WRITABLE = "writable"
+    RACED = "raced"
+    RETRY = "retry"
+    NOPAGE = "nopage"
+    SIGBUS = "sigbus"
+    OOM = "oom"
+    HWPOISON = "hwpoison"
+    OTHER = "other"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the call was refused: the fault did not end writable nor with a retry."""
+        return self in _FAILED
+
+
+_FAILED = frozenset({Outcome.SIGBUS, Outcome.OOM, Outcome.HWPOISON, Outcome.OTHER})
+
+
+class WpOutcome(StrEnum):
+    """What came of a run of do_wp_page."""
+
+    SHARED = "shared"
+    REUSED = "reused"
+    COPIED = "copied"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+
+
+class Loss(StrEnum):
+    """What the tracer missed, by kind; the docs say what each means and what to do about it."""
+
+    SERIES_FULL = "series_full"
+    INFLIGHT_FULL = "inflight_full"
+    EVENTS_FULL = "events_full"
+    UNMATCHED_ENTRY = "unmatched_entry"
+    UNMATCHED_RETURN = "unmatched_return"
+    MISSED_PROBE = "missed_probe"
+    FILESYSTEMS_FULL = "filesystems_full"
+
+
+class By(StrEnum):
+    """A further label on every series, on demand."""
+
+    PROCESS = "process"
+    FILE = "file"
+    CGROUP = "cgroup"
+
+
+class Backend(StrEnum):
+    """How hooks attach."""
+
+    FENTRY = "fentry"
+    KPROBE = "kprobe"
+
+
+def device_name(dev: int) -> str:
+    """``major:minor`` of a device number in the kernel's encoding (include/linux/kdev_t.h)."""
+    return f"{dev >> 20}:{dev & 0xFFFFF}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Series:
+    """What tells one stream of calls from another.
+
+    ``dev`` is the superblock's s_dev in the kernel's encoding, 0 for a mapping without a file.
+    ``mountpoint`` is empty when no mount of the device is visible from here. ``who`` is the label asked for
+    by ``By``: "comm[pid]", a file's path or a cgroup's path; else empty.
+    """
+
+    fstype: str
+    mountpoint: str
+    dev: int
+    handler: str
+    path: Path
+    outcome: Outcome
+    initiator: Initiator
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One place where the tracer attaches, and whether it did."""
+
+    name: str
+    function: str
+    backend: Backend
+    attached: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All counts of a session at one moment: cumulative, or of an interval (see ``since``).
+
+    ``time_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
+    that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included.
+    """
+
+    time_ns: int
+    elapsed_ns: int
+    calls: Mapping[Series, Histogram]
+    wp_faults: Mapping[WpOutcome, int]
+    lost: Mapping[Loss, int]
+    in_flight: int
+    hooks: tuple[Hook, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def since(self, earlier: Snapshot) -> Snapshot:
+        """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""
+        calls = {}
+        for series, histogram in self.calls.items():
+            before = earlier.calls.get(series)
+            delta = histogram if before is None else histogram.since(before)
+            if delta.count:
+                calls[series] = delta
+        return replace(
+            self,
+            elapsed_ns=self.time_ns - earlier.time_ns,
+            calls=calls,
+            wp_faults={k: n - earlier.wp_faults.get(k, 0) for k, n in self.wp_faults.items()},
+            lost={k: n - earlier.lost.get(k, 0) for k, n in self.lost.items()},
+        )
+
+    def grouped(self, key: Callable[[Series], Series]) -> dict[Series, Histogram]:
+        """Histograms merged under ``key(series)``, e.g. with the initiator left out."""
+        merged: dict[Series, Histogram] = {}
+        for series, histogram in self.calls.items():
+            group = key(series)
+            known = merged.get(group)
+            merged[group] = histogram if known is None else known + histogram
+        return merged
+
+    @property
+    def total_lost(self) -> int:
+        """All losses together."""
+        return sum(self.lost.values())
+
+
+@dataclass(frozen=True, slots=True)
+class CallEvent:
+    """One call that a person will read: a failure, or one slower than asked for.
+
+    ``time_ns`` is the wall clock (CLOCK_REALTIME) at the call's return, ``file`` the path by dentry walk as the task
+    sees it ("" if unknown; ``deleted`` if it was unlinked), ``offset`` the page's byte offset in the file and
+    ``address`` the faulting page's address. ``pid`` is the process (tgid), ``tid`` the thread.
+    """
+
+    time_ns: int
+    pid: int
+    tid: int
+    uid: int
+    comm: str
+    cgroup_id: int
+    fstype: str
+    mountpoint: str
+    dev: int
+    inode: int
+    file: str
+    deleted: bool
+    handler: str
+    path: Path
+    initiator: Initiator
+    outcome: Outcome
+    offset: int
+    address: int
+    latency_ns: int
+    vm_fault: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What to trace; an empty tuple means all. Several values of one kind are alternatives."""
+
+    fs: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    pids: tuple[int, ...] = ()
+    comms: tuple[str, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    handlers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a session traces. ``slower_ns``: also send an event for calls at least that slow (None: failures only)."""
+
+    backend: Backend | None = None
+    filters: Filters = field(default_factory=Filters)
+    by: By | None = None
+    slower_ns: int | None = None
+    max_series: int = 4096
