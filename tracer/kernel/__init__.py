@@ -1,0 +1,1 @@
+"""What this kernel is: layout, symbols, features and limits."""

@@ -1,0 +1,175 @@
+"""The running kernel's types, read from its BTF with libbpf, and the C header made from them.
+
+The BPF programs name kernel fields as kernel code does. The header declares each struct with only the fields that they
+read, at the offsets of this kernel, so no kernel headers are needed and a field that is gone is an error here.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tracer.errors import Exit, MkwriteError
+from tracer.kernel.libbpf import libbpf
+
+VMLINUX: Final = Path("/sys/kernel/btf/vmlinux")
+
+#: The fields that the BPF programs read; an embedded struct comes before the struct that embeds it.
+FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "file_system_type": ("name",),
+    "super_block": ("s_dev", "s_type"),
+    "inode": ("i_ino", "i_sb"),
+    "qstr": ("len", "name"),
+    "hlist_bl_node": ("pprev",),
+    "dentry": ("d_hash", "d_parent", "d_name"),
+    "vfsmount": ("mnt_root",),
+    "mount": ("mnt_parent", "mnt_mountpoint", "mnt"),
+    "path": ("mnt", "dentry"),
+    "file": ("f_inode", "f_path"),
+    "vm_operations_struct": ("page_mkwrite",),
+    "vm_area_struct": ("vm_flags", "vm_ops", "vm_file"),
+    "vm_fault": ("vma", "pgoff", "address", "flags", "orig_pte", "pte"),
+    "fs_struct": ("root",),
+    "task_struct": ("fs",),
+}
+
+# enum btf_kind, include/uapi/linux/btf.h
+_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC, _FUNC_PROTO, _ENUM64 = 1, 2, 3, 4, 5, 6, 12, 13, 19
+_MODIFIERS: Final = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
+_SCALARS: Final = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}
+
+
+class _Type(ct.Structure):
+    """struct btf_type (include/uapi/linux/btf.h)."""
+
+    _fields_ = (("name_off", ct.c_uint32), ("info", ct.c_uint32), ("size", ct.c_uint32))
+    name_off: int
+    info: int
+    size: int
+
+    @property
+    def kind(self) -> int:
+        return self.info >> 24 & 0x1F
+
+    @property
+    def vlen(self) -> int:
+        return self.info & 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A struct's member: its offset in bytes, and its declaration with ``%s`` where the name stands."""
+
+    offset: int
+    declaration: str
+
+
+class Btf:
+    """One BTF blob. Close it (or use ``with``) when the questions are asked: it holds some 6 MB."""
+
+    def __init__(self, path: Path = VMLINUX) -> None:
+        self._lib = libbpf()
+        self._btf = self._lib.btf__parse(bytes(path), None)
+        if not self._btf:
+            raise MkwriteError(
+                f"The kernel's type information cannot be read from {path}.",
+                "Boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' kernels are.",
+                Exit.NO_BTF,
+            )
+
+    def __enter__(self) -> Btf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the blob."""
+        if self._btf:
+            self._lib.btf__free(self._btf)
+            self._btf = None
+
+    def function(self, name: str) -> int | None:
+        """The BTF id of a kernel function, None if there is none."""
+        found: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _FUNC)
+        return found if found > 0 else None
+
+    def arity(self, function: str) -> int:
+        """How many parameters a kernel function takes: a fexit program finds the return value behind them."""
+        number = self.function(function)
+        if number is None:
+            raise MkwriteError(
+                f"The kernel's type information has no function {function}.",
+                "Use --backend kprobe, or a kernel built with CONFIG_DEBUG_INFO_BTF=y.",
+                Exit.NO_HOOKS,
+            )
+        return self._type(self._type(number).size).vlen
+
+    def field(self, struct: str, name: str) -> Field:
+        """Where a struct keeps a member, anonymous members searched too."""
+        number: int = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _STRUCT)
+        if number > 0:
+            for member, offset, type_id in self._members(number):
+                if member == name:
+                    return Field(offset, self._declaration(type_id))
+        raise MkwriteError(
+            f"This kernel's struct {struct} has no member {name}.",
+            "This version of mkwrite does not know this kernel: report it with the kernel's version.",
+            Exit.NO_BTF,
+        )
+
+    def _type(self, number: int) -> _Type:
+        return _Type.from_address(self._lib.btf__type_by_id(self._btf, number))
+
+    def _name(self, offset: int) -> str:
+        found: bytes = self._lib.btf__name_by_offset(self._btf, offset)
+        return found.decode()
+
+    def _plain(self, number: int) -> int:
+        while (found := self._type(number)).kind in _MODIFIERS:
+            number = found.size
+        return number
+
+    def _members(self, number: int, base: int = 0) -> Iterator[tuple[str, int, int]]:
+        """Name, byte offset and type of each named member, those of anonymous members included."""
+        struct = self._type(number)
+        first = ct.addressof(struct) + ct.sizeof(_Type)
+        for index in range(struct.vlen):
+            name_off, type_id, bits = (ct.c_uint32 * 3).from_address(first + 12 * index)
+            # With the kind flag, the upper byte holds a bitfield's width.
+            offset = base + ((bits & 0xFFFFFF if struct.info >> 31 else bits) >> 3)
+            if name := self._name(name_off):
+                yield name, offset, type_id
+            else:
+                plain = self._plain(type_id)
+                if self._type(plain).kind in (_STRUCT, _UNION):
+                    yield from self._members(plain, offset)
+
+    def _declaration(self, type_id: int) -> str:
+        plain = self._plain(type_id)
+        found = self._type(plain)
+        if found.kind == _PTR:
+            target = self._type(self._plain(found.size))
+            if target.kind == _STRUCT and (name := self._name(target.name_off)):
+                return f"struct {name} *%s"
+            return "void *%s"
+        if found.kind == _STRUCT and (name := self._name(found.name_off)) in FIELDS:
+            return f"struct {name} %s"
+        size: int = self._lib.btf__resolve_size(self._btf, plain)
+        return f"{_SCALARS[size]} %s" if size in _SCALARS else f"u8 %s[{size}]"
+
+
+def header(btf: Btf) -> str:
+    """C declarations of every struct of ``FIELDS`` as this kernel lays it out."""
+    lines = ["/* Made from this kernel's BTF. */"]
+    for struct, names in FIELDS.items():
+        lines.append(f"struct {struct} {{ union {{")
+        for name in names:
+            field = btf.field(struct, name)
+            pad = f"char _{name}[{field.offset}]; " if field.offset else ""
+            lines.append(f"\tstruct {{ {pad}{field.declaration % name}; }};")
+        lines.append("}; };")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,328 @@
+"""What stands in the way of tracing: each obstacle with what it costs and what to do about it.
+
+Everything here follows from ``Features`` alone, so every message can be had on any machine.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from tracer.errors import Exit
+from tracer.kernel.features import KPROBE_PROGRAM, TRACING_PROGRAM, Features, Function, Lockdown
+from tracer.kernel.obstacles import Obstacle, Subject, lowered
+from tracer.model import Backend
+
+#: Without CAP_SYS_RESOURCE, on a kernel that charges BPF maps to RLIMIT_MEMLOCK, this many bytes are enough.
+MEMLOCK_NEEDED: Final = 64 << 20
+
+_BOTH: Final = frozenset(Backend)
+_FENTRY: Final = frozenset({Backend.FENTRY})
+_KPROBE: Final = frozenset({Backend.KPROBE})
+_NOTHING: Final = "Nothing can be traced."
+
+
+def obstacles(features: Features) -> list[Obstacle]:
+    """Everything in the way, what ends all tracing first; empty where nothing is."""
+    found = [obstacle for check in _CHECKS for obstacle in check(features)]
+    return sorted(found, key=lambda obstacle: -len(obstacle.blocks))
+
+
+def _kernel(features: Features) -> Iterator[Obstacle]:
+    if features.machine != "x86_64":
+        yield Obstacle(
+            "architecture",
+            Subject.KERNEL,
+            f"This machine is {features.machine}; mkwrite knows x86_64 only.",
+            _NOTHING,
+            "Run mkwrite on an x86_64 machine.",
+            Exit.NO_HOOKS,
+            _BOTH,
+        )
+
+
+def _privileges(features: Features) -> Iterator[Obstacle]:
+    missing = [name for name in ("CAP_BPF", "CAP_PERFMON") if not features.can(name)]
+    if missing:
+        yield Obstacle(
+            "capabilities",
+            Subject.PRIVILEGES,
+            f"This process lacks {' and '.join(missing)}.",
+            _NOTHING,
+            "Run mkwrite as root, e.g. with sudo.",
+            Exit.NO_PERMISSION,
+            _BOTH,
+        )
+    elif not features.initial_user_namespace:
+        yield Obstacle(
+            "user-namespace",
+            Subject.PRIVILEGES,
+            "This process is root in a user namespace only, as in a rootless container.",
+            "Nothing can be traced: the kernel grants tracing to the host's root alone.",
+            "Run mkwrite on the host, or in a container without a user namespace.",
+            Exit.NO_PERMISSION,
+            _BOTH,
+        )
+
+
+def _lockdown(features: Features) -> Iterator[Obstacle]:
+    if features.lockdown is Lockdown.CONFIDENTIALITY:
+        yield Obstacle(
+            "lockdown-confidentiality",
+            Subject.LOCKDOWN,
+            "The kernel is locked down for confidentiality.",
+            "Nothing can be traced: the kernel lets nobody read its memory.",
+            "Boot with lockdown=integrity, or without lockdown=.",
+            Exit.LOCKDOWN,
+            _BOTH,
+        )
+
+
+def _bpf(features: Features) -> Iterator[Obstacle]:
+    refusal = features.load_errors.get(KPROBE_PROGRAM, 0)
+    if refusal == errno.ENOSYS:
+        yield Obstacle(
+            "no-bpf",
+            Subject.BPF,
+            "This kernel has no bpf system call, or a seccomp profile hides it.",
+            _NOTHING,
+            "Boot a kernel built with CONFIG_BPF_SYSCALL=y, or allow bpf(2) in the seccomp profile.",
+            Exit.NO_HOOKS,
+            _BOTH,
+        )
+    elif refusal in (errno.EPERM, errno.EACCES) and _privileged(features) and not _memlock_short(features):
+        yield Obstacle(
+            "bpf-refused",
+            Subject.BPF,
+            "BPF programs are refused to this process although it has the capabilities.",
+            _NOTHING,
+            "Allow bpf(2) for mkwrite in the seccomp profile or the security module's policy that denies it.",
+            Exit.NO_PERMISSION,
+            _BOTH,
+        )
+
+
+def _btf(features: Features) -> Iterator[Obstacle]:
+    if not features.btf:
+        yield Obstacle(
+            "no-btf",
+            Subject.BTF,
+            "This kernel does not describe its types: /sys/kernel/btf/vmlinux is missing.",
+            "Nothing can be traced: without it nobody knows where the kernel keeps a fault's file.",
+            "Boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' kernels are.",
+            Exit.NO_BTF,
+            _BOTH,
+        )
+
+
+def _bcc(features: Features) -> Iterator[Obstacle]:
+    bcc = features.bcc
+    install = f"Install it: {bcc.install}." if bcc.install else "Install BCC and its Python module."
+    if bcc.python is None and bcc.place is None:
+        yield Obstacle(
+            "no-bcc",
+            Subject.BCC,
+            "BCC's Python module is not installed.",
+            "Nothing can be traced: BCC compiles the programs.",
+            install,
+            Exit.NO_BCC,
+            _BOTH,
+        )
+    elif bcc.python is None:
+        yield Obstacle(
+            "bcc-other-python",
+            Subject.BCC,
+            f"BCC is installed in {bcc.place}, for another Python than this one and /usr/bin/python3.",
+            "Nothing can be traced: BCC compiles the programs.",
+            install,
+            Exit.NO_BCC,
+            _BOTH,
+        )
+    if bcc.missing_libraries:
+        yield Obstacle(
+            "no-library",
+            Subject.BCC,
+            f"The shared library {' and '.join(bcc.missing_libraries)} cannot be loaded.",
+            _NOTHING,
+            "Install BCC again" + (f": {bcc.install}." if bcc.install else ", with its libraries."),
+            Exit.NO_BCC,
+            _BOTH,
+        )
+
+
+def _memory(features: Features) -> Iterator[Obstacle]:
+    if _memlock_short(features):
+        yield Obstacle(
+            "memlock",
+            Subject.MEMORY,
+            f"BPF maps count as locked memory here, limited to {(features.memlock or 0) >> 10} KiB.",
+            "Nothing can be traced: the maps do not fit.",
+            "Raise the limit (ulimit -l unlimited, LimitMEMLOCK=infinity), or add CAP_SYS_RESOURCE.",
+            Exit.NO_MEMORY,
+            _BOTH,
+        )
+
+
+def _fentry(features: Features) -> Iterator[Obstacle]:
+    cost = "The fentry backend cannot be used, which costs least a call and misses no return."
+    refusal = features.load_errors.get(TRACING_PROGRAM, errno.EINVAL)
+    if not features.trampolines:
+        yield Obstacle(
+            "no-trampoline",
+            Subject.FENTRY,
+            "This kernel has no BPF trampolines.",
+            cost,
+            "Use the kprobe backend, or a kernel built with CONFIG_FUNCTION_TRACER=y and CONFIG_BPF_JIT=y.",
+            Exit.NO_HOOKS,
+            _FENTRY,
+        )
+    elif features.jit is False:
+        yield Obstacle(
+            "no-jit",
+            Subject.FENTRY,
+            "BPF's just-in-time compiler is switched off.",
+            cost,
+            "Switch it on: sysctl net.core.bpf_jit_enable=1.",
+            Exit.NO_HOOKS,
+            _FENTRY,
+        )
+    elif refusal in (errno.EPERM, errno.EACCES) and features.load_errors.get(KPROBE_PROGRAM) == 0:
+        yield Obstacle(
+            "fentry-refused",
+            Subject.FENTRY,
+            "The kernel refuses BPF tracing programs to this process, and allows others.",
+            cost,
+            "Look for a security module's policy that denies them, and allow them for mkwrite.",
+            Exit.NO_PERMISSION,
+            _FENTRY,
+        )
+    if features.ftrace_enabled is False:
+        yield Obstacle(
+            "ftrace-off",
+            Subject.FENTRY,
+            "Function tracing is switched off (kernel.ftrace_enabled = 0).",
+            "Hooks may attach and never fire, on either backend.",
+            "Switch it on: sysctl kernel.ftrace_enabled=1.",
+            Exit.NO_HOOKS,
+        )
+
+
+def _kprobes(features: Features) -> Iterator[Obstacle]:
+    if not features.kprobes:
+        yield Obstacle(
+            "no-kprobes",
+            Subject.KPROBES,
+            "This kernel has no kprobes.",
+            "The kprobe backend cannot be used.",
+            "Use the fentry backend, or boot a kernel built with CONFIG_KPROBE_EVENTS=y.",
+            Exit.NO_HOOKS,
+            _KPROBE,
+        )
+    elif features.tracefs is None:
+        yield Obstacle(
+            "no-tracefs",
+            Subject.TRACEFS,
+            "tracefs is not mounted.",
+            "The kprobe backend cannot be used: it would lose the returns of calls that sleep.",
+            "Mount it: mount -t tracefs nodev /sys/kernel/tracing.",
+            Exit.NO_TRACEFS,
+            _KPROBE,
+        )
+    elif not features.tracefs_writable and _privileged(features):
+        yield Obstacle(
+            "tracefs-denied",
+            Subject.TRACEFS,
+            f"This process may not write to {features.tracefs}.",
+            "The kprobe backend cannot be used: it would lose the returns of calls that sleep.",
+            "Run mkwrite as root, or add CAP_DAC_OVERRIDE; in a container, mount tracefs writable.",
+            Exit.NO_TRACEFS,
+            _KPROBE,
+        )
+
+
+#: What is lost without each function, and which backends with it.
+_ROLES: Final = {
+    "do_page_mkwrite": ("Calls cannot be traced with this backend, at best at each handler.", _FENTRY),
+    "fault_dirty_shared_page": ("The outcomes writable and raced cannot be told apart.", frozenset()),
+    "do_wp_page": ("Write-protect faults are not counted.", frozenset()),
+}
+
+
+def function_problem(function: Function, backend: Backend) -> tuple[str, str] | None:
+    """Why a function cannot be hooked with a backend, if it is known: the problem, the obstacle's id."""
+    name = function.name
+    if not function.copies:
+        return f"This kernel has no function {name}; the compiler may have inlined it.", "function-missing"
+    if function.copies > 1:
+        return f"This kernel has {function.copies} functions {name}: it is not unique.", "function-ambiguous"
+    if function.traceable is False:
+        return f"The kernel does not let {name} be traced: ftrace does not list it.", "function-untraceable"
+    if function.blacklisted and backend is Backend.KPROBE:
+        return f"The kernel keeps kprobes off {name}: it is blacklisted.", "function-blacklisted"
+    return None
+
+
+def _functions(features: Features) -> Iterator[Obstacle]:
+    for function in features.functions:
+        cost, blocks = _ROLES[function.name]
+        found = function_problem(function, Backend.FENTRY)
+        if not found and (found := function_problem(function, Backend.KPROBE)):
+            cost, blocks = f"With the kprobe backend: {lowered(cost)}", frozenset()
+        if found:
+            problem, number = found
+            yield Obstacle(
+                number,
+                Subject.FUNCTIONS,
+                problem,
+                cost,
+                "Use another of the distribution's kernels, or report this kernel's version to mkwrite.",
+                Exit.NO_HOOKS,
+                blocks,
+            )
+
+
+def _names(features: Features) -> Iterator[Obstacle]:
+    if features.addresses_hidden:
+        always = features.kptr_restrict == 2
+        yield Obstacle(
+            "addresses-hidden",
+            Subject.NAMES,
+            "The kernel hides the addresses of its functions"
+            + (" from everybody (kernel.kptr_restrict = 2)." if always else " from this process."),
+            "Handlers cannot be named: they are shown as addresses.",
+            "Set it to 1: sysctl kernel.kptr_restrict=1." if always else "Run as root, or add CAP_SYSLOG.",
+            Exit.NO_PERMISSION,
+        )
+
+
+def _pids(features: Features) -> Iterator[Obstacle]:
+    if not features.initial_pid_namespace:
+        yield Obstacle(
+            "pid-namespace",
+            Subject.PIDS,
+            "This process is in a pid namespace of its own, as in a container.",
+            "Pids are shown as the host sees them, not as this namespace does.",
+            "Share the host's pid namespace (--pid=host, hostPID: true).",
+            Exit.FAILED,
+        )
+
+
+_CHECKS: Final[tuple[Callable[[Features], Iterator[Obstacle]], ...]] = (
+    *(_kernel, _privileges, _lockdown, _bpf, _btf, _bcc, _memory),
+    *(_fentry, _kprobes, _functions, _names, _pids),
+)
+
+
+def _privileged(features: Features) -> bool:
+    return features.initial_user_namespace and features.can("CAP_BPF") and features.can("CAP_PERFMON")
+
+
+def _memlock_short(features: Features) -> bool:
+    """Whether the maps do not fit: with CAP_SYS_RESOURCE the tracer raises the limit itself."""
+    return (
+        features.memlock_charged
+        and features.memlock is not None
+        and features.memlock < MEMLOCK_NEEDED
+        and "CAP_SYS_RESOURCE" not in features.capabilities
+    )
