@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What is sent to user space one by one: failures, slow calls, and with --by the name behind a new series. */
+
+#define PATH_BYTES 4096
+#define PATH_DEPTH 96
+#define NAME_BYTES 256
+
+/* Why an event was sent: any of them together. */
+#define FAILED 0x1
+#define SLOW 0x2
+#define NAMED 0x4
+
+struct event {
+	u64 time_ns; /* CLOCK_MONOTONIC */
+	u64 latency_ns;
+	u64 id;
+	u64 cgroup;
+	u64 inode;
+	u64 pgoff;
+	u64 address;
+	struct series series;
+	u32 uid;
+	u32 vm_fault;
+	u32 reason;
+	u32 deleted;
+	u32 path_bytes;
+	u32 cut; /* the path has more components than PATH_DEPTH, or more bytes than PATH_BYTES */
+	char comm[16];
+	char fstype[16];
+	char path[PATH_BYTES + NAME_BYTES]; /* components, the last one first, each ended by a NUL */
+};
+
+BPF_RINGBUF_OUTPUT(events, 256);
+
+/* A program never nests on a CPU, so each has a scratch event of its own there. */
+enum scratch { AT_RETURN, AT_DIRTY, AT_ENTRY, SCRATCHES };
+BPF_TABLE("percpu_array", u32, struct event, scratch, SCRATCHES);
+
+/*
+ * Walks from the file's dentry to the task's root, over mount points. Names are read without the rename lock: a
+ * concurrent rename can mix old and new components, as it can in /proc/PID/maps.
+ */
+static __always_inline void write_path(struct event *e, struct file *file)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct fs_struct *fs = READ(task, fs);
+	struct path root = READ(fs, root);
+	struct path at = READ(file, f_path);
+	struct dentry *dentry = at.dentry, *parent;
+	struct vfsmount *vfsmount = at.mnt;
+	struct mount *mount, *above;
+	u32 used = 0;
+	int i, n;
+
+	e->deleted = READ(dentry, d_hash.pprev) == NULL && READ(dentry, d_parent) != dentry;
+	e->cut = 1;
+#pragma nounroll
+	for (i = 0; i < PATH_DEPTH; i++) {
+		/* Makes every way through the loop look alike to the verifier. */
+		bounded(used, PATH_BYTES - 1);
+		if (dentry == root.dentry && vfsmount == root.mnt) {
+			e->cut = 0;
+			break;
+		}
+		parent = READ(dentry, d_parent);
+		if (dentry == READ(vfsmount, mnt_root) || parent == dentry) {
+			mount = (void *)vfsmount - offsetof(struct mount, mnt);
+			above = READ(mount, mnt_parent);
+			if (above == mount) {
+				e->cut = 0;
+				break;
+			}
+			dentry = READ(mount, mnt_mountpoint);
+			vfsmount = &above->mnt;
+			continue;
+		}
+		n = bpf_probe_read_kernel_str(&e->path[used], NAME_BYTES, READ(dentry, d_name.name));
+		if (n <= 0 || used + n >= PATH_BYTES)
+			break;
+		used += n;
+		dentry = parent;
+	}
+	e->path_bytes = used;
+}
+
+static __always_inline void send(struct event *e)
+{
+	u32 size = e->path_bytes;
+
+	bounded(size, PATH_BYTES - 1);
+	size += offsetof(struct event, path);
+	if (events.ringbuf_output(e, size, 0))
+		lose(EVENTS_FULL);
+}
+
+static __always_inline void fill_task(struct event *e, u64 id)
+{
+	e->time_ns = bpf_ktime_get_ns();
+	e->id = id;
+	e->cgroup = bpf_get_current_cgroup_id();
+	e->uid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+}
+
+static __always_inline void report(u32 where, u32 reason, u64 id, struct vm_fault *vmf, struct series *series,
+				   u64 latency_ns, u32 vm_fault)
+{
+	struct event *e = scratch.lookup(&where);
+	struct vm_area_struct *vma;
+	struct inode *inode;
+	struct file *file;
+
+	if (!e)
+		return;
+	fill_task(e, id);
+	e->latency_ns = latency_ns;
+	e->series = *series;
+	e->vm_fault = vm_fault;
+	e->reason = reason;
+	e->pgoff = READ(vmf, pgoff);
+	e->address = READ(vmf, address);
+	vma = READ(vmf, vma);
+	file = READ(vma, vm_file);
+	inode = READ(file, f_inode);
+	e->inode = READ(inode, i_ino);
+	bpf_probe_read_kernel_str(e->fstype, sizeof(e->fstype), READ(READ(READ(inode, i_sb), s_type), name));
+	write_path(e, file);
+	send(e);
+}
+
+/* A slow call that turned out to have raced: its fault is over, so only what the slot kept is known. */
+static __always_inline void report_raced(struct slot *slot)
+{
+	u32 where = AT_ENTRY;
+	struct event *e = scratch.lookup(&where);
+
+	if (!e)
+		return;
+	fill_task(e, slot->id);
+	e->latency_ns = slot->latency_ns;
+	e->series = slot->series;
+	e->vm_fault = VM_FAULT_LOCKED;
+	e->reason = SLOW;
+	e->pgoff = slot->pgoff;
+	e->address = slot->address;
+	e->inode = slot->inode;
+	e->fstype[0] = 0;
+	e->deleted = 0;
+	e->path_bytes = 0;
+	e->cut = 0;
+	send(e);
+}

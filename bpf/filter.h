@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What to trace. Values of one kind are alternatives; every kind that was given must be met. */
+
+enum want_kind { WANT_PID, WANT_COMM, WANT_CGROUP, WANT_FS, WANT_DEV, WANT_HANDLER };
+#define CGROUP_DEPTH 16
+
+/* A number, or a text of up to 15 bytes as two numbers. */
+struct want {
+	u64 kind;
+	u64 value[2];
+};
+BPF_TABLE("hash", struct want, u8, wanted, 1024);
+
+static __always_inline int is_wanted(u64 kind, u64 low, u64 high)
+{
+	struct want key = {.kind = kind, .value = {low, high}};
+
+	return wanted.lookup(&key) != NULL;
+}
+
+/* In one of the wanted cgroups, or below it. */
+static __always_inline int cgroup_wanted(void)
+{
+	u64 levels = config(CGROUP_LEVELS);
+	int level;
+
+#pragma unroll
+	for (level = 0; level < CGROUP_DEPTH; level++) {
+		if ((levels >> level) & 1 && is_wanted(WANT_CGROUP, bpf_get_current_ancestor_cgroup_id(level), 0))
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline int task_wanted(u64 id)
+{
+	u64 kinds = config(WANT_TASK), comm[2] = {};
+
+	if (kinds & (1 << WANT_PID) && !is_wanted(WANT_PID, id >> 32, 0))
+		return 0;
+	if (kinds & (1 << WANT_COMM)) {
+		bpf_get_current_comm(comm, sizeof(comm));
+		if (!is_wanted(WANT_COMM, comm[0], comm[1]))
+			return 0;
+	}
+	return !(kinds & (1 << WANT_CGROUP)) || cgroup_wanted();
+}
+
+static __always_inline int call_wanted(struct series *series, struct super_block *sb)
+{
+	u64 kinds = config(WANT_CALL), name[2] = {};
+
+	if (kinds & (1 << WANT_HANDLER) && !is_wanted(WANT_HANDLER, series->handler, 0))
+		return 0;
+	if (kinds & (1 << WANT_DEV) && !is_wanted(WANT_DEV, series->dev, 0))
+		return 0;
+	if (kinds & (1 << WANT_FS)) {
+		bpf_probe_read_kernel_str(name, sizeof(name), READ(READ(sb, s_type), name));
+		return is_wanted(WANT_FS, name[0], name[1]);
+	}
+	return 1;
+}

@@ -1,0 +1,1 @@
+/* BCC has put its own copy of this header before everything else. */

@@ -1,0 +1,1 @@
+/* BCC includes this name; nothing of it is needed. */

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the programs keep. User space learns the layout of these structures from BCC, so it stands here only. Sizes
+ * that depend on the host or on an option (a row a CPU, --max-series) are set when the maps are created.
+ */
+
+/* One stream of calls. `kind` packs path, initiator and outcome, and is never 0. */
+struct series {
+	u64 handler; /* address of vm_ops->page_mkwrite */
+	u64 who;     /* tgid, inode or cgroup id with --by, else 0 */
+	u32 dev;     /* super_block.s_dev */
+	u32 kind;
+};
+
+#define KIND_WRITE_PROTECT 0x1
+#define KIND_INITIATOR(n) ((n) << 1)
+#define KIND_OUTCOME(n) ((n) << 3)
+#define KIND_VALID 0x80000000
+
+enum initiator { USER, KERNEL, REMOTE, UNKNOWN };
+enum outcome { WRITABLE, RACED, RETRY, NOPAGE, SIGBUS, OOM, HWPOISON, OTHER };
+enum wp_outcome { WP_SHARED, WP_REUSED, WP_COPIED, WP_UNCHANGED, WP_FAILED, WP_OUTCOMES };
+
+struct cell {
+	struct series series;
+	u64 sum_ns;
+	u64 max_ns;
+	u64 buckets[BUCKETS];
+};
+
+/*
+ * Calls that ended writable, nearly all of them: FRONT cells a CPU, direct-mapped. Only one program writes here and
+ * it never nests on a CPU (the kernel's recursion guard, and no fault in interrupts), so plain adds are exact.
+ */
+#define FRONT 64
+BPF_F_TABLE("array", u32, struct cell, front, FRONT, BPF_F_MMAPABLE);
+
+/* Every other series, and those that find their front cell taken; shared by all CPUs, atomic adds. */
+BPF_TABLE("hash", struct series, struct cell, others, 1024);
+
+/* All zeros: a new cell is too large for the BPF stack. */
+BPF_TABLE("array", u32, struct cell, blank, 1);
+
+/*
+ * The call that a task is in: one slot a task while it lasts, found by thread id. A slot held by another task sends
+ * the newcomer to `crowded`.
+ */
+#define SLOTS 8192
+struct slot {
+	u64 id; /* bpf_get_current_pid_tgid(); 0: free */
+	u64 start_ns;
+	u64 vmf;
+	u64 latency_ns;
+	struct series series; /* kind != 0: the handler agreed, and the PTE is still to be made writable */
+	u64 inode;
+	u64 pgoff;
+	u64 address;
+	u32 flags;   /* vmf->flags at entry, which the kernel overwrites meanwhile */
+	u32 crowded; /* this slot is in `crowded` */
+};
+BPF_F_TABLE("array", u32, struct slot, slots, SLOTS, BPF_F_MMAPABLE);
+BPF_TABLE("hash", u64, struct slot, crowded, 4096);
+
+/* do_wp_page's outcomes, a row a CPU. */
+struct wp_counts {
+	u64 n[8];
+};
+BPF_F_TABLE("array", u32, struct wp_counts, wp_counts, 1, BPF_F_MMAPABLE);
+
+/* File system types by device, so that a name is known after umount and across mount namespaces. */
+struct fstype {
+	char name[16];
+};
+BPF_TABLE("hash", u32, struct fstype, filesystems, 4096);
+
+enum loss { SERIES_FULL, INFLIGHT_FULL, EVENTS_FULL, UNMATCHED_ENTRY, UNMATCHED_RETURN, FILESYSTEMS_FULL, LOSSES };
+BPF_F_TABLE("array", u32, u64, lost, LOSSES, BPF_F_MMAPABLE);
+
+static __always_inline void lose(u32 kind)
+{
+	u64 *n = lost.lookup(&kind);
+
+	if (n)
+		lock_xadd(n, 1);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Counting a call under its series. */
+
+static __always_inline void remember_fstype(u32 dev, struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = READ(vmf, vma);
+	struct file *file = READ(vma, vm_file);
+	struct inode *inode = READ(file, f_inode);
+	struct fstype fstype = {};
+
+	if (filesystems.lookup(&dev))
+		return;
+	bpf_probe_read_kernel_str(fstype.name, sizeof(fstype.name), READ(READ(READ(inode, i_sb), s_type), name));
+	if (filesystems.update(&dev, &fstype))
+		lose(FILESYSTEMS_FULL);
+}
+
+/* Counts a call in `others`, where any CPU and any program may write. Returns 1 for a series not seen before. */
+static __always_inline int count_shared(struct series *series, u64 ns)
+{
+	struct cell *cell = others.lookup(series), *zeros;
+	u32 first = 0, created = 0;
+
+	if (!cell) {
+		zeros = blank.lookup(&first);
+		if (!zeros)
+			return 0;
+		/* -EEXIST: another CPU was faster; the lookup finds its cell. */
+		created = !others.insert(series, zeros);
+		cell = others.lookup(series);
+		if (!cell) {
+			lose(SERIES_FULL);
+			return 0;
+		}
+		cell->series = *series;
+	}
+	lock_xadd(&cell->buckets[bucket_of(ns)], 1);
+	lock_xadd(&cell->sum_ns, ns);
+	/* Two CPUs may race here: the reader never reports less than the top bucket's bound. */
+	if (ns > cell->max_ns)
+		cell->max_ns = ns;
+	return created;
+}
+
+/* Counts a call that ended writable. Returns 1 for a series not seen before on this CPU. */
+static __always_inline int count_writable(struct series *series, u64 ns)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	u32 index =
+		((u32)(series->handler >> 4) + series->dev + (u32)series->who + (series->kind & 7) * 8) & (FRONT - 1);
+	struct cell *cell;
+
+	index += cpu * FRONT;
+	cell = front.lookup(&index);
+	if (!cell)
+		return count_shared(series, ns);
+	if (cell->series.kind != series->kind || cell->series.dev != series->dev ||
+	    cell->series.handler != series->handler || cell->series.who != series->who) {
+		if (cell->series.kind)
+			return count_shared(series, ns);
+		cell->buckets[bucket_of(ns)] = 1;
+		cell->sum_ns = ns;
+		cell->max_ns = ns;
+		cell->series.handler = series->handler;
+		cell->series.who = series->who;
+		cell->series.dev = series->dev;
+		barrier();
+		/* The reader takes a cell with a kind as whole. */
+		cell->series.kind = series->kind;
+		return 1;
+	}
+	cell->buckets[bucket_of(ns)]++;
+	cell->sum_ns += ns;
+	if (ns > cell->max_ns)
+		cell->max_ns = ns;
+	return 0;
+}

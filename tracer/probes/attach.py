@@ -1,0 +1,141 @@
+"""Attaching programs to kernel functions. What is attached goes when its descriptor is closed, or the process dies."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import fcntl
+import os
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tracer.errors import Exit, MkwriteError
+from tracer.kernel.libbpf import checked, libbpf
+from tracer.probes import janitor
+
+#: Calls that may sleep in a traced function at once before the kernel misses a return: the kernel's own limit.
+MAXACTIVE: Final = 4096
+
+_PERF_EVENT_OPEN: Final = 298  # x86_64
+_PERF_TYPE_TRACEPOINT: Final = 2
+_PERF_FLAG_FD_CLOEXEC: Final = 8
+_PERF_EVENT_IOC_ENABLE: Final = 0x2400
+_PERF_EVENT_IOC_SET_BPF: Final = 0x40042408
+_KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe/type")
+_TRACEFS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+
+
+class _PerfAttr(ct.Structure):
+    """struct perf_event_attr, version 5 (include/uapi/linux/perf_event.h)."""
+
+    _fields_ = (
+        ("type", ct.c_uint32),
+        ("size", ct.c_uint32),
+        ("config", ct.c_uint64),
+        ("sample_period", ct.c_uint64),
+        ("sample_type", ct.c_uint64),
+        ("read_format", ct.c_uint64),
+        ("flags", ct.c_uint64),
+        ("wakeup_events", ct.c_uint32),
+        ("bp_type", ct.c_uint32),
+        ("kprobe_func", ct.c_char_p),
+        ("probe_offset", ct.c_uint64),
+        ("rest", ct.c_uint64 * 5),
+    )
+
+
+def attach_fentry(program: int) -> int:
+    """Attach a loaded fentry or fexit program to the function it was loaded for. Returns the link's descriptor."""
+    return checked(libbpf().bpf_raw_tracepoint_open(None, program))
+
+
+def attach_kprobe(program: int, function: str) -> int:
+    """Attach to a function's entry through the kprobe PMU, which keeps nothing beyond the returned descriptor."""
+    kind = int(_KPROBE_PMU.read_text())
+    return _attach_perf(program, _PerfAttr(type=kind, kprobe_func=function.encode()))
+
+
+def _attach_perf(program: int, attr: _PerfAttr) -> int:
+    attr.size = ct.sizeof(_PerfAttr)
+    attr.sample_period = attr.wakeup_events = 1
+    libc = ct.CDLL(None, use_errno=True)
+    event = libc.syscall(_PERF_EVENT_OPEN, ct.byref(attr), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
+    if event < 0:
+        raise OSError(ct.get_errno(), os.strerror(ct.get_errno()))
+    try:
+        fcntl.ioctl(event, _PERF_EVENT_IOC_SET_BPF, program)
+        fcntl.ioctl(event, _PERF_EVENT_IOC_ENABLE, 0)
+    except OSError:
+        os.close(event)
+        raise
+    return int(event)
+
+
+class ReturnProbes:
+    """Return probes with a pool of ``MAXACTIVE``, for functions that sleep.
+
+    They are tracefs events, which outlive their maker; a janitor process removes them if this process dies.
+    """
+
+    def __init__(self) -> None:
+        self._tracefs = _tracefs()
+        self._group = f"mkwrite_{os.getpid()}"
+        self._janitor: subprocess.Popen[bytes] | None = None
+        _sweep_dead(self._tracefs / "kprobe_events")
+
+    def attach(self, program: int, function: str) -> int:
+        """Attach ``program`` to the returns of ``function``. Returns the descriptor; close it before ``close``."""
+        if self._janitor is None:
+            self._janitor = subprocess.Popen(
+                [sys.executable, "-I", "-S", janitor.__file__, str(self._tracefs / "kprobe_events"), self._group],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        # The group alone would tell ours from others', but kprobe_profile does not print it.
+        event = f"{self._group}/{function}_{os.getpid()}"
+        janitor.command(str(self._tracefs / "kprobe_events"), f"r{MAXACTIVE}:{event} {function}")
+        number = int((self._tracefs / "events" / event / "id").read_text())
+        return _attach_perf(program, _PerfAttr(type=_PERF_TYPE_TRACEPOINT, config=number))
+
+    def missed(self) -> int:
+        """Returns that the kernel missed since more than ``MAXACTIVE`` calls slept at once."""
+        total = 0
+        with suppress(OSError, ValueError), (self._tracefs / "kprobe_profile").open() as stream:
+            for line in stream:
+                name, _, misses = line.split()[:3]
+                if name.endswith(f"_{os.getpid()}"):
+                    total += int(misses)
+        return total
+
+    def close(self) -> None:
+        """Remove the events and let the janitor go."""
+        if self._janitor is not None:
+            assert self._janitor.stdin is not None
+            # It sweeps on end of file: one way of cleaning up, always taken.
+            self._janitor.stdin.close()
+            self._janitor.wait()
+            self._janitor = None
+
+
+def _tracefs() -> Path:
+    for path in _TRACEFS:
+        if (path / "kprobe_events").exists():
+            return path
+    raise MkwriteError(
+        "The kprobe backend needs tracefs for its return probes, and it is not mounted.",
+        "Mount it: mount -t tracefs nodev /sys/kernel/tracing.",
+        Exit.NO_TRACEFS,
+    )
+
+
+def _sweep_dead(events: Path) -> None:
+    """Remove what tracers left whose janitor was killed too."""
+    for group in set(re.findall(r":(mkwrite_\d+)/", events.read_text())):
+        if not Path("/proc", group.removeprefix("mkwrite_")).exists():
+            janitor.sweep(str(events), group)

@@ -1,0 +1,123 @@
+"""From the files in ``bpf/`` to a compiled object: the text for this kernel, the compiling child, and its cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tracer.errors import Exit, MkwriteError
+from tracer.model import Backend
+from tracer.probes import compile as compiler
+from tracer.probes.program import BpfObject
+
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+#: In an installed package the C files lie inside it, in a checkout beside it.
+SOURCES: Final = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
+FILES: Final = (
+    "config.h", "read.h", "histogram.h", "maps.h", "filter.h", "event.h", "series.h",
+    "page_mkwrite.c", "wp_fault.c",
+)  # fmt: skip
+_TIMEOUT_S: Final = 300
+
+
+def text(layout: str, backend: Backend) -> str:
+    """The C text to compile: ``layout`` (see ``kernel.btf.header``), then our files in order."""
+    parts = ["#include <linux/types.h>\n", f"#define {backend.name}\n", layout]
+    for name in FILES:
+        parts += [f'#line 1 "{name}"\n', (SOURCES / name).read_text()]
+    return "".join(parts)
+
+
+def cache_directory() -> Path:
+    """Where compiled objects are kept: systemd's CACHE_DIRECTORY, /var/cache for root, else the user's."""
+    if given := os.environ.get("CACHE_DIRECTORY"):
+        return Path(given)
+    if os.geteuid() == 0:
+        return Path("/var/cache/mkwrite")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mkwrite"
+
+
+def build(source: str) -> BpfObject:
+    """Compile, or take what the same text compiled to before: the text holds all that the result depends on."""
+    kept = cache_directory() / f"{hashlib.sha256(source.encode()).hexdigest()[:32]}.json"
+    if (found := _read(kept)) is not None:
+        return found
+    output = _compile(source)
+    with suppress(OSError):
+        _write(kept, output)
+    return BpfObject.from_json(json.loads(output))
+
+
+def _read(path: Path) -> BpfObject | None:
+    """A kept object; None unless nobody but us can have written it and it is whole."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        for place in (path.parent, path):
+            status = place.stat()
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                return None
+        return BpfObject.from_json(json.loads(path.read_text()))
+    return None
+
+
+def _write(path: Path, output: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(output)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _compile(source: str) -> bytes:
+    """Run the compiler under the first Python that has BCC: this one, or the distribution's."""
+    for python in dict.fromkeys((sys.executable, "/usr/bin/python3")):
+        try:
+            done = subprocess.run(
+                [python, "-I", compiler.__file__, str(SOURCES / "kernel")],
+                input=source.encode(),
+                capture_output=True,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
+        except FileNotFoundError:
+            continue
+        except subprocess.TimeoutExpired as error:
+            raise MkwriteError(
+                f"Compiling the BPF programs took longer than {_TIMEOUT_S} s.",
+                "Try again when the machine is less busy.",
+                Exit.COMPILE,
+            ) from error
+        if done.returncode == 0:
+            return done.stdout
+        if done.returncode != compiler.NO_BCC:
+            raise _not_compiled(done.returncode, done.stderr.decode(errors="replace"))
+    raise MkwriteError(
+        "BCC's Python module (bcc) is not installed for this Python nor for /usr/bin/python3.",
+        "Install it from your distribution (Debian and Ubuntu: apt-get install python3-bpfcc; Fedora: python3-bcc).",
+        Exit.NO_BCC,
+    )
+
+
+def _not_compiled(code: int, log: str) -> MkwriteError:
+    if "out of memory" in log.lower() or "bad_alloc" in log or code == -9:
+        return MkwriteError(
+            "The compiler ran out of memory.",
+            "Give it some 150 MB for a moment: raise the memory limit of this service or container.",
+            Exit.NO_MEMORY,
+        )
+    lines = [line for line in log.splitlines() if "error:" in line] or log.splitlines()[-1:] or [f"exit code {code}"]
+    return MkwriteError(
+        f"BCC could not compile the BPF programs: {lines[0].strip()}.",
+        "This version of mkwrite and of BCC do not fit: report it with the output of mkwrite doctor.",
+        Exit.COMPILE,
+    )

@@ -1,0 +1,206 @@
+"""Reading what the BPF programs keep. Layouts come from the compiled object: they stand in ``bpf/`` only."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import mmap
+import select
+import struct
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from tracer.histogram import BUCKETS, LOWER_NS, Histogram
+from tracer.kernel.libbpf import SAMPLE, checked, libbpf
+from tracer.probes.program import BpfObject, MapSpec, c_type
+
+_ENOENT: Final = 2
+_COUNTS: Final = struct.Struct(f"<{BUCKETS}Q")
+_PAGE: Final = mmap.PAGESIZE
+
+
+class RawSeries(NamedTuple):
+    """struct series of bpf/maps.h."""
+
+    handler: int
+    who: int
+    dev: int
+    kind: int
+
+
+class Slot(NamedTuple):
+    """A call in flight: ``series.kind`` is 0 while the handler runs."""
+
+    pid_tgid: int
+    start_ns: int
+    latency_ns: int
+    series: RawSeries
+
+
+class Cells:
+    """Sums cells of the same series. Histograms are added as big integers: exact, and 128 counts at a time."""
+
+    def __init__(self, spec: MapSpec) -> None:
+        cell = c_type(spec.value)
+        self._series = cell.series.offset
+        self._sums = struct.Struct("<QQ")
+        self._sum = cell.sum_ns.offset
+        self._buckets = cell.buckets.offset
+        self._totals: dict[bytes, list[int]] = {}
+
+    def add(self, data: bytes) -> None:
+        """One cell as the kernel keeps it. A sum cannot carry into the next count: counts stay below 2**63."""
+        key = data[self._series : self._series + 24]
+        sum_ns, max_ns = self._sums.unpack_from(data, self._sum)
+        counts = int.from_bytes(data[self._buckets : self._buckets + _COUNTS.size], "little")
+        known = self._totals.setdefault(key, [0, 0, 0])
+        known[0] += counts
+        known[1] += sum_ns
+        known[2] = max(known[2], max_ns)
+
+    def histograms(self) -> dict[RawSeries, Histogram]:
+        """The sums. The largest latency is at least the bound of the highest bucket (see count_shared)."""
+        result = {}
+        for key, (counts, sum_ns, max_ns) in self._totals.items():
+            buckets = _COUNTS.unpack(counts.to_bytes(_COUNTS.size, "little"))
+            if sum_ns:
+                top = max((i for i, n in enumerate(buckets) if n), default=0)
+                max_ns = max(max_ns, LOWER_NS[top])
+            result[RawSeries(*_SERIES.unpack(key))] = Histogram(buckets, sum_ns, max_ns)
+        return result
+
+
+_SERIES: Final = struct.Struct("<QQII")
+
+
+class Maps:
+    """The maps of one loaded object, by descriptor. Descriptors stay the caller's; mappings are closed here."""
+
+    def __init__(self, bpf: BpfObject, descriptors: Mapping[str, int]) -> None:
+        self._specs = bpf.maps
+        self._descriptors = descriptors
+        self._mapped = {
+            name: mmap.mmap(descriptors[name], _mapped_size(bpf.maps[name]), mmap.MAP_SHARED, mmap.PROT_READ)
+            for name in ("front", "slots", "wp_counts", "lost")
+        }
+        self._slot = c_type(bpf.maps["slots"].value)
+
+    def close(self) -> None:
+        """Unmap."""
+        for mapped in self._mapped.values():
+            mapped.close()
+
+    def histograms(self) -> dict[RawSeries, Histogram]:
+        """Every call counted so far, by series, over all CPUs."""
+        spec = self._specs["front"]
+        front, size = self._mapped["front"], spec.value_size
+        cells = Cells(spec)
+        kind_at = c_type(spec.value).series.offset + 20
+        for start in range(0, spec.max_entries * size, size):
+            if front[start + kind_at : start + kind_at + 4] != b"\0\0\0\0":
+                cells.add(front[start : start + size])
+        for _, value in self._entries("others"):
+            cells.add(value)
+        return cells.histograms()
+
+    def slots(self) -> Iterator[Slot]:
+        """Calls that have not returned, or still wait for their PTE."""
+        mapped, size = self._mapped["slots"], self._specs["slots"].value_size
+        with memoryview(mapped) as view, view.cast("Q") as words, words[:: size // 8] as first_words:
+            # A free slot starts with 0; the others are copied whole.
+            used = [index for index, word in enumerate(first_words) if word]
+        for index in used:
+            yield from self._used(mapped[index * size : (index + 1) * size])
+        for _, value in self._entries("crowded"):
+            yield from self._used(value)
+
+    def _used(self, data: bytes) -> Iterator[Slot]:
+        slot = self._slot.from_buffer_copy(data)
+        if slot.id:
+            series = slot.series
+            yield Slot(
+                slot.id, slot.start_ns, slot.latency_ns,
+                RawSeries(series.handler, series.who, series.dev, series.kind),
+            )  # fmt: skip
+
+    def wp_counts(self) -> list[int]:
+        """Runs of do_wp_page by outcome, over all CPUs."""
+        mapped = self._mapped["wp_counts"]
+        rows = struct.iter_unpack("<8Q", mapped[: self._specs["wp_counts"].max_entries * 64])
+        return [sum(column) for column in zip(*rows, strict=True)]
+
+    def lost(self) -> list[int]:
+        """Losses counted by the programs, in the order of ``enum loss``."""
+        number = self._specs["lost"].max_entries
+        return list(struct.unpack(f"<{number}Q", self._mapped["lost"][: 8 * number]))
+
+    def fstypes(self) -> dict[int, str]:
+        """File system types by device."""
+        return {
+            int.from_bytes(key, "little"): value.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+            for key, value in self._entries("filesystems")
+        }
+
+    def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:
+        """All entries of a hash map, in one system call where it is not written to meanwhile."""
+        spec, descriptor = self._specs[name], self._descriptors[name]
+        keys = (ct.c_char * (spec.max_entries * spec.key_size))()
+        values = (ct.c_char * (spec.max_entries * spec.value_size))()
+        done, batch = 0, ct.c_uint64()
+        previous = None
+        while done < spec.max_entries:
+            count = ct.c_uint32(spec.max_entries - done)
+            result = libbpf().bpf_map_lookup_batch(
+                descriptor, previous, ct.byref(batch), ct.byref(keys, done * spec.key_size),
+                ct.byref(values, done * spec.value_size), ct.byref(count), None,
+            )  # fmt: skip
+            if result != -_ENOENT:
+                checked(result)
+            done += count.value
+            previous = ct.byref(batch)
+            if result == -_ENOENT:
+                break
+        view_keys, view_values = memoryview(keys).cast("B"), memoryview(values).cast("B")
+        for index in range(done):
+            yield (
+                bytes(view_keys[index * spec.key_size : (index + 1) * spec.key_size]),
+                bytes(view_values[index * spec.value_size : (index + 1) * spec.value_size]),
+            )
+
+
+def _mapped_size(spec: MapSpec) -> int:
+    """Bytes of a mappable array: elements are 8-byte aligned, the whole is page-aligned (kernel/bpf/arraymap.c)."""
+    return -(-spec.max_entries * (-(-spec.value_size // 8) * 8) // _PAGE) * _PAGE
+
+
+class Events:
+    """The ring buffer: records as the programs wrote them, oldest first."""
+
+    def __init__(self, bpf: BpfObject, descriptors: Mapping[str, int]) -> None:
+        self.type: Any = c_type(bpf.maps["scratch"].value)
+        self._records: deque[bytes] = deque()
+        self._sample = SAMPLE(self._take)
+        self._ring = libbpf().ring_buffer__new(descriptors["events"], self._sample, None, None)
+        if not self._ring:
+            raise OSError(ct.get_errno(), "the ring buffer cannot be mapped")
+
+    def _take(self, _context: int | None, data: int, size: int) -> int:
+        self._records.append(ct.string_at(data, size))
+        return 0
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for something to come; takes nothing, so it needs no lock."""
+        select.select([libbpf().ring_buffer__epoll_fd(self._ring)], [], [], timeout_s)
+
+    def take(self) -> list[bytes]:
+        """What has come."""
+        libbpf().ring_buffer__consume(self._ring)
+        records = list(self._records)
+        self._records.clear()
+        return records
+
+    def close(self) -> None:
+        """Unmap."""
+        if self._ring:
+            libbpf().ring_buffer__free(self._ring)
+            self._ring = None

@@ -1,0 +1,171 @@
+"""From what was asked for to an open tracer: which functions to hook, on which backend, with which filters built in."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tracer.errors import Exit, MkwriteError
+from tracer.host.cgroups import Cgroups
+from tracer.host.mounts import Mounts
+from tracer.kernel.btf import Btf, header
+from tracer.kernel.features import parse_cpus
+from tracer.kernel.refusals import explain
+from tracer.kernel.symbols import Symbols
+from tracer.model import Backend, By, Filters, Options
+from tracer.probes.build import build, text
+from tracer.probes.tracer import Place, Tracer
+
+CORE: Final = "do_page_mkwrite"
+WP: Final = "do_wp_page"
+DIRTY: Final = "fault_dirty_shared_page"
+
+#: RACED_AFTER_NS of bpf/page_mkwrite.c.
+RACED_AFTER_NS: Final = 100_000_000
+_POSSIBLE: Final = Path("/sys/devices/system/cpu/possible")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open tracer, how it attached, and what it could not do. ``handlers``: hooked one by one, not in the core."""
+
+    tracer: Tracer
+    backend: Backend
+    handlers: frozenset[str]
+    notes: tuple[str, ...]
+
+
+def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
+    """Try the backends in order until one attaches. Raises MkwriteError when none does."""
+    notes: list[str] = []
+    handlers = _handlers(options, symbols, notes)
+    asked = [options.backend] if options.backend else list(Backend)
+    backends = [Backend.KPROBE] if handlers else asked
+    wanted = list(_wanted(options.filters, symbols, mounts, by_address=not handlers))
+    with Btf() as btf:
+        tells_raced = btf.function(DIRTY) is not None
+        if not tells_raced:
+            notes.append(f"{DIRTY} is not there to be hooked: calls that raced are counted as writable.")
+        layout = header(btf)
+        cpus = parse_cpus(_POSSIBLE.read_text())
+        for index, backend in enumerate(backends):
+            compiled = build(text(layout, backend))
+            sizes = {
+                "front": compiled.maps["front"].max_entries * cpus,
+                "wp_counts": cpus,
+                "others": options.max_series,
+            }
+            arity = btf.arity(CORE) if backend is Backend.FENTRY else 0
+            configured = compiled.configured(_settings(options, wanted, tells_raced, arity, bool(handlers)), sizes)
+            places = list(_places(backend, handlers, tells_raced))
+            try:
+                tracer = Tracer(configured, backend, [w.key for w in wanted], places, btf.function)
+            except OSError as error:
+                if backend is backends[-1]:
+                    raise explain(error, f"attach the {backend} hooks", backend) from error
+                notes.append(f"{backend} was refused ({error.strerror}): using {backends[index + 1]}.")
+                continue
+            return Opened(tracer, backend, frozenset(handlers), tuple(notes))
+    raise AssertionError("a list of backends is never empty")
+
+
+def handler_places(handlers: Iterable[str]) -> Iterator[Place]:
+    """Hooks on handlers themselves."""
+    for handler in handlers:
+        yield Place("page_mkwrite_return", handler, at_return=True)
+        yield Place("page_mkwrite_entry", handler)
+
+
+def _places(backend: Backend, handlers: Iterable[str], dirty: bool) -> Iterator[Place]:
+    if dirty:
+        yield Place("page_mkwrite_dirty", DIRTY)
+    yield from handler_places(handlers or (CORE,))
+    yield Place("wp_page_return", WP, at_return=True)
+    if backend is Backend.KPROBE:
+        yield Place("wp_page_entry", WP)
+
+
+def _handlers(options: Options, symbols: Symbols, notes: list[str]) -> tuple[str, ...]:
+    """The handlers to hook one by one: those asked for, or all where the core's function cannot be hooked."""
+    if options.filters.handlers:
+        if options.backend is Backend.FENTRY:
+            return ()  # filtered by address instead
+        return options.filters.handlers
+    if symbols.find(CORE):
+        return ()
+    known = tuple(sorted(symbols.handlers()))
+    if not known:
+        raise MkwriteError(
+            f"This kernel has neither {CORE} nor a page_mkwrite handler that can be hooked.",
+            "Run mkwrite doctor: it says what this kernel allows.",
+            Exit.NO_HOOKS,
+        )
+    notes.append(f"{CORE} cannot be hooked: hooking {len(known)} handlers instead; initiators are unknown.")
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A value to filter by: ``kind`` is enum want_kind (bpf/filter.h); ``level`` a cgroup's depth below the root."""
+
+    kind: int
+    low: int
+    high: int = 0
+    level: int = 0
+
+    @property
+    def key(self) -> bytes:
+        """Struct want."""
+        return struct.pack("<3Q", self.kind, self.low, self.high)
+
+
+_PID, _COMM, _CGROUP, _FS, _DEV, _HANDLER = range(6)
+_ON_TASK: Final = (_PID, _COMM, _CGROUP)
+_NEVER_NS: Final = (1 << 64) - 1
+
+
+def _settings(options: Options, wanted: list[_Wanted], tells_raced: bool, arity: int, handler_hooks: bool) -> list[int]:
+    """The settings of bpf/config.h, in its order."""
+    kinds = {w.kind for w in wanted}
+    return [
+        tells_raced,
+        arity,
+        handler_hooks,
+        _NEVER_NS if options.slower_ns is None else options.slower_ns,
+        0 if options.by is None else list(By).index(options.by) + 1,
+        options.by in (By.PROCESS, By.FILE),
+        sum(1 << kind for kind in kinds if kind in _ON_TASK),
+        sum(1 << kind for kind in kinds if kind not in _ON_TASK),
+        sum({1 << w.level for w in wanted if w.kind == _CGROUP}),
+    ]
+
+
+def _wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool) -> Iterator[_Wanted]:
+    for pid in filters.pids:
+        yield _Wanted(_PID, pid)
+    for comm in filters.comms:
+        yield _Wanted(_COMM, *_as_numbers(comm))
+    cgroups = Cgroups(mounts)
+    for path in filters.cgroups:
+        number = cgroups.id_of(path)
+        level = len(cgroups.path_of(number).strip("/").split("/")) if cgroups.path_of(number) != "/" else 0
+        yield _Wanted(_CGROUP, number, level=level)
+    for name in filters.fs:
+        # mountinfo shows a subtype behind a dot, which is not part of the type: "fuse.sshfs".
+        yield _Wanted(_FS, *_as_numbers(name.partition(".")[0]))
+    for point in filters.mounts:
+        if mount := mounts.at(point):
+            yield _Wanted(_DEV, mount.dev)
+    if by_address:
+        known = symbols.handlers()
+        for name in filters.handlers:
+            yield _Wanted(_HANDLER, known[name].address)
+
+
+def _as_numbers(text: str) -> tuple[int, int]:
+    """The 16 bytes of a comm or type name, as the programs compare them."""
+    padded = text.encode("utf-8", "surrogateescape")[:15].ljust(16, b"\0")
+    return int.from_bytes(padded[:8], "little"), int.from_bytes(padded[8:], "little")

@@ -1,0 +1,197 @@
+"""A compiled BPF object, and making its maps and programs in the kernel."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import os
+import resource
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tracer.kernel.libbpf import checked, libbpf
+
+# include/uapi/linux/bpf.h
+KPROBE: Final = 2
+TRACING: Final = 26
+FENTRY: Final = 24
+FEXIT: Final = 25
+_LDDW: Final = 0x18
+
+_CONFIG_MARK: Final = (0x6D6B7772).to_bytes(4, "little")  # CONFIG_MARK of bpf/config.h
+
+_SCALARS: Final[Mapping[str, Any]] = {
+    "char": ct.c_char,
+    "unsigned char": ct.c_uint8,
+    "unsigned short": ct.c_uint16,
+    "int": ct.c_int32,
+    "unsigned int": ct.c_uint32,
+    "long long": ct.c_int64,
+    "unsigned long": ct.c_uint64,
+    "unsigned long long": ct.c_uint64,
+}
+
+
+def c_type(description: Any) -> Any:
+    """The ctypes type for one of BCC's descriptions: a scalar's name, or [name, [[field, type, [size]?]...], _]."""
+    if isinstance(description, str):
+        return _SCALARS[description]
+    name, members, *_ = description
+    fields = []
+    for member in members:
+        kind = c_type(member[1])
+        fields.append((member[0], kind * member[2][0] if len(member) > 2 else kind))
+    return type(str(name), (ct.Structure,), {"_fields_": fields})
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """What BCC says of a map; ``key`` and ``value`` are its type descriptions."""
+
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    key: Any
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class BpfObject:
+    """Bytecode that refers to maps by name: ``references`` holds (instruction, map) for each program."""
+
+    maps: Mapping[str, MapSpec]
+    programs: Mapping[str, bytes]
+    references: Mapping[str, tuple[tuple[int, str], ...]]
+
+    def configured(self, settings: Sequence[int], sizes: Mapping[str, int]) -> BpfObject:
+        """The object with its settings (bpf/config.h) written in, and some maps of another size."""
+        programs = {name: _set(code, settings) for name, code in self.programs.items()}
+        maps = {name: replace(spec, max_entries=sizes.get(name, spec.max_entries)) for name, spec in self.maps.items()}
+        return replace(self, maps=maps, programs=programs)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BpfObject:
+        """From the output of ``compile.py``."""
+        return cls(
+            {name: MapSpec(**spec) for name, spec in data["maps"].items()},
+            {name: bytes.fromhex(code) for name, code in data["programs"].items()},
+            {name: tuple((at, to) for at, to in refs) for name, refs in data["references"].items()},
+        )
+
+
+def _set(code: bytes, settings: Sequence[int]) -> bytes:
+    patched = bytearray(code)
+    for at in range(0, len(code) - 8, 8):
+        # lddw: the lower half of the immediate in the first instruction, the upper one in the second
+        if code[at] == _LDDW and code[at + 1] >> 4 == 0 and code[at + 12 : at + 16] == _CONFIG_MARK:
+            number = int.from_bytes(code[at + 4 : at + 8], "little")
+            value = settings[number].to_bytes(8, "little")
+            patched[at + 4 : at + 8], patched[at + 12 : at + 16] = value[:4], value[4:]
+    return bytes(patched)
+
+
+class _MapOpts(ct.Structure):
+    """struct bpf_map_create_opts (libbpf's bpf.h)."""
+
+    _fields_ = (
+        ("sz", ct.c_size_t),
+        ("btf", ct.c_uint32 * 5),
+        ("map_flags", ct.c_uint32),
+        ("map_extra", ct.c_uint64),
+        ("numa_node", ct.c_uint32),
+        ("map_ifindex", ct.c_uint32),
+    )
+
+
+class _ProgOpts(ct.Structure):
+    """struct bpf_prog_load_opts (libbpf's bpf.h)."""
+
+    _fields_ = (
+        ("sz", ct.c_size_t),
+        ("attempts", ct.c_int),
+        ("expected_attach_type", ct.c_uint32),
+        ("prog_btf_fd", ct.c_uint32),
+        ("prog_flags", ct.c_uint32),
+        ("prog_ifindex", ct.c_uint32),
+        ("kern_version", ct.c_uint32),
+        ("attach_btf_id", ct.c_uint32),
+        ("attach_prog_fd", ct.c_uint32),
+        ("attach_btf_obj_fd", ct.c_uint32),
+        ("fd_array", ct.c_void_p),
+        ("func_info", ct.c_void_p),
+        ("func_info_cnt", ct.c_uint32),
+        ("func_info_rec_size", ct.c_uint32),
+        ("line_info", ct.c_void_p),
+        ("line_info_cnt", ct.c_uint32),
+        ("line_info_rec_size", ct.c_uint32),
+        ("log_level", ct.c_uint32),
+        ("log_size", ct.c_uint32),
+        ("log_buf", ct.c_char_p),
+    )
+
+
+def create_maps(bpf: BpfObject) -> dict[str, int]:
+    """A descriptor for each map. Raises OSError; nothing is left open then."""
+    # Kernels before 5.11 charge maps and programs to RLIMIT_MEMLOCK.
+    with suppress(ValueError, OSError):  # if it may not be raised and matters, creating a map says EPERM
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    made: dict[str, int] = {}
+    try:
+        for name, spec in bpf.maps.items():
+            opts = _MapOpts(sz=ct.sizeof(_MapOpts), map_flags=spec.flags)
+            made[name] = checked(
+                libbpf().bpf_map_create(
+                    spec.type, name.encode()[:15], spec.key_size, spec.value_size, spec.max_entries, ct.byref(opts)
+                )
+            )
+    except OSError:
+        for descriptor in made.values():
+            os.close(descriptor)
+        raise
+    return made
+
+
+def load(bpf: BpfObject, name: str, maps: Mapping[str, int], kind: int, attach: int = 0, btf_id: int = 0) -> int:
+    """Load one program and return its descriptor. ``kind`` is KPROBE or TRACING, the latter with FENTRY or FEXIT.
+
+    Raises OSError as the kernel refuses, with the end of the verifier's log in ``filename`` if it wrote one.
+    """
+    code = bytearray(bpf.programs[name])
+    for instruction, target in bpf.references[name]:
+        code[8 * instruction + 4 : 8 * instruction + 8] = maps[target].to_bytes(4, "little")
+    opts = _ProgOpts(sz=ct.sizeof(_ProgOpts), expected_attach_type=attach, attach_btf_id=btf_id)
+    arguments = (kind, name.encode()[:15], b"GPL", bytes(code), len(code) // 8)
+    result = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
+    if result >= 0:
+        return int(result)
+    log = ct.create_string_buffer(1 << 20)
+    opts.log_level, opts.log_size, opts.log_buf = 1, len(log), ct.cast(log, ct.c_char_p)
+    result = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
+    if result >= 0:
+        return int(result)
+    lines = log.value.decode(errors="replace").strip().splitlines()
+    raise OSError(-result, os.strerror(-result), " | ".join(lines[-6:]) or None)
+
+
+class _ProgInfo(ct.Structure):
+    """The head of struct bpf_prog_info (include/uapi/linux/bpf.h), to the last field that we read."""
+
+    _fields_ = (("head", ct.c_uint8 * 192), ("run_time_ns", ct.c_uint64), ("run_cnt", ct.c_uint64),
+                ("recursion_misses", ct.c_uint64))  # fmt: skip
+
+
+def insert(descriptor: int, key: bytes, value: bytes) -> None:
+    """Put an entry into a map. Raises OSError."""
+    checked(libbpf().bpf_map_update_elem(descriptor, key, value, 0))
+
+
+def recursion_misses(descriptor: int) -> int:
+    """How often the kernel skipped a program because it was already running on that CPU (0 before 5.12)."""
+    info = _ProgInfo()
+    size = ct.c_uint32(ct.sizeof(info))
+    if libbpf().bpf_obj_get_info_by_fd(descriptor, ct.byref(info), ct.byref(size)) < 0:
+        return 0
+    return int(info.recursion_misses)
