@@ -1,0 +1,81 @@
+"""Control groups: a directory tree stands in for the hierarchy, since an id is an inode number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tracer.errors import Exit, UsageError
+from tracer.host.cgroups import Cgroups
+from tracer.host.mounts import Mounts
+
+
+def hierarchy(root: Path, *paths: str) -> Cgroups:
+    """A hierarchy with these cgroups, mounted at ``root``."""
+    for path in paths:
+        (root / path).mkdir(parents=True)
+    return Cgroups(Mounts.parse(f"36 35 0:29 / {root} rw - cgroup2 none rw\n".encode()))
+
+
+def test_the_same_cgroup_can_be_named_in_three_ways(tmp_path: Path) -> None:
+    cgroups = hierarchy(tmp_path, "system.slice/ssh.service")
+    ino = (tmp_path / "system.slice/ssh.service").stat().st_ino
+    assert cgroups.id_of("/system.slice/ssh.service") == ino
+    assert cgroups.id_of("system.slice/ssh.service/") == ino
+    assert cgroups.id_of(f"{tmp_path}/system.slice/ssh.service") == ino
+
+
+def test_the_root_is_a_cgroup(tmp_path: Path) -> None:
+    cgroups = hierarchy(tmp_path, "a")
+    assert cgroups.id_of("/") == cgroups.id_of(str(tmp_path)) == tmp_path.stat().st_ino
+    assert cgroups.path_of(tmp_path.stat().st_ino) == "/"
+
+
+def test_ids_and_paths_are_inverse(tmp_path: Path) -> None:
+    paths = ["/a", "/a/b", "/a/b c", "/d.slice"]
+    cgroups = hierarchy(tmp_path, *(path[1:] for path in paths))
+    assert [cgroups.path_of(cgroups.id_of(path)) for path in paths] == paths
+
+
+def test_a_cgroup_made_later_is_found(tmp_path: Path) -> None:
+    cgroups = hierarchy(tmp_path, "a")
+    cgroups.path_of(tmp_path.stat().st_ino)
+    (tmp_path / "a" / "new").mkdir()
+    assert cgroups.path_of((tmp_path / "a" / "new").stat().st_ino) == "/a/new"
+
+
+def test_a_cgroup_that_went_away_keeps_its_path(tmp_path: Path) -> None:
+    cgroups = hierarchy(tmp_path, "gone", "kept")
+    ino = cgroups.id_of("gone")
+    assert cgroups.path_of(ino) == "/gone"
+    (tmp_path / "gone").rmdir()
+    assert cgroups.path_of(ino) == "/gone"
+
+
+def test_an_unknown_id_is_shown_as_one(tmp_path: Path) -> None:
+    assert hierarchy(tmp_path, "a").path_of(1 << 60) == f"cgroup:{1 << 60}"
+
+
+@pytest.mark.parametrize("wrong", ["b", "/a/b", "a/../..//etc", "a\0", "a/file"])
+def test_what_is_no_cgroup_is_refused(tmp_path: Path, wrong: str) -> None:
+    cgroups = hierarchy(tmp_path, "a")
+    (tmp_path / "a" / "file").touch()
+    with pytest.raises(UsageError):
+        cgroups.id_of(wrong)
+
+
+def test_the_error_lists_what_is_there_and_escapes_it(tmp_path: Path) -> None:
+    cgroups = hierarchy(tmp_path, "system.slice/ssh.service", "system.slice/\x1b[31mred")
+    with pytest.raises(UsageError) as caught:
+        cgroups.id_of("/system.slice/sssh.service")
+    assert caught.value.problem == "There is no cgroup '/system.slice/sssh.service'."
+    assert caught.value.cure == "Below '/system.slice' there are: \\x1b[31mred, ssh.service."
+
+
+def test_without_a_hierarchy_ids_are_all_there_is() -> None:
+    cgroups = Cgroups(Mounts())
+    assert cgroups.path_of(7) == "cgroup:7"
+    with pytest.raises(UsageError) as caught:
+        cgroups.id_of("/")
+    assert caught.value.code == Exit.USAGE

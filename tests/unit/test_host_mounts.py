@@ -1,0 +1,184 @@
+"""The mount table: parsing mountinfo, choosing the mount of a device, following changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracer.host.mounts import Mounts, MountTable
+
+MOUNTINFO = rb"""27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,errors=remount-ro
+30 27 0:27 / /dev/shm rw,nosuid - tmpfs tmpfs rw,size=64k
+41 27 0:44 /@home /home rw shared:7 master:3 - btrfs /dev/vdb rw,subvol=/@home
+42 27 0:44 / /mnt/btrfs/all rw - btrfs /dev/vdb rw,subvolid=5
+43 27 0:44 /@home/ann /a rw - btrfs /dev/vdb rw
+50 27 8:17 / /mnt/with\040space\134and\011tab rw - xfs /dev/sdb1 rw
+51 27 0:51 / /mnt/sshfs rw - fuse.sshfs ann@host: rw
+52 27 0:52 / /mnt/nameless rw - tmpfs  rw
+"""
+
+
+def line(dev: str = "8:1", root: str = "/", mountpoint: str = "/mnt", fstype: str = "ext4") -> bytes:
+    """One line of mountinfo."""
+    return f"36 35 {dev} {root} {mountpoint} rw - {fstype} /dev/sda1 rw\n".encode()
+
+
+def test_every_field_of_a_line_is_read() -> None:
+    mount = Mounts.parse(MOUNTINFO).entries[2]
+    assert (mount.mount_id, mount.dev, mount.root, mount.mountpoint) == (41, 44, "/@home", "/home")
+    assert (mount.options, mount.fstype, mount.source) == (("rw",), "btrfs", "/dev/vdb")
+    assert mount.super_options == ("rw", "subvol=/@home")
+
+
+def test_all_lines_of_a_good_file_are_understood() -> None:
+    mounts = Mounts.parse(MOUNTINFO)
+    assert (len(mounts.entries), mounts.skipped) == (8, 0)
+
+
+def test_device_numbers_are_in_the_kernels_encoding() -> None:
+    assert Mounts.parse(line("254:0")).entries[0].dev == 254 << 20
+    assert Mounts.parse(line("4095:1048575")).entries[0].dev == (1 << 32) - 1
+
+
+def test_octal_escapes_are_undone() -> None:
+    assert Mounts.parse(MOUNTINFO).entries[5].mountpoint == "/mnt/with space\\and\ttab"
+
+
+def test_an_empty_source_is_no_garbage() -> None:
+    assert Mounts.parse(MOUNTINFO).entries[7].source == ""
+
+
+def test_optional_fields_may_look_like_anything() -> None:
+    text = b"36 35 8:1 / /mnt rw shared:1 - - ext4 /dev/sda1 rw\n"
+    assert Mounts.parse(text).entries[0].fstype == "-"  # the first "-" ends them
+    assert Mounts.parse(b"36 35 8:1 / - rw - ext4 /dev/sda1 rw\n").entries[0].mountpoint == "-"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"\n\n",
+        b"36 35 8:1 / /mnt rw",
+        b"36 35 8:1 / /mnt rw shared:1 ext4 /dev/sda1 rw",
+        b"36 35 8:1 / /mnt rw - ext4",
+        b"36 35 81 / /mnt rw - ext4 /dev/sda1 rw",
+        b"36 35 -8:1 / /mnt rw - ext4 /dev/sda1 rw",
+        b"36 35 8:1_0 / /mnt rw - ext4 /dev/sda1 rw",
+        b"36 35 4096:0 / /mnt rw - ext4 /dev/sda1 rw",
+        b"36 35 8:1048576 / /mnt rw - ext4 /dev/sda1 rw",
+        b"x 35 8:1 / /mnt rw - ext4 /dev/sda1 rw",
+    ],
+)
+def test_a_line_that_is_none_is_skipped_and_counted(bad: bytes) -> None:
+    mounts = Mounts.parse(bad + b"\n" + line())
+    assert [mount.mountpoint for mount in mounts] == ["/mnt"]
+    assert mounts.skipped == (1 if bad.strip() else 0)
+
+
+@given(st.binary())
+def test_no_bytes_make_the_parser_raise(text: bytes) -> None:
+    mounts = Mounts.parse(text)
+    assert len(mounts.entries) + mounts.skipped == len([part for part in text.split(b"\n") if part])
+
+
+@given(st.lists(st.sampled_from([*MOUNTINFO.split(b"\n"), b" ", b"\\", b"-", b"\xff", b"99999999999999"]), max_size=9))
+def test_pieces_of_good_lines_never_make_it_raise(pieces: list[bytes]) -> None:
+    Mounts.parse(b" ".join(pieces))
+    Mounts.parse(b"".join(pieces))
+
+
+@given(st.binary(min_size=1).filter(lambda name: b"\0" not in name))
+def test_a_mount_point_is_read_as_it_was_made(name: bytes) -> None:
+    """For every name that a directory can have, the kernel's escapes applied."""
+    shown = b"".join(b"\\%03o" % byte if byte in b" \t\n\\#" else bytes([byte]) for byte in name)
+    text = b"36 35 8:1 / /" + shown + b" rw - ext4 /dev/sda1 rw\n"
+    (mount,) = Mounts.parse(text)
+    assert os.fsencode(mount.mountpoint) == b"/" + name
+
+
+def test_the_whole_filesystem_stands_for_its_parts() -> None:
+    assert Mounts.parse(MOUNTINFO).best_mountpoint(44) == "/mnt/btrfs/all"
+
+
+def test_among_equals_the_shortest_path_stands() -> None:
+    text = line(mountpoint="/long/er") + line(mountpoint="/b") + line(mountpoint="/a")
+    assert Mounts.parse(text).best_mountpoint(8 << 20 | 1) == "/a"
+
+
+@given(st.permutations([line(root=root, mountpoint=at) for root in ("/", "/x") for at in ("/a", "/b", "/cc")]))
+def test_the_choice_does_not_depend_on_the_order(lines: list[bytes]) -> None:
+    assert Mounts.parse(b"".join(lines)).best_mountpoint(8 << 20 | 1) == "/a"
+
+
+def test_an_unknown_device_is_mounted_nowhere() -> None:
+    assert Mounts.parse(MOUNTINFO).best_mountpoint(12345) == ""
+
+
+def test_at_finds_what_is_visible_there() -> None:
+    mounts = Mounts.parse(MOUNTINFO + line(fstype="xfs", mountpoint="/home"))
+    visible = mounts.at("/home/")
+    assert visible is not None and visible.fstype == "xfs"
+    assert mounts.at("/hom") is None
+
+
+def test_this_hosts_own_table_is_understood() -> None:
+    mounts = Mounts.read()
+    assert mounts.skipped == 0
+    assert mounts.at("/proc") is not None
+
+
+def test_the_table_answers_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mountinfo"
+    file.write_bytes(MOUNTINFO)
+    with MountTable(file) as table:
+        assert table.lookup(44) == ("btrfs", "/mnt/btrfs/all")
+        assert table.lookup(51) == ("fuse.sshfs", "/mnt/sshfs")
+        assert table.lookup(12345) == ("", "")
+    assert table.lookup(44) == ("btrfs", "/mnt/btrfs/all")
+
+
+_FOLLOW = """
+import os, subprocess, sys
+from pathlib import Path
+from tracer.host import mounts
+
+def run(*command): subprocess.run(command, check=True)
+def dev(path):
+    number = os.stat(path).st_dev
+    return os.major(number) << 20 | os.minor(number)
+
+readings = []
+plain = mounts.Mounts.read
+mounts.Mounts.read = classmethod(lambda cls, path: readings.append(1) or plain(path))
+long, short = sys.argv[1] + "/longer", sys.argv[1] + "/s"
+for place in (long, short): os.mkdir(place)
+table = mounts.MountTable()
+assert len(readings) == 1
+run("mount", "-t", "tmpfs", "none", long)
+number = dev(long)
+assert table.lookup(number) == ("tmpfs", long), table.lookup(number)
+for _ in range(5): table.lookup(number)
+assert len(readings) == 2, "read again without a change"
+run("mount", "--bind", long, short)
+assert table.lookup(number) == ("tmpfs", long), "the label changed while it held"
+run("umount", long)
+assert table.lookup(number) == ("tmpfs", short), "the label outlived its mount although there is another"
+run("umount", short)
+assert table.lookup(number) == ("tmpfs", short), "forgotten after umount"
+"""
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0,
+    reason="needs a mount namespace of its own",
+)
+def test_the_table_follows_mounts_and_remembers_them(tmp_path: Path) -> None:
+    command = ["unshare", "-m", sys.executable, "-c", _FOLLOW, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=60)

@@ -1,0 +1,1 @@
+"""What this host has: mounts, control groups, processes."""

@@ -1,0 +1,81 @@
+"""Control groups (cgroup v2): path <-> id.
+
+An id is what ``bpf_get_current_cgroup_id`` returns and what stat(2) shows as the inode number of the cgroup's
+directory. The kernel never gives an id twice and a cgroup cannot be renamed: what was once looked up holds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from tracer.errors import UsageError
+from tracer.host.mounts import Mounts, preferred
+from tracer.text import printable
+
+#: Ids remembered, dead cgroups included, before the cache is emptied and filled anew.
+_CACHED: Final = 65_536
+#: Names listed in an error.
+_LISTED: Final = 12
+
+
+class Cgroups:
+    """The cgroup v2 hierarchy of this host; ``root`` is its mount point, None where there is none."""
+
+    def __init__(self, mounts: Mounts) -> None:
+        mount = preferred(mount for mount in mounts if mount.fstype == "cgroup2")
+        self.root = Path(mount.mountpoint) if mount else None
+        self._paths: dict[int, str] = {}
+
+    def id_of(self, path: str) -> int:
+        """The id of a cgroup, named by its path in the hierarchy or in the file system.
+
+        "/system.slice/ssh.service", "system.slice/ssh.service" and "/sys/fs/cgroup/system.slice/ssh.service"
+        are the same. Raises UsageError if there is none such.
+        """
+        if self.root is None:
+            raise UsageError(
+                "This host has no cgroup v2 hierarchy mounted, so a cgroup cannot be chosen.",
+                "Mount one with 'mount -t cgroup2 none /sys/fs/cgroup', or leave --cgroup out.",
+            )
+        wanted = PurePosixPath(os.path.normpath(f"/{path.lstrip('/')}"))
+        if wanted.is_relative_to(self.root):
+            wanted = "/" / wanted.relative_to(self.root)
+        directory = self.root / wanted.relative_to("/")
+        try:
+            if directory.is_dir():
+                return directory.stat().st_ino
+        except (OSError, ValueError):
+            pass
+        problem = f"There is no cgroup '{printable(str(wanted))}'."
+        raise UsageError(problem, _what_exists(self.root, directory))
+
+    def path_of(self, cgroup_id: int) -> str:
+        """The path of a cgroup in its hierarchy, "/" for the root; "cgroup:ID" if it is gone or unseen."""
+        path = self._paths.get(cgroup_id)
+        if path is None:
+            if len(self._paths) >= _CACHED:
+                self._paths.clear()
+            self._walk()
+            # An id seen in an event was alive by then: one that is not found now will not come back.
+            path = self._paths.setdefault(cgroup_id, f"cgroup:{cgroup_id}")
+        return path
+
+    def _walk(self) -> None:
+        if self.root is None:
+            return
+        for directory, _, _, fd in os.fwalk(self.root):
+            path = f"/{os.path.relpath(directory, self.root)}" if directory != str(self.root) else "/"
+            self._paths[os.fstat(fd).st_ino] = path
+
+
+def _what_exists(root: Path, missing: Path) -> str:
+    """A sentence on what can be named instead: the children of the nearest cgroup above that exists."""
+    above = next(parent for parent in missing.parents if parent == root or parent.is_dir())
+    where = "/" if above == root else f"/{above.relative_to(root)}"
+    children = sorted(child.name for child in above.iterdir() if child.is_dir())
+    if not children:
+        return f"'{printable(where)}' exists, and has no cgroups below it."
+    more = f" and {len(children) - _LISTED} more" if len(children) > _LISTED else ""
+    return f"Below '{printable(where)}' there are: {', '.join(map(printable, children[:_LISTED]))}{more}."

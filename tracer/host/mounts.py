@@ -1,0 +1,166 @@
+"""The mount table: which filesystem, mounted where, is behind a device number.
+
+mountinfo shows the superblock's ``s_dev`` (``show_mountinfo`` in fs/proc_namespace.c), which is what the BPF
+programs read too. It is one number for all subvolumes of a btrfs, unlike the ``st_dev`` of stat(2).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
+
+#: Enough for every number that the kernel prints there; keeps garbage from becoming a huge int.
+_NUMBER = re.compile(rb"[0-9]{1,10}")
+_ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo. ``dev`` is in the kernel's encoding (``major << 20 | minor``).
+
+    ``root`` is the directory of the filesystem that is mounted ("/" but for bind mounts and subvolumes);
+    ``options`` are this mount's, ``super_options`` the filesystem's. Bytes that are not UTF-8 are surrogates.
+    """
+
+    mount_id: int
+    dev: int
+    root: str
+    mountpoint: str
+    options: tuple[str, ...]
+    fstype: str
+    source: str
+    super_options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """All mounts that this process sees, in the kernel's order: a later one hides an earlier one there.
+
+    ``skipped`` counts lines that could not be understood.
+    """
+
+    entries: tuple[Mount, ...] = ()
+    skipped: int = 0
+
+    @classmethod
+    def read(cls, path: Path = MOUNTINFO) -> Mounts:
+        """The mounts as they are now. Raises OSError when ``path`` cannot be read."""
+        return cls.parse(path.read_bytes())
+
+    @classmethod
+    def parse(cls, text: bytes) -> Mounts:
+        """The mounts in the text of a mountinfo file; never raises."""
+        # Not splitlines(): the kernel leaves a carriage return in a mount point as it is.
+        lines = [line for line in text.split(b"\n") if line]
+        entries = tuple(mount for line in lines if (mount := _parse_line(line)) is not None)
+        return cls(entries, len(lines) - len(entries))
+
+    def __iter__(self) -> Iterator[Mount]:
+        return iter(self.entries)
+
+    def at(self, mountpoint: str) -> Mount | None:
+        """The filesystem that is visible at exactly this mount point."""
+        wanted = os.path.normpath(mountpoint)
+        return next((mount for mount in reversed(self.entries) if mount.mountpoint == wanted), None)
+
+    def best_mountpoint(self, dev: int) -> str:
+        """Where a device is mounted, see ``preferred``; empty when it is mounted nowhere."""
+        mount = preferred(mount for mount in self.entries if mount.dev == dev)
+        return mount.mountpoint if mount else ""
+
+
+def preferred(mounts: Iterable[Mount]) -> Mount | None:
+    """The mount that stands for several: of a whole filesystem rather than a part, then the shortest path."""
+    return min(mounts, key=lambda m: (m.root != "/", len(m.mountpoint), m.mountpoint), default=None)
+
+
+class MountTable:
+    """Device number -> (fstype, mount point), kept up to date; safe to use from several threads.
+
+    The table is read again only when the kernel says that the mounts changed. A device keeps its mount point
+    for as long as it is mounted there, and after that until it is mounted elsewhere: what is derived from it
+    (the labels of a counter) should not change under a reader.
+    """
+
+    def __init__(self, path: Path = MOUNTINFO) -> None:
+        """Raises OSError when ``path`` cannot be read."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._known: dict[int, tuple[str, str]] = {}
+        # Opened before the first reading, so that no change falls between the two.
+        self._watched = path.open("rb", buffering=0)
+        self._poll = select.poll()
+        self._poll.register(self._watched, select.POLLPRI)
+        self._refresh()
+
+    def __enter__(self) -> MountTable:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop watching. Further look-ups answer from what is known."""
+        with self._lock:
+            if not self._watched.closed:
+                self._poll.unregister(self._watched)
+                self._watched.close()
+
+    def lookup(self, dev: int) -> tuple[str, str]:
+        """(fstype, mount point) of a device; two empty strings if it was never mounted where we see it."""
+        with self._lock:
+            if self._poll.poll(0):
+                self._refresh()
+            return self._known.get(dev, ("", ""))
+
+    def _refresh(self) -> None:
+        places: dict[int, list[Mount]] = {}
+        for mount in Mounts.read(self._path):
+            places.setdefault(mount.dev, []).append(mount)
+        for dev, mounts in places.items():
+            if self._known.get(dev) not in [(mount.fstype, mount.mountpoint) for mount in mounts]:
+                best = preferred(mounts)
+                assert best is not None
+                self._known[dev] = (best.fstype, best.mountpoint)
+
+
+def _parse_line(line: bytes) -> Mount | None:
+    """``36 35 98:0 /root /mnt rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue``, see proc(5)."""
+    fields = line.split(b" ")
+    try:
+        dash = fields.index(b"-", 6)
+        mount_id, _parent, device, root, mountpoint, options = fields[:6]
+        fstype, source, super_options = fields[dash + 1 : dash + 4]
+    except ValueError:
+        return None
+    major, colon, minor = device.partition(b":")
+    if not (colon and all(_NUMBER.fullmatch(number) for number in (mount_id, major, minor))):
+        return None
+    if int(major) >= 1 << 12 or int(minor) >= 1 << 20:
+        return None
+    return Mount(
+        mount_id=int(mount_id),
+        dev=int(major) << 20 | int(minor),
+        root=_text(root),
+        mountpoint=_text(mountpoint),
+        options=tuple(_text(options).split(",")),
+        fstype=_text(fstype),
+        source=_text(source),
+        super_options=tuple(_text(super_options).split(",")),
+    )
+
+
+def _text(field: bytes) -> str:
+    """A field with its octal escapes undone."""
+    return _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), field).decode("utf-8", "surrogateescape")

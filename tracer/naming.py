@@ -1,0 +1,130 @@
+"""Names for what the programs report in numbers: handlers, filesystems, mount points, processes, files, cgroups."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+from tracer.host.cgroups import Cgroups
+from tracer.host.mounts import MountTable
+from tracer.kernel.symbols import Symbols
+from tracer.model import By, CallEvent, Initiator, Outcome, Path, Series
+from tracer.probes.maps import RawSeries
+
+# struct series' kind, bpf/maps.h
+WRITE_PROTECT: Final = 0x1
+RACED: Final = 1 << 3
+_INITIATORS: Final = tuple(Initiator)
+_OUTCOMES: Final = tuple(Outcome)
+
+
+def outcome_of(kind: int) -> Outcome:
+    """The outcome in a series' kind."""
+    return _OUTCOMES[kind >> 3 & 0xF]
+
+
+class Naming:
+    """Translates with the host's tables. What a label was called first it stays: counters must not change names."""
+
+    def __init__(self, by: By | None, symbols: Symbols, mounts: MountTable, cgroups: Cgroups) -> None:
+        self._by = by
+        self._symbols = symbols
+        self._mounts = mounts
+        self._cgroups = cgroups
+        self._who: dict[tuple[int, int], str] = {}
+        # The programs stamp events with CLOCK_MONOTONIC.
+        self._epoch_ns = time.time_ns() - time.monotonic_ns()
+
+    def series(self, raw: RawSeries, fstypes: dict[int, str]) -> Series:
+        """A series with its names."""
+        fstype, mountpoint = self._filesystem(raw.dev, fstypes)
+        return Series(
+            fstype=fstype,
+            mountpoint=mountpoint,
+            dev=raw.dev,
+            handler=self._symbols.name_of(raw.handler),
+            path=Path.WRITE_PROTECT if raw.kind & WRITE_PROTECT else Path.FIRST_WRITE,
+            outcome=outcome_of(raw.kind),
+            initiator=_INITIATORS[raw.kind >> 1 & 3],
+            who=self._label(raw) if self._by else "",
+        )
+
+    def name_series(self, event: Any, file: str) -> None:
+        """Keep the name that an event brings for its series' label."""
+        series = event.series
+        key = self._key(series.dev, series.who)
+        if self._by is By.PROCESS:
+            self._who.setdefault(key, f"{_text(event.comm)}[{series.who}]")
+        elif self._by is By.FILE and file:
+            self._who.setdefault(key, file)
+
+    def event(self, event: Any, file: str) -> CallEvent:
+        """An event with its names. ``event`` is a struct event of bpf/event.h, ``file`` its path."""
+        raw = RawSeries(event.series.handler, event.series.who, event.series.dev, event.series.kind)
+        dev = event.series.dev
+        known = {dev: _text(event.fstype)} if event.fstype else {}
+        series = self.series(raw, known)
+        return CallEvent(
+            time_ns=event.time_ns + self._epoch_ns,
+            pid=event.id >> 32,
+            tid=event.id & 0xFFFFFFFF,
+            uid=event.uid,
+            comm=_text(event.comm),
+            cgroup_id=event.cgroup,
+            fstype=series.fstype,
+            mountpoint=series.mountpoint,
+            dev=dev,
+            inode=event.inode,
+            file=file,
+            deleted=bool(event.deleted),
+            handler=series.handler,
+            path=series.path,
+            initiator=series.initiator,
+            outcome=series.outcome,
+            offset=event.pgoff * 4096,
+            address=event.address,
+            latency_ns=event.latency_ns,
+            vm_fault=event.vm_fault,
+        )
+
+    def _filesystem(self, dev: int, fstypes: dict[int, str]) -> tuple[str, str]:
+        """The kernel's own name of the type; mountinfo's only where the kernel's was not kept."""
+        fstype, mountpoint = self._mounts.lookup(dev)
+        return fstypes.get(dev) or fstype, mountpoint
+
+    def _key(self, dev: int, who: int) -> tuple[int, int]:
+        # An inode number means something within its filesystem only.
+        return (dev if self._by is By.FILE else 0, who)
+
+    def _label(self, raw: RawSeries) -> str:
+        key = self._key(raw.dev, raw.who)
+        if (known := self._who.get(key)) is not None:
+            return known
+        if self._by is By.CGROUP:
+            label = self._cgroups.path_of(raw.who)
+        elif self._by is By.PROCESS:
+            label = f"{_comm(raw.who)}[{raw.who}]"
+        else:
+            return f"inode {raw.who}"  # its name may still come
+        return self._who.setdefault(key, label)
+
+
+def path_of(components: bytes, deleted: bool, cut: bool) -> str:
+    """The path that write_path (bpf/event.h) left: components, the last one first, each ended by a NUL."""
+    if not components:
+        return ""
+    names = [part.decode("utf-8", "surrogateescape") for part in reversed(components.split(b"\0")[:-1])]
+    path = ("..." if cut else "") + "/" + "/".join(names)
+    return f"{path} (deleted)" if deleted else path
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _comm(pid: int) -> str:
+    try:
+        return _text(FilePath("/proc", str(pid), "comm").read_bytes().removesuffix(b"\n"))
+    except OSError:
+        return "?"
