@@ -1,0 +1,220 @@
+"""The doctor: what it concludes from a kernel's features and from trying, and how it says so."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hosts import GOOD, UNPRIVILEGED, function, without
+from rich.console import Console
+
+from tracer.doctor import Report, Row, State, judge
+from tracer.errors import Exit, MkwriteError
+from tracer.kernel import checks
+from tracer.kernel.features import FUNCTIONS, KPROBE_PROGRAM, TRACING_PROGRAM, Lockdown
+from tracer.kernel.obstacles import Subject
+from tracer.model import Backend, Hook
+from tracer.ui.doctor import DoctorView
+
+DESCRIBED = frozenset(FUNCTIONS)
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def hooks(backend: Backend, attached: bool = True) -> tuple[Hook, ...]:
+    return tuple(Hook(name, name, backend, attached, "" if attached else "refused") for name in FUNCTIONS)
+
+
+def row(report: Report, name: str, section: str = "host") -> Row:
+    (found,) = (row for row in report.rows if (row.section, row.name) == (section, name))
+    return found
+
+
+def shown(report: Report, width: int = 80, colour: bool = False) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=colour, color_system="standard" if colour else None).print(
+        DoctorView(report)
+    )
+    return file.getvalue()
+
+
+def never() -> tuple[Hook, ...]:
+    raise AssertionError("tried although it cannot work")
+
+
+def test_a_good_host_traces_with_fentry() -> None:
+    report = judge(GOOD, DESCRIBED, lambda: hooks(Backend.FENTRY))
+    assert (report.backend, report.exit_code) == (Backend.FENTRY, Exit.OK)
+    assert {row.state for row in report.rows} == {State.OK}
+    assert {row.name for row in report.rows if row.section == "host"} == {subject.value for subject in Subject}
+
+
+def test_every_function_has_a_row_for_every_backend() -> None:
+    report = judge(GOOD, DESCRIBED)
+    labels = [row.name for row in report.rows if row.section == "hooks"]
+    assert labels == [f"{name} {backend}" for name in FUNCTIONS for backend in Backend]
+
+
+def test_without_a_trial_the_inference_decides() -> None:
+    assert judge(GOOD, DESCRIBED).exit_code is Exit.OK
+    report = judge(replace(GOOD, trampolines=False), DESCRIBED)
+    assert (report.backend, report.exit_code) == (Backend.KPROBE, Exit.OK)
+    assert "no BPF trampolines" in report.reason
+
+
+def test_a_backend_that_is_ruled_out_is_so_in_every_hook() -> None:
+    report = judge(replace(GOOD, kprobes=False), DESCRIBED)
+    for name in FUNCTIONS:
+        assert row(report, f"{name} kprobe", "hooks").state is State.OBSTACLE
+        assert row(report, f"{name} kprobe", "hooks").id == "no-kprobes"
+        assert row(report, f"{name} fentry", "hooks").state is State.OK
+
+
+def test_one_function_that_cannot_be_hooked_leaves_the_others() -> None:
+    report = judge(function("do_wp_page", copies=2), DESCRIBED)
+    assert (report.backend, report.exit_code) == (Backend.FENTRY, Exit.OK)
+    assert row(report, "do_wp_page fentry", "hooks").id == "function-ambiguous"
+    assert row(report, "do_page_mkwrite fentry", "hooks").state is State.OK
+    assert row(report, "functions").state is State.WARNING
+
+
+def test_fentry_needs_the_function_in_btf() -> None:
+    report = judge(GOOD, DESCRIBED - {"do_wp_page"})
+    assert row(report, "do_wp_page fentry", "hooks").state is State.OBSTACLE
+    assert row(report, "do_wp_page kprobe", "hooks").state is State.OK
+    assert row(judge(GOOD, None), "do_wp_page fentry", "hooks").state is State.OK
+
+
+def test_where_ftraces_list_cannot_be_read_hooks_are_unknown() -> None:
+    report = judge(function("do_wp_page", traceable=None), DESCRIBED)
+    assert row(report, "do_wp_page fentry", "hooks").state is State.UNKNOWN
+
+
+def test_nothing_is_tried_where_an_obstacle_ends_all() -> None:
+    report = judge(UNPRIVILEGED, DESCRIBED, never)
+    assert (report.backend, report.exit_code) == (None, Exit.NO_PERMISSION)
+    assert "CAP_BPF" in report.reason
+
+
+def test_nothing_is_tried_where_both_backends_are_ruled_out() -> None:
+    refused = {KPROBE_PROGRAM: 0, TRACING_PROGRAM: errno.EPERM}
+    report = judge(replace(GOOD, kprobes=False, load_errors=refused), DESCRIBED, never)
+    assert (report.backend, report.exit_code) == (None, Exit.NO_HOOKS)
+    assert "no kprobes" in report.reason
+    assert "refuses BPF tracing programs" in report.reason
+
+
+def test_what_trying_shows_overrules_the_inference() -> None:
+    report = judge(GOOD, DESCRIBED, lambda: hooks(Backend.KPROBE))
+    assert (report.backend, report.exit_code) == (Backend.KPROBE, Exit.OK)
+    assert "fentry" in report.reason
+    report = judge(GOOD, DESCRIBED, lambda: hooks(Backend.FENTRY, attached=False))
+    assert (report.backend, report.exit_code) == (None, Exit.NO_HOOKS)
+    assert row(report, "do_wp_page fentry", "trial").text == "refused"
+
+
+def test_a_trial_that_fails_becomes_a_row_and_the_exit_code() -> None:
+    def fail() -> tuple[Hook, ...]:
+        raise MkwriteError("It does not compile.", "Do this.", Exit.COMPILE)
+
+    report = judge(GOOD, DESCRIBED, fail)
+    assert (report.backend, report.exit_code) == (None, Exit.COMPILE)
+    assert row(report, "attaching", "trial") == Row(
+        "trial", "attaching", State.OBSTACLE, "It does not compile.", cure="Do this."
+    )
+
+
+def test_a_trial_that_the_kernel_refuses_is_explained() -> None:
+    def fail() -> tuple[Hook, ...]:
+        raise OSError(errno.EBUSY, "busy")
+
+    report = judge(GOOD, DESCRIBED, fail)
+    assert report.exit_code is Exit.NO_HOOKS
+    assert "nother tracer" in report.reason
+
+
+def test_an_unprivileged_look_does_not_claim_what_it_could_not_try() -> None:
+    report = judge(replace(UNPRIVILEGED, unread=("/sys/kernel/tracing/x",)), DESCRIBED)
+    assert row(report, "bpf").state is State.UNKNOWN
+    assert row(report, "fentry").state is State.UNKNOWN
+    assert "/sys/kernel/tracing/x" in row(report, "not readable").text
+
+
+def test_lockdown_is_named_even_if_harmless() -> None:
+    integrity = row(judge(replace(GOOD, lockdown=Lockdown.INTEGRITY), DESCRIBED), "lockdown")
+    assert (integrity.state, "harmless" in integrity.text) == (State.OK, True)
+    assert row(judge(replace(GOOD, lockdown=None), DESCRIBED), "lockdown").state is State.UNKNOWN
+
+
+def test_what_bars_the_unprivileged_is_shown() -> None:
+    report = judge(GOOD, DESCRIBED)
+    assert "unprivileged_bpf_disabled = 2" in row(report, "bpf").text
+    assert "perf_event_paranoid = 3" in row(report, "kprobes").text
+
+
+def test_a_warning_does_not_change_the_exit_code() -> None:
+    report = judge(replace(without("CAP_SYSLOG"), addresses_hidden=True), DESCRIBED)
+    assert row(report, "handler names").state is State.WARNING
+    assert report.exit_code is Exit.OK
+
+
+def test_json_has_every_row_and_the_verdict() -> None:
+    report = judge(replace(GOOD, btf=False), DESCRIBED)
+    loaded = json.loads(json.dumps(report.to_dict()))
+    assert (loaded["works"], loaded["exit_code"], loaded["backend"]) == (False, 11, None)
+    assert len(loaded["rows"]) == len(report.rows)
+    btf = next(r for r in loaded["rows"] if r["name"] == "btf")
+    assert (btf["id"], btf["state"]) == ("no-btf", "obstacle")
+    assert "CONFIG_DEBUG_INFO_BTF" in btf["cure"]
+    working = judge(GOOD, DESCRIBED).to_dict()
+    assert (working["works"], working["backend"]) == (True, "fentry")
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 250])
+def test_no_line_is_wider_than_the_terminal_or_ends_in_blanks(width: int) -> None:
+    text = shown(judge(UNPRIVILEGED, DESCRIBED), width)
+    lines = text.splitlines()
+    assert all(len(line) <= max(width, 60) for line in lines)
+    if width >= 80:
+        assert all(len(line) <= width for line in lines)
+        assert all(line == line.rstrip() for line in lines)
+
+
+def test_the_screen_says_all_that_is_known_in_words() -> None:
+    report = judge(replace(GOOD, btf=False), DESCRIBED)
+    text = " ".join(shown(report).split())
+    for finding in report.rows:
+        for part in (finding.name, finding.text, finding.cost, finding.cure):
+            assert " ".join(part.split()) in text
+    assert "exit code 11" in text
+    assert "obstacle btf" in text
+
+
+def test_colour_is_for_terminals() -> None:
+    report = judge(replace(GOOD, btf=False), DESCRIBED)
+    assert "\x1b" not in shown(report)
+    coloured = shown(report, colour=True)
+    assert "\x1b[1;31mobstacle" in coloured
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == shown(report)
+
+
+def test_hostile_strings_are_escaped() -> None:
+    hostile = "/mnt/\x1b[31mx\n[red]\udcff"
+    report = judge(replace(GOOD, tracefs=Path(hostile)), DESCRIBED)
+    for text in (shown(report), json.dumps(report.to_dict(), ensure_ascii=False)):
+        assert "\x1b" not in text
+        assert "\udcff" not in text
+    assert "\\x1b[31mx\\x0a[red]\\xff" in shown(report, 250)
+
+
+def test_every_obstacle_is_in_the_troubleshooting_guide() -> None:
+    source = Path(checks.__file__).read_text()
+    ids = set(re.findall(r'^\s+"([a-z]+(?:-[a-z]+)*)",$|"(function-[a-z]+)"', source, re.MULTILINE))
+    names = {first or second for first, second in ids}
+    assert len(names) > 20
+    guide = (DOCS / "troubleshooting.md").read_text()
+    assert {name for name in names if f"`{name}`" not in guide} == set()

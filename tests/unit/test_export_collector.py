@@ -1,0 +1,307 @@
+"""Metrics from hand-made snapshots, read back with Prometheus' own parser."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+from prometheus_client.registry import CollectorRegistry
+
+from tracer.errors import MkwriteError
+from tracer.export.collector import MkwriteCollector, exposition
+from tracer.histogram import Histogram
+from tracer.model import (
+    Backend,
+    Hook,
+    Initiator,
+    Loss,
+    Outcome,
+    Path,
+    Series,
+    Snapshot,
+    WpOutcome,
+)
+
+Labels = Mapping[str, str]
+
+EXT4 = Series("ext4", "/srv", 8 << 20 | 1, "ext4_page_mkwrite", Path.FIRST_WRITE, Outcome.WRITABLE, Initiator.USER)
+HOOKS = (
+    Hook("call", "do_page_mkwrite", Backend.FENTRY, True),
+    Hook("wp", "do_wp_page", Backend.FENTRY, False, "notrace"),
+)
+
+
+class Source:
+    """A session that hands out what it was given."""
+
+    def __init__(self, *snapshots: Snapshot | Exception) -> None:
+        self._snapshots = list(snapshots)
+
+    def snapshot(self) -> Snapshot:
+        """The next of the snapshots; the last one again and again."""
+        snapshot = self._snapshots[0]
+        if len(self._snapshots) > 1:
+            del self._snapshots[0]
+        if isinstance(snapshot, Exception):
+            raise snapshot
+        return snapshot
+
+
+def shot(calls: Mapping[Series, Histogram] | None = None, wp: int = 0, lost: int = 0) -> Snapshot:
+    """A snapshot with these counts."""
+    return Snapshot(
+        time_ns=2,
+        elapsed_ns=1,
+        calls=calls or {},
+        wp_faults={**dict.fromkeys(WpOutcome, 0), WpOutcome.COPIED: wp},
+        lost={**dict.fromkeys(Loss, 0), Loss.EVENTS_FULL: lost},
+        in_flight=3,
+        hooks=HOOKS,
+    )
+
+
+def collector(*snapshots: Snapshot | Exception, max_series: int = 1000) -> MkwriteCollector:
+    """A collector over a session that hands these out."""
+    return MkwriteCollector(Source(*snapshots), "1.2.3", max_series)
+
+
+def scrape(source: MkwriteCollector) -> dict[str, list[tuple[Labels, float]]]:
+    """Samples by name, as Prometheus would read them; each label set at most once."""
+    samples: dict[str, list[tuple[Labels, float]]] = {}
+    for family in parse(exposition(source)):
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+    for name, found in samples.items():
+        assert len({frozenset(labels.items()) for labels, _ in found}) == len(found), name
+    return samples
+
+
+def value(samples: dict[str, list[tuple[Labels, float]]], name: str, **labels: str) -> float:
+    """The one sample of this name that has (at least) these labels."""
+    (found,) = [v for have, v in samples[name] if labels.items() <= have.items()]
+    return found
+
+
+def test_a_call_is_counted_under_all_its_labels() -> None:
+    samples = scrape(collector(shot({EXT4: Histogram.of(1000, 2000, 3000)})))
+    assert samples["mkwrite_calls_total"] == [
+        (
+            {
+                "fstype": "ext4",
+                "mountpoint": "/srv",
+                "device": "8:1",
+                "handler": "ext4_page_mkwrite",
+                "path": "first_write",
+                "initiator": "user",
+                "outcome": "writable",
+            },
+            3,
+        )
+    ]
+
+
+def test_latency_is_in_seconds_and_merges_outcomes_and_initiators() -> None:
+    other = replace(EXT4, outcome=Outcome.RACED, initiator=Initiator.REMOTE, who="x[1]")
+    samples = scrape(collector(shot({EXT4: Histogram.of(1500), other: Histogram.of(3_000_000, 90 * 10**9)})))
+    ((labels, count),) = samples["mkwrite_call_latency_seconds_count"]
+    assert set(labels) == {"fstype", "mountpoint", "device", "handler", "path"}
+    assert count == 3
+    assert value(samples, "mkwrite_call_latency_seconds_sum") == pytest.approx(90.0030015)
+    assert value(samples, "mkwrite_call_latency_seconds_bucket", le="1.024e-06") == 0
+    assert value(samples, "mkwrite_call_latency_seconds_bucket", le="2.048e-06") == 1
+    assert value(samples, "mkwrite_call_latency_seconds_bucket", le="0.002097152") == 1
+    assert value(samples, "mkwrite_call_latency_seconds_bucket", le="0.004194304") == 2
+    assert value(samples, "mkwrite_call_latency_seconds_bucket", le="34.359738368") == 2
+    assert value(samples, "mkwrite_call_latency_seconds_bucket", le="+Inf") == 3
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 1 << 40), max_size=30))
+def test_every_bucket_counts_exactly_the_calls_below_its_bound(latencies: list[int]) -> None:
+    samples = scrape(collector(shot({EXT4: Histogram.of(*latencies)})))
+    buckets = [(float(labels["le"]), n) for labels, n in samples["mkwrite_call_latency_seconds_bucket"]]
+    assert buckets == sorted(buckets)
+    for seconds, number in buckets:
+        assert number == sum(ns < seconds * 1e9 - 0.5 for ns in latencies)
+
+
+def test_failures_are_those_of_the_vocabulary_and_start_at_zero() -> None:
+    full = replace(EXT4, outcome=Outcome.SIGBUS)
+    samples = scrape(collector(shot({EXT4: Histogram.of(1), full: Histogram.of(1, 1)})))
+    found = {labels["outcome"]: number for labels, number in samples["mkwrite_failures_total"]}
+    assert found == {"sigbus": 2, "oom": 0, "hwpoison": 0, "other": 0}
+    assert set(samples["mkwrite_failures_total"][0][0]) == {"fstype", "mountpoint", "handler", "outcome"}
+
+
+def test_known_label_values_start_at_zero() -> None:
+    samples = scrape(collector(shot()))
+    assert {labels["outcome"]: n for labels, n in samples["mkwrite_wp_faults_total"]} == dict.fromkeys(WpOutcome, 0)
+    assert {labels["kind"]: n for labels, n in samples["mkwrite_lost_total"]} == dict.fromkeys(Loss, 0)
+
+
+def test_the_tracer_tells_of_itself() -> None:
+    samples = scrape(collector(shot(wp=7, lost=5)))
+    assert value(samples, "mkwrite_up") == 1
+    assert value(samples, "mkwrite_in_flight") == 3
+    assert value(samples, "mkwrite_wp_faults_total", outcome="copied") == 7
+    assert value(samples, "mkwrite_lost_total", kind="events_full") == 5
+    assert value(samples, "mkwrite_hook_attached", hook="call", function="do_page_mkwrite", backend="fentry") == 1
+    assert value(samples, "mkwrite_hook_attached", hook="wp", function="do_wp_page") == 0
+    assert value(samples, "mkwrite_scrape_duration_seconds") >= 0
+    ((build, _),) = samples["mkwrite_build_info"]
+    assert build == {"version": "1.2.3", "backend": "fentry", "kernel": os.uname().release}
+
+
+@pytest.mark.parametrize("error", [MkwriteError("It is gone.", "Start it."), OSError(9, "bad"), KeyError("x")])
+def test_a_snapshot_that_fails_is_shown_as_down_and_the_next_as_up(error: Exception) -> None:
+    source = collector(shot(), error, shot())
+    assert value(scrape(source), "mkwrite_up") == 1
+    down = scrape(source)
+    assert set(down) == {"mkwrite_up", "mkwrite_build_info", "mkwrite_scrape_duration_seconds"}
+    assert value(down, "mkwrite_up") == 0
+    assert value(down, "mkwrite_build_info", backend="fentry") == 1
+    assert value(scrape(source), "mkwrite_up") == 1
+
+
+def test_registering_takes_no_snapshot() -> None:
+    CollectorRegistry().register(collector(AssertionError("taken")))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.lists(st.integers(0, 1 << 37), max_size=5), min_size=2, max_size=5))
+def test_counters_never_go_backwards(states: list[list[int]]) -> None:
+    shots = [shot({EXT4: Histogram.of(*ns)}, wp=len(ns), lost=sum(ns)) for ns in states]
+    source = collector(*shots)
+    before: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for _ in shots:
+        for name, found in scrape(source).items():
+            if name.endswith(("_total", "_bucket", "_count", "_sum")):
+                for labels, now in found:
+                    key = (name, frozenset(labels.items()))
+                    assert now >= before.get(key, 0)
+                    before[key] = now
+
+
+def test_labels_are_valid_and_harmless_whatever_a_mount_is_called() -> None:
+    nasty = replace(EXT4, mountpoint='/a"b\\c\nd\x1b[31m\udcff‮')
+    text = exposition(collector(shot({nasty: Histogram.of(1)})))
+    assert "\x1b" not in text and "‮" not in text
+    samples = scrape(collector(shot({nasty: Histogram.of(1)})))
+    ((labels, _),) = samples["mkwrite_calls_total"]
+    assert labels["mountpoint"] == '/a"b\\c\\x0ad\\x1b[31m\\xff\\u202e'
+
+
+def test_mount_points_that_look_alike_once_escaped_share_a_series() -> None:
+    calls = {replace(EXT4, mountpoint=m): Histogram.of(1) for m in ("/\n", "/\\x0a")}
+    samples = scrape(collector(shot(calls)))
+    assert value(samples, "mkwrite_calls_total", mountpoint="/\\x0a") == 2
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(st.characters(exclude_categories=()), max_size=20))
+def test_any_label_survives_the_exposition_format(name: str) -> None:
+    samples = scrape(collector(shot({replace(EXT4, fstype=name, handler=name): Histogram.of(1)})))
+    assert value(samples, "mkwrite_calls_total") == 1
+
+
+def many(number: int) -> dict[Series, Histogram]:
+    """So many mounts, the i-th with i + 1 calls."""
+    return {replace(EXT4, dev=i, mountpoint=f"/m{i}"): Histogram.of(*[1] * (i + 1)) for i in range(number)}
+
+
+def test_series_beyond_the_bound_are_counted_together() -> None:
+    refused = replace(EXT4, dev=500, mountpoint="/full", outcome=Outcome.SIGBUS)
+    samples = scrape(collector(shot({**many(20), refused: Histogram.of(1)}), max_series=5))
+    assert value(samples, "mkwrite_series_dropped") == 16
+    own = {labels["mountpoint"] for labels, _ in samples["mkwrite_calls_total"]} - {"other"}
+    assert own == {"/m19", "/m18", "/m17", "/m16", "/m15"}
+    folded = {"fstype": "other", "mountpoint": "other", "device": "other", "handler": "other"}
+    assert value(samples, "mkwrite_calls_total", **folded, outcome="writable") == sum(range(1, 16))
+    assert value(samples, "mkwrite_failures_total", mountpoint="other", outcome="sigbus") == 1
+    assert value(samples, "mkwrite_call_latency_seconds_count", mountpoint="other") == 121
+    assert sum(n for _, n in samples["mkwrite_calls_total"]) == 211
+
+
+def test_a_series_keeps_its_place() -> None:
+    late = {**many(2), replace(EXT4, mountpoint="/busy"): Histogram.of(*[1] * 99)}
+    source = collector(shot(many(2)), shot(late), max_series=2)
+    scrape(source)
+    places = {labels["mountpoint"] for labels, _ in scrape(source)["mkwrite_calls_total"]}
+    assert places == {"/m0", "/m1", "other"}
+
+
+def test_within_the_bound_nothing_is_dropped() -> None:
+    samples = scrape(collector(shot(many(5)), max_series=5))
+    assert value(samples, "mkwrite_series_dropped") == 0
+    assert len(samples["mkwrite_calls_total"]) == 5
+
+
+def test_scrapes_at_the_same_time_wait_for_each_other() -> None:
+    class Checking(Source):
+        busy = threading.Lock()
+
+        def snapshot(self) -> Snapshot:
+            assert self.busy.acquire(blocking=False), "two at a time"
+            threading.Event().wait(0.005)
+            self.busy.release()
+            return super().snapshot()
+
+    source = MkwriteCollector(Checking(shot()), "1")
+    results: list[float] = []
+    threads = [threading.Thread(target=lambda: results.append(value(scrape(source), "mkwrite_up"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [1] * 8
+
+
+def families() -> Iterable[Metric]:
+    """Every family, with samples."""
+    return collector(shot({EXT4: Histogram.of(1)})).collect()
+
+
+def test_names_follow_the_conventions() -> None:
+    for family in families():
+        assert re.fullmatch(r"mkwrite(_[a-z]+)+", family.name)
+        assert family.documentation.endswith(".") and "\n" not in family.documentation
+        assert family.samples, family.name
+        for sample in family.samples:
+            assert all(re.fullmatch(r"[a-z]+", label) for label in sample.labels)
+            assert not {"job", "instance", "pid", "comm", "file", "who"} & set(sample.labels)
+        if family.type == "counter":
+            assert all(sample.name.endswith("_total") for sample in family.samples)
+        else:
+            assert not family.name.endswith(("_total", "_count", "_sum", "_bucket"))
+        if re.search(r"duration|latency|time", family.name):
+            assert family.name.endswith("_seconds")
+        assert not re.search(r"(milli|micro|nano)seconds|minutes|_ns$|_us$|_ms$", family.name)
+        assert family.type not in family.name.split("_")
+
+
+def test_the_metrics_are_valid_openmetrics_too() -> None:
+    registry = CollectorRegistry()
+    registry.register(collector(shot({EXT4: Histogram.of(1)})))
+    text = openmetrics_latest(registry).decode()  # type: ignore[no-untyped-call]
+    parsed = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
+    assert {family.name for family in parsed} == {family.name for family in families()}
+
+
+def test_every_metric_is_documented() -> None:
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    for family in families():
+        name = {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(family.type, family.name)
+        assert f"## {name}\n" in text, name
+        for label in family.samples[0].labels:
+            assert label == "le" or f"`{label}`" in text

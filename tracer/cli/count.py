@@ -1,0 +1,65 @@
+"""``mkwrite count``: exact counts, for a time or while a command runs."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+import click
+
+from tracer.cli.options import by_option, duration_option, json_option, session_options, tracing_options
+
+EXAMPLES = """\b
+Examples:
+  mkwrite count -d 10s                     everything, for ten seconds
+  mkwrite count -- make -j8                while a command runs
+  mkwrite count --fs ext4 --by file -d 1m  which files, on ext4
+  mkwrite count --json -o counts.json -- ./benchmark
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"allow_interspersed_args": False})
+@duration_option
+@click.option("-o", "--output", type=click.File("w", lazy=False), help="Write the counts to this file.")
+@by_option
+@json_option
+@tracing_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def count(
+    context: click.Context,
+    /,
+    duration: int | None,
+    output: TextIO | None,
+    as_json: bool,
+    command: tuple[str, ...],
+    **tracing: Any,
+) -> None:
+    """Count calls exactly, for a time or while COMMAND runs.
+
+    One line per device, handler, path, initiator and outcome, then wp faults and losses. What is counted is
+    what the filters let through, of the whole host: COMMAND sets the time. The exit code is then COMMAND's.
+    """
+    from tracer.cli.child import check_command, run_command
+    from tracer.cli.output import Output, print_json
+    from tracer.cli.run import Stop, follow, opened, until
+    from tracer.export.jsonl import snapshot_dict
+    from tracer.ui.count import CountView
+
+    if command and duration is not None:
+        raise click.UsageError("-d/--duration and a COMMAND exclude each other: either sets the time.")
+    if command:
+        check_command(command)
+    code = 0
+    with opened(session_options(**tracing)) as session, Stop() as stop:
+        before = session.snapshot()
+        if command:
+            code = run_command(command, meanwhile=session.events)
+        else:
+            for _ in follow(session, stop, until(duration)):
+                pass
+        counts = session.finish().since(before)
+    if as_json:
+        print_json(snapshot_dict(counts), output)
+    else:
+        Output(output).print(CountView(counts, who=(tracing["by"] or "").upper()))
+    context.exit(code)

@@ -1,0 +1,48 @@
+"""``mkwrite doctor``: whether this machine can be traced, and how."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tracer.cli.options import json_option
+
+if TYPE_CHECKING:
+    from tracer.model import Hook
+
+EXAMPLES = """\b
+Examples:
+  sudo mkwrite doctor            all that is to be known
+  mkwrite doctor                 what can be seen without root
+  sudo mkwrite doctor --json     for programs
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@json_option
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Say what this kernel allows, which backend is used and why, and what is in the way.
+
+    Every obstacle comes with what it costs and what to do. Where nothing forbids it, the hooks are attached
+    for a moment. The exit code is 0 where tracing works, else that of the obstacle that decides.
+    """
+    from tracer.cli.output import Output, print_json
+    from tracer.doctor import diagnose
+    from tracer.ui.doctor import DoctorView
+
+    report = diagnose(_attempt)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        Output().print(DoctorView(report))
+    context.exit(int(report.exit_code))
+
+
+def _attempt() -> tuple[Hook, ...]:
+    from tracer.cli.run import opened
+    from tracer.model import Options
+
+    with opened(Options()) as session:
+        return session.hooks

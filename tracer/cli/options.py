@@ -1,0 +1,94 @@
+"""Options that commands share, and what they become: ``model.Options``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from tracer.model import Backend, By, Filters, Options
+from tracer.text import duration, parse_duration
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
+    """A duration such as ``250us``, ``10ms`` or ``2m``; its value is in ns.
+
+    A bare number is taken as seconds where ``seconds`` allows it: where nobody means anything shorter.
+    """
+
+    name = "duration"
+
+    def __init__(self, *, least_ns: int = 0, seconds: bool = False) -> None:
+        self.least_ns = least_ns
+        self.seconds = seconds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Nanoseconds; fails as bad usage on text that is no duration, or a shorter one than allowed."""
+        if isinstance(value, int):
+            return value
+        bare = self.seconds and value.replace(".", "", 1).isdecimal()
+        try:
+            ns = parse_duration(f"{value}s" if bare else value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if ns < self.least_ns:
+            self.fail(f"{value} is too short; the least is {duration(self.least_ns)}", param, ctx)
+        return ns
+
+
+#: For --interval: reading the maps of a busy host takes milliseconds.
+INTERVAL = Duration(least_ns=100_000_000, seconds=True)
+#: For --duration.
+PERIOD = Duration(least_ns=1_000_000, seconds=True)
+
+
+def tracing_options(function: _Function) -> _Function:
+    """Add the filters and ``--backend``; the command passes them to ``session_options``."""
+    for option in reversed(_TRACING):
+        function = option(function)
+    return function
+
+
+_TRACING: tuple[Callable[[_Function], _Function], ...] = (
+    click.option("--fs", multiple=True, metavar="TYPE", help="Only this filesystem type, such as ext4."),
+    click.option("--mount", multiple=True, metavar="DIR", help="Only the filesystem mounted at DIR."),
+    click.option("--pid", multiple=True, type=click.IntRange(min=1), metavar="PID", help="Only this process."),
+    click.option("--comm", multiple=True, metavar="NAME", help="Only tasks of this name (comm)."),
+    click.option("--cgroup", multiple=True, metavar="PATH", help="Only this cgroup and those below it."),
+    click.option("--handler", multiple=True, metavar="NAME", help="Only this handler's calls."),
+    click.option(
+        "--backend",
+        type=click.Choice(["auto", *(backend.value for backend in Backend)]),
+        default="auto",
+        show_default=True,
+        help="How hooks attach.",
+    ),
+)
+
+by_option = click.option("--by", type=click.Choice([by.value for by in By]), help="Tell calls apart by this, too.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+duration_option = click.option("-d", "--duration", type=PERIOD, help="End after this time (default: on Ctrl-C).")
+
+
+def session_options(
+    *,
+    fs: tuple[str, ...],
+    mount: tuple[str, ...],
+    pid: tuple[int, ...],
+    comm: tuple[str, ...],
+    cgroup: tuple[str, ...],
+    handler: tuple[str, ...],
+    backend: str,
+    by: str | None = None,
+    slower_ns: int | None = None,
+) -> Options:
+    """What the command line asks of a session."""
+    return Options(
+        backend=None if backend == "auto" else Backend(backend),
+        filters=Filters(fs=fs, mounts=mount, pids=pid, comms=comm, cgroups=cgroup, handlers=handler),
+        by=None if by is None else By(by),
+        slower_ns=slower_ns,
+    )

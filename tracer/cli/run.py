@@ -1,0 +1,139 @@
+"""A session's time: opening it, following its events, slicing it into intervals, ending it in good order."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from tracer.model import CallEvent, Options, Snapshot
+
+if TYPE_CHECKING:
+    from tracer.session import Session
+
+#: How soon a request to end is heard, and how often events are fetched.
+SLICE_NS: Final = 200_000_000
+#: Failures kept of an interval; their number is in the counts.
+KEPT_FAILURES: Final = 100
+#: A moment that never comes.
+NEVER_NS: Final = sys.maxsize
+
+Pause = Callable[[float], None]
+
+
+@contextmanager
+def opened(options: Options) -> Iterator[Session]:
+    """An open session. Compiling takes a while: on a terminal a spinner on stderr says so."""
+    from tracer.session import Session
+
+    with ExitStack() as stack:
+        with _attaching():
+            session = stack.enter_context(Session(options))
+        yield session
+
+
+def _attaching() -> AbstractContextManager[object]:
+    if sys.stderr is None or not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status("attaching...")
+
+
+class Stop:
+    """Whether to end: on the first Ctrl-C, SIGTERM or SIGHUP, which are but noted while this is entered.
+
+    An exception could surface anywhere, in a callback of BCC even, where it is lost. A second signal does
+    raise KeyboardInterrupt, for the case that the orderly end takes too long.
+    """
+
+    SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stop:
+        for number in self.SIGNALS:
+            handler = signal.getsignal(number)
+            if handler is not signal.SIG_IGN:  # as nohup and "&" have it
+                self._before[number] = handler
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def until(duration_ns: int | None) -> int:
+    """The moment of CLOCK_MONOTONIC when the duration, from now on, is over (None: never)."""
+    return NEVER_NS if duration_ns is None else time.monotonic_ns() + duration_ns
+
+
+def follow(
+    session: Session, stop: Stop, until_ns: int = NEVER_NS, pause: Pause | None = None
+) -> Iterator[list[CallEvent]]:
+    """Batches of events, as they come, until ``until_ns`` of CLOCK_MONOTONIC or until asked to stop.
+
+    Events must be fetched even when nobody reads them, or the ring buffer fills up and a loss is reported.
+    ``pause(seconds)`` is where to wait for events; by default, in the session.
+    """
+    while not stop.requested and (left := until_ns - time.monotonic_ns()) > 0:
+        seconds = min(left, SLICE_NS) / 1e9
+        if pause is None:
+            yield session.events(seconds)
+        else:
+            pause(seconds)
+            yield session.events()
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What happened in an interval, what happened since the start, and the interval's last failures."""
+
+    counts: Snapshot
+    total: Snapshot
+    failures: tuple[CallEvent, ...]
+
+
+def intervals(
+    session: Session,
+    stop: Stop,
+    every_ns: int,
+    duration_ns: int | None = None,
+    iterations: int | None = None,
+    pause: Pause | None = None,
+) -> Iterator[Interval]:
+    """An interval each ``every_ns``, until the duration or the iterations are over or a stop is asked for.
+
+    The last one may be shorter; its rates are right all the same.
+    """
+    before = session.snapshot()
+    due = time.monotonic_ns()
+    end = until(duration_ns)
+    number = 0
+    while True:
+        due = max(due + every_ns, time.monotonic_ns())
+        failures: deque[CallEvent] = deque(maxlen=KEPT_FAILURES)
+        for events in follow(session, stop, min(due, end), pause):
+            failures.extend(event for event in events if event.outcome.failed)
+        total = session.snapshot()
+        yield Interval(total.since(before), total, tuple(failures))
+        before = total
+        number += 1
+        if stop.requested or number == iterations or time.monotonic_ns() >= end:
+            return

@@ -1,0 +1,84 @@
+"""``mkwrite top``: the live table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tracer.cli.options import (
+    INTERVAL,
+    by_option,
+    duration_option,
+    json_option,
+    session_options,
+    tracing_options,
+)
+
+EXAMPLES = """\b
+Examples:
+  mkwrite top                          what goes on, second by second
+  mkwrite top --fs ext4 --by process   who does it, on ext4
+  mkwrite top --sort p99 --cumulative  the slowest since the start
+  mkwrite top --once -i 10s            one table of ten seconds
+  mkwrite top --json | jq .            for programs
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("-i", "--interval", type=INTERVAL, default="1s", show_default=True, help="Time between updates.")
+@duration_option
+@click.option("-n", "--iterations", type=click.IntRange(min=1), help="End after so many updates.")
+@click.option("--once", is_flag=True, help="Print one interval, leave the screen alone, and end.")
+@click.option(
+    "--sort",
+    type=click.Choice(["calls", "p50", "p99", "max", "failed"]),
+    default="calls",
+    show_default=True,
+    help="Column to sort by, largest first.",
+)
+@click.option("--cumulative", is_flag=True, help="Show everything since the start, not the last interval.")
+@by_option
+@json_option
+@tracing_options
+def top(
+    interval: int,
+    duration: int | None,
+    iterations: int | None,
+    once: bool,
+    sort: str,
+    cumulative: bool,
+    as_json: bool,
+    **tracing: Any,
+) -> None:
+    """Show calls of page_mkwrite live: rate, latency and failures.
+
+    One row per filesystem, handler and path, a second table of wp faults, and the last failures. Keys:
+    q quits, s sorts by the next column, r reverses, p pauses. When the output is no terminal, each interval
+    is printed.
+    """
+    from functools import partial
+
+    from tracer.cli.live import LiveTop
+    from tracer.cli.output import Output, print_json
+    from tracer.cli.run import Stop, intervals, opened
+    from tracer.export.jsonl import event_dict, snapshot_dict
+    from tracer.ui.top import TopView
+
+    out = Output()
+    who = (tracing["by"] or "").upper()
+    with opened(session_options(**tracing)) as session, Stop() as stop:
+        ticks = partial(intervals, session, stop, interval, duration, 1 if once else iterations)
+        if out.is_terminal and not once and not as_json:
+            LiveTop(stop, sort, cumulative, who).run(out, ticks)
+            final = session.finish()
+            out.print(TopView(final, final, sort=sort, who=who, totals=True))
+            return
+        for tick in ticks():
+            counts = tick.total if cumulative else tick.counts
+            if as_json:
+                failures = [event_dict(event) for event in tick.failures]
+                print_json({**snapshot_dict(counts), "failures": failures})
+            else:
+                out.print(TopView(counts, tick.total, tick.failures, sort, who=who, totals=cumulative))
+                out.print()

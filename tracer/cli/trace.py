@@ -1,0 +1,81 @@
+"""``mkwrite trace``: one line per failure or slow call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from tracer.cli.options import Duration, duration_option, json_option, session_options, tracing_options
+
+if TYPE_CHECKING:
+    from tracer.cli.output import Output
+    from tracer.model import CallEvent
+    from tracer.session import Session
+
+#: How often losses are looked for.
+LOSSES_S: Final = 5.0
+
+EXAMPLES = """\b
+Examples:
+  mkwrite trace                        failures only
+  mkwrite trace --slower 10ms          and calls of at least 10 ms
+  mkwrite trace --slower 0 --pid 4242  every call of a process
+  mkwrite trace -n 1 --json            wait for the next failure
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--slower", type=Duration(), help="Print calls at least this slow, too; 0: every call.")
+@duration_option
+@click.option("-n", "--lines", type=click.IntRange(min=1), help="End after so many lines.")
+@json_option
+@tracing_options
+def trace(slower: int | None, duration: int | None, lines: int | None, as_json: bool, **tracing: Any) -> None:
+    """Print a line for each call that failed or was slow."""
+    from itertools import chain, islice
+
+    from tracer.cli.output import Output, print_json
+    from tracer.cli.run import Stop, follow, opened, until
+    from tracer.export.jsonl import event_dict
+    from tracer.ui.status import status
+    from tracer.ui.trace import TraceLines
+
+    out, notices = Output(), Output(stderr=True)
+    format_lines = TraceLines(out.width if out.is_terminal else None)
+    printed = 0
+
+    def show(events: Iterable[CallEvent]) -> None:
+        nonlocal printed
+        for event in islice(events, None if lines is None else lines - printed):
+            if as_json:
+                print_json(event_dict(event))
+            else:
+                out.print_line(format_lines.line(event))
+            printed += 1
+
+    with opened(session_options(**tracing, slower_ns=slower)) as session, Stop() as stop:
+        if not as_json:
+            out.print_line(format_lines.header())
+        show(chain.from_iterable(_with_losses(session, follow(session, stop, until(duration)), notices)))
+        final = session.finish()
+        show(session.events())
+    notices.print(*status(final), sep="\n")
+
+
+def _with_losses(session: Session, batches: Iterable[list[CallEvent]], notices: Output) -> Iterator[list[CallEvent]]:
+    """The batches; meanwhile new losses are told, every few seconds at most."""
+    from tracer.ui.status import losses
+
+    told = 0
+    due = time.monotonic() + LOSSES_S
+    for batch in batches:
+        yield batch
+        if time.monotonic() >= due:
+            due = time.monotonic() + LOSSES_S
+            snapshot = session.snapshot()
+            if snapshot.total_lost > told:
+                told = snapshot.total_lost
+                notices.print(losses(snapshot))

@@ -1,0 +1,1 @@
+"""What leaves the tracer for other programs: JSON and Prometheus metrics."""

@@ -1,0 +1,122 @@
+r"""Snapshots, events and hooks as JSON objects: the stable shapes that every ``--json`` prints.
+
+- A time is a number of nanoseconds and its name ends in ``_ns``. A device is ``"major:minor"``, an address
+  ``"0x..."``. A label that was not asked for is absent. New members may come; none changes its meaning.
+- Text is exact: a byte that is not UTF-8 is written ``\xNN`` and a backslash is doubled, so that the bytes
+  can be had back. Control characters are left to JSON's own escapes.
+- A histogram is ``{"count", "sum_ns", "max_ns", "p50_ns", "p90_ns", "p99_ns", "buckets"}``, its buckets
+  ``[lower_ns, upper_ns, count]`` with both bounds inclusive, empty ones left out; where a bucket has no upper
+  bound there is ``null``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from tracer.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
+from tracer.model import CallEvent, Hook, Series, Snapshot, device_name
+
+_SPECIAL = re.compile("[\\\\\ud800-\udfff]")
+
+
+def json_line(record: Mapping[str, object]) -> str:
+    """One record on one line, without the newline; ASCII only, so that no locale can spoil it."""
+    return json.dumps(record, separators=(",", ":"), allow_nan=False)
+
+
+def snapshot_dict(snapshot: Snapshot) -> dict[str, object]:
+    """All counts of a snapshot, its series in a stable order."""
+    return {
+        "time_ns": snapshot.time_ns,
+        "elapsed_ns": snapshot.elapsed_ns,
+        "calls": [
+            {**_series_dict(series), "latency": histogram_dict(histogram)}
+            for series, histogram in sorted(snapshot.calls.items())
+        ],
+        "wp_faults": {outcome.value: number for outcome, number in snapshot.wp_faults.items()},
+        "lost": {kind.value: number for kind, number in snapshot.lost.items()},
+        "in_flight": snapshot.in_flight,
+        "hooks": [hook_dict(hook) for hook in snapshot.hooks],
+        "notes": [text(note) for note in snapshot.notes],
+    }
+
+
+def histogram_dict(histogram: Histogram) -> dict[str, object]:
+    """A latency histogram; its shape is in the module's description. Quantiles are within 9.1 %."""
+    return {
+        "count": histogram.count,
+        "sum_ns": histogram.sum_ns,
+        "max_ns": histogram.max_ns,
+        **{f"p{percent}_ns": round(histogram.quantile(percent / 100)) for percent in (50, 90, 99)},
+        "buckets": [
+            [LOWER_NS[index], upper_ns(index) if index + 1 < BUCKETS else None, number]
+            for index, number in enumerate(histogram.buckets)
+            if number
+        ],
+    }
+
+
+def event_dict(event: CallEvent) -> dict[str, object]:
+    """One call; ``time_ns`` is the wall clock, ``vm_fault`` the handler's return value (VM_FAULT_* bits)."""
+    return {
+        "time_ns": event.time_ns,
+        "pid": event.pid,
+        "tid": event.tid,
+        "uid": event.uid,
+        "comm": text(event.comm),
+        "cgroup_id": event.cgroup_id,
+        "fstype": text(event.fstype),
+        "mountpoint": text(event.mountpoint),
+        "device": device_name(event.dev),
+        "inode": event.inode,
+        "file": text(event.file),
+        "deleted": event.deleted,
+        "handler": text(event.handler),
+        "path": event.path.value,
+        "initiator": event.initiator.value,
+        "outcome": event.outcome.value,
+        "offset": event.offset,
+        "address": hex(event.address),
+        "latency_ns": event.latency_ns,
+        "vm_fault": event.vm_fault,
+    }
+
+
+def hook_dict(hook: Hook) -> dict[str, object]:
+    """One hook and its state."""
+    return {
+        "name": text(hook.name),
+        "function": text(hook.function),
+        "backend": hook.backend.value,
+        "attached": hook.attached,
+        "detail": text(hook.detail),
+    }
+
+
+def text(raw: str) -> str:
+    r"""``raw`` without surrogates, nothing lost: an invalid byte becomes ``\xNN``, a backslash is doubled."""
+    return _SPECIAL.sub(lambda match: _escaped(match[0]), raw)
+
+
+def _escaped(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    code = ord(char)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def _series_dict(series: Series) -> dict[str, object]:
+    labels: dict[str, object] = {
+        "fstype": text(series.fstype),
+        "mountpoint": text(series.mountpoint),
+        "device": device_name(series.dev),
+        "handler": text(series.handler),
+        "path": series.path.value,
+        "outcome": series.outcome.value,
+        "initiator": series.initiator.value,
+    }
+    if series.who:
+        labels["who"] = text(series.who)
+    return labels

@@ -1,0 +1,1 @@
+"""Rich renderables of snapshots and events: no BCC, no click, no session."""

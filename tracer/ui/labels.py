@@ -1,0 +1,48 @@
+"""What several views print of a series or an event, escaped."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tracer.model import device_name
+from tracer.text import printable
+
+
+class Place(Protocol):
+    """What a series and an event have in common: the filesystem and the handler."""
+
+    @property
+    def fstype(self) -> str:
+        """Filesystem type."""
+
+    @property
+    def mountpoint(self) -> str:
+        """Where the filesystem is mounted, or ""."""
+
+    @property
+    def dev(self) -> int:
+        """Device number in the kernel's encoding, or 0."""
+
+    @property
+    def handler(self) -> str:
+        """The handler's symbol, or ""."""
+
+
+def device(place: Place) -> str:
+    """``major:minor``, or ``-`` for a mapping without a file."""
+    return device_name(place.dev) if place.dev else "-"
+
+
+def mount(place: Place) -> str:
+    """The mount point; where none is visible, the device stands in, so that rows can still be told apart."""
+    return printable(place.mountpoint) if place.mountpoint else f"({device(place)})" if place.dev else "-"
+
+
+def fstype(place: Place) -> str:
+    """The filesystem type."""
+    return printable(place.fstype) or "-"
+
+
+def handler(place: Place) -> str:
+    """The handler's symbol."""
+    return printable(place.handler) or "-"

@@ -1,0 +1,37 @@
+"""What every view says of the tracer itself: losses, hooks, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from tracer.model import Snapshot
+from tracer.text import printable
+
+
+def losses(snapshot: Snapshot) -> Text:
+    """``lost: 0``, or in red how much of what; shown even when nothing is lost."""
+    kinds = ", ".join(f"{kind.value} {n}" for kind, n in snapshot.lost.items() if n)
+    if not kinds:
+        return Text("lost: 0")
+    return Text(f"lost: {snapshot.total_lost} ({kinds})", style="bold red")
+
+
+def hooks(snapshot: Snapshot) -> Text:
+    """The backend and how many hooks attached; those that did not, by name and with the reason."""
+    attached = [hook for hook in snapshot.hooks if hook.attached]
+    backends = "+".join(sorted({hook.backend.value for hook in attached})) or "none"
+    line = Text(f"backend: {backends}, hooks: {len(attached)} of {len(snapshot.hooks)}")
+    for hook in snapshot.hooks:
+        if not hook.attached:
+            reason = f" ({printable(hook.detail)})" if hook.detail else ""
+            line.append(f"; not attached: {printable(hook.name)}{reason}", "yellow")
+    return line
+
+
+def status(snapshot: Snapshot) -> Iterator[Text]:
+    """Losses and hooks, then a line for each note."""
+    yield Text("  ").join([losses(snapshot), hooks(snapshot)])
+    for note in snapshot.notes:
+        yield Text(f"note: {printable(note)}", style="yellow")

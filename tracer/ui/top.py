@@ -1,0 +1,70 @@
+"""The whole screen of ``top``: status, calls, wp faults, the last failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.text import Text
+
+from tracer.model import CallEvent, Snapshot
+from tracer.text import count_text, duration
+from tracer.ui.calls import call_rows, calls_table
+from tracer.ui.status import status
+from tracer.ui.trace import failures_table
+from tracer.ui.wp import wp_table
+
+#: Failures that the pane shows.
+LAST_FAILURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TopView:
+    """A renderable of one moment.
+
+    ``counts`` is what the tables show; ``total`` is everything so far, from which losses are told: one that
+    happened stays in sight. ``failures`` are the latest, oldest first.
+    ``who`` is the title of the ``--by`` column, "" for none. ``totals``: ``counts`` is everything so far.
+    With ``full_screen`` the view keeps to the console's height: the table of calls gives way. ``hint`` is a
+    last line, about keys.
+    """
+
+    counts: Snapshot
+    total: Snapshot
+    failures: Sequence[CallEvent] = ()
+    sort: str = "calls"
+    reverse: bool = False
+    who: str = ""
+    totals: bool = False
+    full_screen: bool = False
+    hint: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        above: list[RenderableType] = [self._headline(), *status(self.total), Text("")]
+        below: list[RenderableType] = [Text(""), wp_table(self.counts)]
+        if failures := self.failures[-LAST_FAILURES:]:
+            below += [Text(""), Text("last failures", style="bold"), failures_table(failures)]
+        if self.hint:
+            below += [Text(""), Text(self.hint, style="dim", no_wrap=True, overflow="crop")]
+        rows = call_rows(self.counts, self.sort, self.reverse)
+        limit = None
+        if self.full_screen and options.height is not None:
+            used = len(console.render_lines(Group(*above, *below), options.update(height=None)))
+            limit = max(1, options.height - used - 1)
+        table = calls_table(rows, who=self.who, sort=self.sort, totals=self.totals, limit=limit)
+        yield from above
+        yield table if rows else Text("no calls", style="dim")
+        yield from below
+
+    def _headline(self) -> Text:
+        counts = self.counts
+        seconds = counts.elapsed_ns / 1e9
+        calls = sum(histogram.count for histogram in counts.calls.values())
+        rate = count_text(calls / seconds if seconds > 0 else 0.0)
+        span = "since start, " if self.totals else "last "
+        return Text.assemble(
+            (f"{datetime.now():%H:%M:%S}", "bold"),
+            f"  {span}{duration(counts.elapsed_ns)}  {calls} calls, {rate}/s, {counts.in_flight} in flight",
+        )
