@@ -15,12 +15,29 @@
 #define WANT_TASK 6	/* bits of 1 << enum want_kind: filters on the task ... */
 #define WANT_CALL 7	/* ... and on the call */
 #define CGROUP_LEVELS 8 /* bit n: a wanted cgroup lies n levels below the root */
+#define CPUS 9		/* possible CPUs */
+#define FRONT_BITS 10	/* 2^n front cells a CPU */
+#define SLOT_BITS 11	/* 2^n slots */
 
 enum by { BY_NOTHING, BY_PROCESS, BY_FILE, BY_CGROUP };
 
 #define config(n)                                                                                                      \
 	({                                                                                                             \
 		u64 _setting;                                                                                          \
-		asm("%0 = %1 ll" : "=r"(_setting) : "i"(CONFIG_MARK | (n)));                                           \
+		asm volatile("%0 = %1 ll" : "=r"(_setting) : "i"(CONFIG_MARK | (n)));                                  \
 		_setting;                                                                                              \
+	})
+
+/*
+ * The address of an array map's only value, as libbpf does for global variables: the front end makes a map reference
+ * of the immediate. Saves a lookup, and the test of its result.
+ */
+#define GLOBAL_MARK 0x6d6b776700000000ULL /* "mkwg" */
+enum global { SLOTS_MAP, FRONT_MAP, WP_COUNTS_MAP, LOST_MAP, BLANK_MAP };
+
+#define global(n)                                                                                                      \
+	({                                                                                                             \
+		void *_address;                                                                                        \
+		asm volatile("%0 = %1 ll" : "=r"(_address) : "i"(GLOBAL_MARK | (n)));                                  \
+		_address;                                                                                              \
 	})

@@ -93,17 +93,17 @@ static __always_inline void send(struct event *e)
 		lose(EVENTS_FULL);
 }
 
-static __always_inline void fill_task(struct event *e, u64 id)
+static __always_inline void fill_task(struct event *e)
 {
 	e->time_ns = bpf_ktime_get_ns();
-	e->id = id;
+	e->id = bpf_get_current_pid_tgid();
 	e->cgroup = bpf_get_current_cgroup_id();
 	e->uid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 }
 
-static __always_inline void report(u32 where, u32 reason, u64 id, struct vm_fault *vmf, struct series *series,
-				   u64 latency_ns, u32 vm_fault)
+static __always_inline void report(u32 where, u32 reason, struct vm_fault *vmf, struct series *series, u64 latency_ns,
+				   u32 vm_fault)
 {
 	struct event *e = scratch.lookup(&where);
 	struct vm_area_struct *vma;
@@ -112,7 +112,7 @@ static __always_inline void report(u32 where, u32 reason, u64 id, struct vm_faul
 
 	if (!e)
 		return;
-	fill_task(e, id);
+	fill_task(e);
 	e->latency_ns = latency_ns;
 	e->series = *series;
 	e->vm_fault = vm_fault;
@@ -136,7 +136,7 @@ static __always_inline void report_raced(struct slot *slot)
 
 	if (!e)
 		return;
-	fill_task(e, slot->id);
+	fill_task(e);
 	e->latency_ns = slot->latency_ns;
 	e->series = slot->series;
 	e->vm_fault = VM_FAULT_LOCKED;

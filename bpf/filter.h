@@ -32,11 +32,11 @@ static __always_inline int cgroup_wanted(void)
 	return 0;
 }
 
-static __always_inline int task_wanted(u64 id)
+static __always_inline int task_wanted(void)
 {
 	u64 kinds = config(WANT_TASK), comm[2] = {};
 
-	if (kinds & (1 << WANT_PID) && !is_wanted(WANT_PID, id >> 32, 0))
+	if (kinds & (1 << WANT_PID) && !is_wanted(WANT_PID, bpf_get_current_pid_tgid() >> 32, 0))
 		return 0;
 	if (kinds & (1 << WANT_COMM)) {
 		bpf_get_current_comm(comm, sizeof(comm));

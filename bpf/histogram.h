@@ -6,13 +6,10 @@
 #define BUCKETS 128
 #define FIRST_EXPONENT 6
 
-static __always_inline u32 log2_u64(u64 v)
+static __always_inline u64 log2_u32(u64 v)
 {
-	u32 shift, r = 0;
+	u64 shift, r = 0;
 
-	shift = (v > 0xFFFFFFFFULL) << 5;
-	v >>= shift;
-	r |= shift;
 	shift = (v > 0xFFFF) << 4;
 	v >>= shift;
 	r |= shift;
@@ -28,20 +25,18 @@ static __always_inline u32 log2_u64(u64 v)
 	return r | (v >> 1);
 }
 
-static __always_inline u32 bucket_of(u64 ns)
+static __always_inline u64 bucket_of(u64 ns)
 {
-	u32 exponent, quarter, index;
-	u64 mantissa;
+	u64 exponent, mantissa, index;
 
 	if (ns < (1ULL << FIRST_EXPONENT))
 		return 0;
-	/* Beyond 2^38 ns everything falls into the last bucket; the cap keeps the shift below from overflowing. */
+	/* Everything beyond 2^38 ns falls into the last bucket: 32 bits are left. */
 	if (ns >> 38)
 		return BUCKETS - 1;
-	exponent = log2_u64(ns) - FIRST_EXPONENT;
+	exponent = log2_u32(ns >> FIRST_EXPONENT);
 	mantissa = (ns << 10) >> exponent; /* in [2^16, 2^17) */
-	quarter = (mantissa >= 77936) + (mantissa >= 92682) + (mantissa >= 110218);
-	index = 1 + 4 * exponent + quarter;
+	index = 1 + 4 * exponent + (mantissa >= 77936) + (mantissa >= 92682) + (mantissa >= 110218);
 	if (index >= BUCKETS)
 		index = BUCKETS - 1;
 	return bounded(index, BUCKETS - 1);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the programs keep. User space learns the layout of these structures from BCC, so it stands here only. Sizes
- * that depend on the host or on an option (a row a CPU, --max-series) are set when the maps are created.
+ * that depend on the host or on an option (a row a CPU, --max-series) are set when the maps are created: a map that
+ * is used through global() is one value in the end, of as many of the structures named here as needed.
  */
 
 /* One stream of calls. `kind` packs path, initiator and outcome, and is never 0. */
@@ -29,11 +30,10 @@ struct cell {
 };
 
 /*
- * Calls that ended writable, nearly all of them: FRONT cells a CPU, direct-mapped. Only one program writes here and
- * it never nests on a CPU (the kernel's recursion guard, and no fault in interrupts), so plain adds are exact.
+ * Calls that ended writable, nearly all of them: a row of direct-mapped cells for each CPU. Only one program writes
+ * here and it never nests on a CPU (the kernel's recursion guard, and no fault in interrupts), so plain adds are exact.
  */
-#define FRONT 64
-BPF_F_TABLE("array", u32, struct cell, front, FRONT, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct cell, front, 1, BPF_F_MMAPABLE);
 
 /* Every other series, and those that find their front cell taken; shared by all CPUs, atomic adds. */
 BPF_TABLE("hash", struct series, struct cell, others, 1024);
@@ -42,12 +42,11 @@ BPF_TABLE("hash", struct series, struct cell, others, 1024);
 BPF_TABLE("array", u32, struct cell, blank, 1);
 
 /*
- * The call that a task is in: one slot a task while it lasts, found by thread id. A slot held by another task sends
- * the newcomer to `crowded`.
+ * The call that a task is in, found by the address of its task_struct: cheaper to ask for than the thread id, and as
+ * good while the call lasts. A slot that another task holds sends the newcomer to `crowded`.
  */
-#define SLOTS 8192
 struct slot {
-	u64 id; /* bpf_get_current_pid_tgid(); 0: free */
+	u64 task; /* 0: free */
 	u64 start_ns;
 	u64 vmf;
 	u64 latency_ns;
@@ -58,10 +57,10 @@ struct slot {
 	u32 flags;   /* vmf->flags at entry, which the kernel overwrites meanwhile */
 	u32 crowded; /* this slot is in `crowded` */
 };
-BPF_F_TABLE("array", u32, struct slot, slots, SLOTS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct slot, slots, 1, BPF_F_MMAPABLE);
 BPF_TABLE("hash", u64, struct slot, crowded, 4096);
 
-/* do_wp_page's outcomes, a row a CPU. */
+/* do_wp_page's outcomes, a row for each CPU. */
 struct wp_counts {
 	u64 n[8];
 };
@@ -74,12 +73,14 @@ struct fstype {
 BPF_TABLE("hash", u32, struct fstype, filesystems, 4096);
 
 enum loss { SERIES_FULL, INFLIGHT_FULL, EVENTS_FULL, UNMATCHED_ENTRY, UNMATCHED_RETURN, FILESYSTEMS_FULL, LOSSES };
-BPF_F_TABLE("array", u32, u64, lost, LOSSES, BPF_F_MMAPABLE);
+struct losses {
+	u64 n[LOSSES];
+};
+BPF_F_TABLE("array", u32, struct losses, lost, 1, BPF_F_MMAPABLE);
 
 static __always_inline void lose(u32 kind)
 {
-	u64 *n = lost.lookup(&kind);
+	struct losses *losses = global(LOST_MAP);
 
-	if (n)
-		lock_xadd(n, 1);
+	lock_xadd(&losses->n[kind], 1);
 }

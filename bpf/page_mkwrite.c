@@ -14,22 +14,28 @@
 /* A slot left waiting for this long is a raced call of a task that has not come back. */
 #define RACED_AFTER_NS 100000000ULL
 
-static __always_inline struct slot *slot_of(u64 id)
+static __always_inline struct slot *first_slot(u64 task)
 {
-	u32 index = (u32)id & (SLOTS - 1);
-	struct slot *slot = slots.lookup(&index);
+	struct slot *slots = global(SLOTS_MAP);
+	/* Fibonacci hashing: addresses of one slab differ by multiples of a size. */
+	u64 index = (task * 0x9e3779b97f4a7c15ULL) >> (64 - config(SLOT_BITS));
 
-	if (slot && slot->id == id)
-		return slot;
-	return crowded.lookup(&id);
+	return &slots[index];
 }
 
-static __always_inline void release(struct slot *slot, u64 id)
+static __always_inline struct slot *slot_of(u64 task)
+{
+	struct slot *slot = first_slot(task);
+
+	return slot->task == task ? slot : crowded.lookup(&task);
+}
+
+static __always_inline void release(struct slot *slot, u64 task)
 {
 	if (slot->crowded)
-		crowded.delete(&id);
+		crowded.delete(&task);
 	else
-		slot->id = 0;
+		slot->task = 0;
 }
 
 static __always_inline void settle_raced(struct slot *slot)
@@ -43,9 +49,9 @@ static __always_inline void settle_raced(struct slot *slot)
 		report_raced(slot);
 }
 
-static __always_inline void enter_crowded(u64 id, struct vm_fault *vmf, u32 flags, u64 now)
+static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u32 flags, u64 now)
 {
-	struct slot mine = {}, *old = crowded.lookup(&id);
+	struct slot mine = {}, *old = crowded.lookup(&task);
 
 	if (old) {
 		if (old->series.kind)
@@ -53,38 +59,42 @@ static __always_inline void enter_crowded(u64 id, struct vm_fault *vmf, u32 flag
 		else
 			lose(UNMATCHED_ENTRY);
 	}
-	mine.id = id;
+	mine.task = task;
 	mine.start_ns = now;
 	mine.vmf = (u64)vmf;
 	mine.flags = flags;
 	mine.crowded = 1;
-	if (crowded.update(&id, &mine))
+	if (crowded.update(&task, &mine))
 		lose(INFLIGHT_FULL);
+}
+
+/* The slot is not free. Returns 1 if it may be taken all the same. */
+static __always_inline int take_over(struct slot *slot, u64 task, u64 now)
+{
+	if (slot->series.kind && (slot->task == task || now - slot->start_ns - slot->latency_ns > RACED_AFTER_NS)) {
+		settle_raced(slot);
+		return 1;
+	}
+	if (slot->task != task)
+		return 0;
+	lose(UNMATCHED_ENTRY);
+	return 1;
 }
 
 static __always_inline int enter(struct vm_fault *vmf)
 {
-	u64 id = bpf_get_current_pid_tgid(), now;
-	u32 index = (u32)id & (SLOTS - 1);
+	u64 task = bpf_get_current_task(), now;
 	struct slot *slot;
 
-	if (!task_wanted(id))
+	if (config(WANT_TASK) && !task_wanted())
 		return 0;
-	slot = slots.lookup(&index);
-	if (!slot)
-		return 0;
+	slot = first_slot(task);
 	now = bpf_ktime_get_ns();
-	if (slot->id) {
-		if (slot->series.kind && (slot->id == id || now - slot->start_ns - slot->latency_ns > RACED_AFTER_NS)) {
-			settle_raced(slot);
-		} else if (slot->id == id) {
-			lose(UNMATCHED_ENTRY);
-		} else {
-			enter_crowded(id, vmf, GET(vmf, flags), now);
-			return 0;
-		}
+	if (slot->task && !take_over(slot, task, now)) {
+		enter_crowded(task, vmf, GET(vmf, flags), now);
+		return 0;
 	}
-	slot->id = id;
+	slot->task = task;
 	slot->start_ns = now;
 	slot->series.kind = 0;
 	slot->flags = GET(vmf, flags);
@@ -137,7 +147,7 @@ static __always_inline u32 reason_of(u32 outcome, u64 ns, int created)
 	return reason;
 }
 
-static __always_inline void count_agreed(u64 id, struct series *series, u64 ns, struct vm_fault *vmf, u32 where)
+static __always_inline void count_agreed(struct series *series, u64 ns, struct vm_fault *vmf, u32 where)
 {
 	int created = count_writable(series, ns);
 	u32 reason = reason_of(WRITABLE, ns, created);
@@ -145,82 +155,97 @@ static __always_inline void count_agreed(u64 id, struct series *series, u64 ns, 
 	if (created)
 		remember_fstype(series->dev, vmf);
 	if (reason)
-		report(where, reason, id, vmf, series, ns, VM_FAULT_LOCKED);
+		report(where, reason, vmf, series, ns, VM_FAULT_LOCKED);
 }
 
-static __always_inline int leave(struct vm_fault *vmf, u32 vm_fault, u64 id, struct slot *slot, u64 now)
+/* The handler refused, or wants the fault to be taken again: the call is over. */
+static __always_inline void count_ended(struct series *agreed, u64 ns, struct vm_fault *vmf, u32 vm_fault)
 {
-	u64 ns = now - slot->start_ns;
-	struct series series = {};
-	struct vm_area_struct *vma;
-	struct inode *inode;
-	struct file *file;
-	u32 outcome, reason;
+	struct series series = *agreed;
+	u32 outcome = outcome_of(vm_fault), reason;
 
-	vma = GET(vmf, vma);
-	series.handler = (u64)GET(GET(vma, vm_ops), page_mkwrite);
-	file = GET(vma, vm_file);
-	inode = GET(file, f_inode);
-	series.dev = GET(GET(inode, i_sb), s_dev);
-	series.kind = kind_of(vmf, slot->flags);
-	if (config(BY) == BY_PROCESS)
-		series.who = id >> 32;
-	else if (config(BY) == BY_FILE)
-		series.who = GET(inode, i_ino);
-	else if (config(BY) == BY_CGROUP)
-		series.who = bpf_get_current_cgroup_id();
-	if (!call_wanted(&series, GET(inode, i_sb))) {
-		release(slot, id);
-		return 0;
-	}
-	/* A handler that agrees without locking the page leaves that to do_page_mkwrite. */
-	if (config(HANDLER_HOOKS) && !(vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE)))
-		vm_fault |= VM_FAULT_LOCKED;
-	if ((vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) == VM_FAULT_LOCKED) {
-		if (!config(TELL_RACED)) {
-			release(slot, id);
-			count_agreed(id, &series, ns, vmf, AT_RETURN);
-			return 0;
-		}
-		slot->latency_ns = ns;
-		if (ns >= config(SLOWER_NS)) {
-			slot->inode = GET(inode, i_ino);
-			slot->pgoff = GET(vmf, pgoff);
-			slot->address = GET(vmf, address);
-		}
-		slot->series.handler = series.handler;
-		slot->series.who = series.who;
-		slot->series.dev = series.dev;
-		slot->series.kind = series.kind;
-		return 0;
-	}
-	release(slot, id);
-	outcome = outcome_of(vm_fault);
 	series.kind |= KIND_OUTCOME(outcome);
 	remember_fstype(series.dev, vmf);
 	reason = reason_of(outcome, ns, count_shared(&series, ns));
 	if (reason)
-		report(AT_RETURN, reason, id, vmf, &series, ns, vm_fault);
+		report(AT_RETURN, reason, vmf, &series, ns, vm_fault);
+}
+
+static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, u64 task, struct slot *slot, u64 now)
+{
+	struct vm_area_struct *vma = GET(vmf, vma);
+	struct inode *inode = GET(GET(vma, vm_file), f_inode);
+	struct super_block *sb = GET(inode, i_sb);
+	struct series *series = &slot->series;
+	u64 ns = now - slot->start_ns;
+
+	series->handler = (u64)GET(GET(vma, vm_ops), page_mkwrite);
+	series->dev = GET(sb, s_dev);
+	series->who = 0;
+	if (config(BY) == BY_PROCESS)
+		series->who = bpf_get_current_pid_tgid() >> 32;
+	else if (config(BY) == BY_FILE)
+		series->who = GET(inode, i_ino);
+	else if (config(BY) == BY_CGROUP)
+		series->who = bpf_get_current_cgroup_id();
+	if (config(WANT_CALL) && !call_wanted(series, sb)) {
+		release(slot, task);
+		return;
+	}
+	/* A handler that agrees without locking the page leaves that to do_page_mkwrite. */
+	if (config(HANDLER_HOOKS) && !(vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE)))
+		vm_fault |= VM_FAULT_LOCKED;
+	slot->latency_ns = ns;
+	series->kind = kind_of(vmf, slot->flags);
+	if ((vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) != VM_FAULT_LOCKED) {
+		count_ended(series, ns, vmf, vm_fault);
+		release(slot, task);
+	} else if (!config(TELL_RACED)) {
+		count_agreed(series, ns, vmf, AT_RETURN);
+		release(slot, task);
+	} else if (ns >= config(SLOWER_NS)) {
+		slot->inode = GET(inode, i_ino);
+		slot->pgoff = GET(vmf, pgoff);
+		slot->address = GET(vmf, address);
+	}
+}
+
+static __always_inline int unmatched(void)
+{
+	if (!config(WANT_TASK) || task_wanted())
+		lose(UNMATCHED_RETURN);
 	return 0;
 }
 
 static __always_inline int dirtied(struct vm_fault *vmf)
 {
-	u64 id = bpf_get_current_pid_tgid(), ns;
-	struct slot *slot = slot_of(id);
-	struct series series;
+	u64 task = bpf_get_current_task();
+	struct slot *slot = slot_of(task);
 
 	/* Mappings without a handler come here too. */
 	if (!slot || !slot->series.kind)
 		return 0;
-	series = slot->series;
-	ns = slot->latency_ns;
-	release(slot, id);
-	count_agreed(id, &series, ns, vmf, AT_DIRTY);
+	count_agreed(&slot->series, slot->latency_ns, vmf, AT_DIRTY);
+	release(slot, task);
 	return 0;
 }
 
 #ifdef FENTRY
+/*
+ * The return value stands behind the arguments. The branch not taken is never verified, an index beyond the arguments
+ * would be refused; in assembly since the compiler would join the two loads into one with a variable index.
+ */
+static __always_inline u32 returned(u64 *ctx)
+{
+	u64 value;
+
+	if (config(RETURN_ARG) == 1)
+		asm volatile("%0 = *(u64 *)(%1 + 8)" : "=r"(value) : "r"(ctx));
+	else
+		asm volatile("%0 = *(u64 *)(%1 + 16)" : "=r"(value) : "r"(ctx));
+	return value;
+}
+
 int page_mkwrite_entry(u64 *ctx)
 {
 	return enter((void *)ctx[0]);
@@ -228,16 +253,13 @@ int page_mkwrite_entry(u64 *ctx)
 
 int page_mkwrite_return(u64 *ctx)
 {
-	u64 now = bpf_ktime_get_ns(), id = bpf_get_current_pid_tgid();
-	struct slot *slot = slot_of(id);
+	u64 now = bpf_ktime_get_ns(), task = bpf_get_current_task();
+	struct slot *slot = slot_of(task);
 
-	if (!slot) {
-		if (task_wanted(id))
-			lose(UNMATCHED_RETURN);
-		return 0;
-	}
-	/* The branch not taken is never verified: an index beyond the arguments would be refused. */
-	return leave((void *)ctx[0], config(RETURN_ARG) == 1 ? (u32)ctx[1] : (u32)ctx[2], id, slot, now);
+	if (!slot)
+		return unmatched();
+	leave((void *)ctx[0], returned(ctx), task, slot, now);
+	return 0;
 }
 
 int page_mkwrite_dirty(u64 *ctx)
@@ -254,15 +276,13 @@ int page_mkwrite_entry(struct pt_regs *ctx)
 
 int page_mkwrite_return(struct pt_regs *ctx)
 {
-	u64 now = bpf_ktime_get_ns(), id = bpf_get_current_pid_tgid();
-	struct slot *slot = slot_of(id);
+	u64 now = bpf_ktime_get_ns(), task = bpf_get_current_task();
+	struct slot *slot = slot_of(task);
 
-	if (!slot) {
-		if (task_wanted(id))
-			lose(UNMATCHED_RETURN);
-		return 0;
-	}
-	return leave((void *)slot->vmf, (u32)ctx->ax, id, slot, now);
+	if (!slot)
+		return unmatched();
+	leave((void *)slot->vmf, (u32)ctx->ax, task, slot, now);
+	return 0;
 }
 
 int page_mkwrite_dirty(struct pt_regs *ctx)

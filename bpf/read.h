@@ -13,7 +13,14 @@
 
 #ifdef FENTRY
 #define GET(p, field) ((p)->field)
+#define LOAD(p) (*(p))
 #else
+#define LOAD(p)                                                                                                        \
+	({                                                                                                             \
+		typeof(*(p)) _value;                                                                                   \
+		bpf_probe_read_kernel(&_value, sizeof(_value), p);                                                     \
+		_value;                                                                                                \
+	})
 #define GET(p, field) READ(p, field)
 #endif
 

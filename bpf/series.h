@@ -18,15 +18,12 @@ static __always_inline void remember_fstype(u32 dev, struct vm_fault *vmf)
 /* Counts a call in `others`, where any CPU and any program may write. Returns 1 for a series not seen before. */
 static __always_inline int count_shared(struct series *series, u64 ns)
 {
-	struct cell *cell = others.lookup(series), *zeros;
-	u32 first = 0, created = 0;
+	struct cell *cell = others.lookup(series);
+	u32 created = 0;
 
 	if (!cell) {
-		zeros = blank.lookup(&first);
-		if (!zeros)
-			return 0;
 		/* -EEXIST: another CPU was faster; the lookup finds its cell. */
-		created = !others.insert(series, zeros);
+		created = !others.insert(series, global(BLANK_MAP));
 		cell = others.lookup(series);
 		if (!cell) {
 			lose(SERIES_FULL);
@@ -45,17 +42,20 @@ static __always_inline int count_shared(struct series *series, u64 ns)
 /* Counts a call that ended writable. Returns 1 for a series not seen before on this CPU. */
 static __always_inline int count_writable(struct series *series, u64 ns)
 {
-	u32 cpu = bpf_get_smp_processor_id();
-	u32 index =
-		((u32)(series->handler >> 4) + series->dev + (u32)series->who + (series->kind & 7) * 8) & (FRONT - 1);
-	struct cell *cell;
+	u64 cpu = bpf_get_smp_processor_id(), bits = config(FRONT_BITS);
+	u64 index = (series->handler >> 4) + series->dev + (series->kind & 7) * 8;
+	struct cell *cell = global(FRONT_MAP);
 
-	index += cpu * FRONT;
-	cell = front.lookup(&index);
-	if (!cell)
+	if (cpu >= config(CPUS))
 		return count_shared(series, ns);
-	if (cell->series.kind != series->kind || cell->series.dev != series->dev ||
-	    cell->series.handler != series->handler || cell->series.who != series->who) {
+	if (config(BY))
+		index += series->who;
+	/* Opaque, or the compiler would fold the shift into the mask and hide the bound from the verifier. */
+	asm volatile("" : "+r"(index));
+	index &= (1ULL << bits) - 1;
+	cell += (cpu << bits) + index;
+	if (cell->series.dev != series->dev || cell->series.kind != series->kind ||
+	    cell->series.handler != series->handler || (config(BY) && cell->series.who != series->who)) {
 		if (cell->series.kind)
 			return count_shared(series, ns);
 		cell->buckets[bucket_of(ns)] = 1;

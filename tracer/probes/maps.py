@@ -31,7 +31,7 @@ class RawSeries(NamedTuple):
 class Slot(NamedTuple):
     """A call in flight: ``series.kind`` is 0 while the handler runs."""
 
-    pid_tgid: int
+    task: int
     start_ns: int
     latency_ns: int
     series: RawSeries
@@ -40,8 +40,7 @@ class Slot(NamedTuple):
 class Cells:
     """Sums cells of the same series. Histograms are added as big integers: exact, and 128 counts at a time."""
 
-    def __init__(self, spec: MapSpec) -> None:
-        cell = c_type(spec.value)
+    def __init__(self, cell: Any) -> None:
         self._series = cell.series.offset
         self._sums = struct.Struct("<QQ")
         self._sum = cell.sum_ns.offset
@@ -83,7 +82,8 @@ class Maps:
             name: mmap.mmap(descriptors[name], _mapped_size(bpf.maps[name]), mmap.MAP_SHARED, mmap.PROT_READ)
             for name in ("front", "slots", "wp_counts", "lost")
         }
-        self._slot = c_type(bpf.maps["slots"].value)
+        self._cell = c_type(bpf.maps["front"].value)
+        self._slot = c_type(bpf.maps["crowded"].value)
 
     def close(self) -> None:
         """Unmap."""
@@ -92,11 +92,10 @@ class Maps:
 
     def histograms(self) -> dict[RawSeries, Histogram]:
         """Every call counted so far, by series, over all CPUs."""
-        spec = self._specs["front"]
-        front, size = self._mapped["front"], spec.value_size
-        cells = Cells(spec)
-        kind_at = c_type(spec.value).series.offset + 20
-        for start in range(0, spec.max_entries * size, size):
+        front, cells = self._mapped["front"], Cells(self._cell)
+        kind_at = self._cell.series.offset + 20
+        size = ct.sizeof(self._cell)
+        for start in range(0, self._specs["front"].value_size, size):
             if front[start + kind_at : start + kind_at + 4] != b"\0\0\0\0":
                 cells.add(front[start : start + size])
         for _, value in self._entries("others"):
@@ -105,7 +104,7 @@ class Maps:
 
     def slots(self) -> Iterator[Slot]:
         """Calls that have not returned, or still wait for their PTE."""
-        mapped, size = self._mapped["slots"], self._specs["slots"].value_size
+        mapped, size = self._mapped["slots"], ct.sizeof(self._slot)
         with memoryview(mapped) as view, view.cast("Q") as words, words[:: size // 8] as first_words:
             # A free slot starts with 0; the others are copied whole.
             used = [index for index, word in enumerate(first_words) if word]
@@ -116,22 +115,22 @@ class Maps:
 
     def _used(self, data: bytes) -> Iterator[Slot]:
         slot = self._slot.from_buffer_copy(data)
-        if slot.id:
+        if slot.task:
             series = slot.series
             yield Slot(
-                slot.id, slot.start_ns, slot.latency_ns,
+                slot.task, slot.start_ns, slot.latency_ns,
                 RawSeries(series.handler, series.who, series.dev, series.kind),
             )  # fmt: skip
 
     def wp_counts(self) -> list[int]:
         """Runs of do_wp_page by outcome, over all CPUs."""
         mapped = self._mapped["wp_counts"]
-        rows = struct.iter_unpack("<8Q", mapped[: self._specs["wp_counts"].max_entries * 64])
+        rows = struct.iter_unpack("<8Q", mapped[: self._specs["wp_counts"].value_size])
         return [sum(column) for column in zip(*rows, strict=True)]
 
     def lost(self) -> list[int]:
         """Losses counted by the programs, in the order of ``enum loss``."""
-        number = self._specs["lost"].max_entries
+        number = self._specs["lost"].value_size // 8
         return list(struct.unpack(f"<{number}Q", self._mapped["lost"][: 8 * number]))
 
     def fstypes(self) -> dict[int, str]:
@@ -169,8 +168,8 @@ class Maps:
 
 
 def _mapped_size(spec: MapSpec) -> int:
-    """Bytes of a mappable array: elements are 8-byte aligned, the whole is page-aligned (kernel/bpf/arraymap.c)."""
-    return -(-spec.max_entries * (-(-spec.value_size // 8) * 8) // _PAGE) * _PAGE
+    """Bytes of a mappable array of one value: whole pages (kernel/bpf/arraymap.c)."""
+    return -(-spec.value_size // _PAGE) * _PAGE
 
 
 class Events:

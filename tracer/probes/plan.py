@@ -25,6 +25,9 @@ DIRTY: Final = "fault_dirty_shared_page"
 
 #: RACED_AFTER_NS of bpf/page_mkwrite.c.
 RACED_AFTER_NS: Final = 100_000_000
+#: Slots for calls in flight, as a power of two; what finds its slot taken costs a hash map's look-up more.
+_SLOT_BITS: Final = 13
+_VALUE_LIMIT: Final = 4 << 20
 _POSSIBLE: Final = Path("/sys/devices/system/cpu/possible")
 
 
@@ -53,13 +56,14 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
         cpus = parse_cpus(_POSSIBLE.read_text())
         for index, backend in enumerate(backends):
             compiled = build(text(layout, backend))
-            sizes = {
-                "front": compiled.maps["front"].max_entries * cpus,
-                "wp_counts": cpus,
-                "others": options.max_series,
-            }
+            front_bits = _front_bits(cpus, compiled.maps["front"].value_size)
             arity = btf.arity(CORE) if backend is Backend.FENTRY else 0
-            configured = compiled.configured(_settings(options, wanted, tells_raced, arity, bool(handlers)), sizes)
+            settings = _settings(options, wanted, tells_raced, arity, bool(handlers))
+            configured = compiled.configured(
+                [*settings, cpus, front_bits, _SLOT_BITS],
+                {"slots": 1 << _SLOT_BITS, "front": cpus << front_bits, "wp_counts": cpus},
+                {"others": options.max_series},
+            )
             places = list(_places(backend, handlers, tells_raced))
             try:
                 tracer = Tracer(configured, backend, [w.key for w in wanted], places, btf.function)
@@ -70,6 +74,14 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                 continue
             return Opened(tracer, backend, frozenset(handlers), tuple(notes))
     raise AssertionError("a list of backends is never empty")
+
+
+def _front_bits(cpus: int, cell_size: int) -> int:
+    """Front cells a CPU, as a power of two: 64, or fewer on hosts with very many CPUs.
+
+    Kernels to 6.1 limit a map's value to KMALLOC_MAX_SIZE (array_map_alloc_check, kernel/bpf/arraymap.c).
+    """
+    return next((bits for bits in range(6, 0, -1) if (cpus << bits) * cell_size <= _VALUE_LIMIT), 0)
 
 
 def handler_places(handlers: Iterable[str]) -> Iterator[Place]:
@@ -128,7 +140,7 @@ _NEVER_NS: Final = (1 << 64) - 1
 
 
 def _settings(options: Options, wanted: list[_Wanted], tells_raced: bool, arity: int, handler_hooks: bool) -> list[int]:
-    """The settings of bpf/config.h, in its order."""
+    """The settings of bpf/config.h, in its order, up to CGROUP_LEVELS."""
     kinds = {w.kind for w in wanted}
     return [
         tells_raced,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,7 +19,11 @@ FENTRY: Final = 24
 FEXIT: Final = 25
 _LDDW: Final = 0x18
 
-_CONFIG_MARK: Final = (0x6D6B7772).to_bytes(4, "little")  # CONFIG_MARK of bpf/config.h
+# The marks of bpf/config.h, and its enum global.
+_CONFIG_MARK: Final = (0x6D6B7772).to_bytes(4, "little")
+_GLOBAL_MARK: Final = (0x6D6B7767).to_bytes(4, "little")
+_GLOBALS: Final = ("slots", "front", "wp_counts", "lost", "blank")
+_PSEUDO_MAP_VALUE: Final = 2
 
 _SCALARS: Final[Mapping[str, Any]] = {
     "char": ct.c_char,
@@ -66,11 +70,20 @@ class BpfObject:
     programs: Mapping[str, bytes]
     references: Mapping[str, tuple[tuple[int, str], ...]]
 
-    def configured(self, settings: Sequence[int], sizes: Mapping[str, int]) -> BpfObject:
-        """The object with its settings (bpf/config.h) written in, and some maps of another size."""
-        programs = {name: _set(code, settings) for name, code in self.programs.items()}
-        maps = {name: replace(spec, max_entries=sizes.get(name, spec.max_entries)) for name, spec in self.maps.items()}
-        return replace(self, maps=maps, programs=programs)
+    def configured(self, settings: Sequence[int], rows: Mapping[str, int], entries: Mapping[str, int]) -> BpfObject:
+        """The object with its settings (bpf/config.h) written in, and some maps of another size.
+
+        ``rows``: how often a map's value is repeated, for the maps that are one value. ``entries``: of other maps.
+        """
+        maps = {
+            name: replace(
+                spec,
+                value_size=spec.value_size * rows.get(name, 1),
+                max_entries=entries.get(name, spec.max_entries),
+            )
+            for name, spec in self.maps.items()
+        }
+        return replace(self, maps=maps, programs={name: _set(code, settings) for name, code in self.programs.items()})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BpfObject:
@@ -82,14 +95,18 @@ class BpfObject:
         )
 
 
+def _marked(code: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
+    """Offset and number of each 64-bit immediate whose upper half is ``mark``."""
+    for at in range(0, len(code) - 8, 8):
+        if code[at] == _LDDW and code[at + 1] >> 4 == 0 and code[at + 12 : at + 16] == mark:
+            yield at, int.from_bytes(code[at + 4 : at + 8], "little")
+
+
 def _set(code: bytes, settings: Sequence[int]) -> bytes:
     patched = bytearray(code)
-    for at in range(0, len(code) - 8, 8):
-        # lddw: the lower half of the immediate in the first instruction, the upper one in the second
-        if code[at] == _LDDW and code[at + 1] >> 4 == 0 and code[at + 12 : at + 16] == _CONFIG_MARK:
-            number = int.from_bytes(code[at + 4 : at + 8], "little")
-            value = settings[number].to_bytes(8, "little")
-            patched[at + 4 : at + 8], patched[at + 12 : at + 16] = value[:4], value[4:]
+    for at, number in _marked(code, _CONFIG_MARK):
+        value = settings[number].to_bytes(8, "little")
+        patched[at + 4 : at + 8], patched[at + 12 : at + 16] = value[:4], value[4:]
     return bytes(patched)
 
 
@@ -162,6 +179,10 @@ def load(bpf: BpfObject, name: str, maps: Mapping[str, int], kind: int, attach: 
     code = bytearray(bpf.programs[name])
     for instruction, target in bpf.references[name]:
         code[8 * instruction + 4 : 8 * instruction + 8] = maps[target].to_bytes(4, "little")
+    for at, number in _marked(bpf.programs[name], _GLOBAL_MARK):
+        code[at + 1] |= _PSEUDO_MAP_VALUE << 4
+        code[at + 4 : at + 8] = maps[_GLOBALS[number]].to_bytes(4, "little")
+        code[at + 12 : at + 16] = bytes(4)  # offset within the value
     opts = _ProgOpts(sz=ct.sizeof(_ProgOpts), expected_attach_type=attach, attach_btf_id=btf_id)
     arguments = (kind, name.encode()[:15], b"GPL", bytes(code), len(code) // 8)
     result = libbpf().bpf_prog_load(*arguments, ct.byref(opts))

@@ -1,0 +1,1 @@
+"""Guests with stock Debian kernels, in which the live tests run."""
