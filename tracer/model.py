@@ -213,9 +213,13 @@ class Filters:
     handlers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the defaults are read from the class
 class Options:
-    """How a session traces. ``slower_ns``: also send an event for calls at least that slow (None: failures only)."""
+    """How a session traces.
+
+    ``slower_ns``: also send an event for calls at least that slow (None: failures only). ``max_series``: room in the
+    kernel for so many series, see docs/internals.md.
+    """
 
     backend: Backend | None = None
     filters: Filters = field(default_factory=Filters)

@@ -66,6 +66,13 @@ _TRACING: tuple[Callable[[_Function], _Function], ...] = (
         show_default=True,
         help="How hooks attach.",
     ),
+    click.option(
+        "--max-series",
+        type=click.IntRange(min=1, max=1 << 20),
+        default=Options.max_series,
+        show_default=True,
+        help="Room for so many kinds of calls, 1 KiB each.",
+    ),
 )
 
 by_option = click.option("--by", type=click.Choice([by.value for by in By]), help="Tell calls apart by this, too.")
@@ -82,6 +89,7 @@ def session_options(
     cgroup: tuple[str, ...],
     handler: tuple[str, ...],
     backend: str,
+    max_series: int,
     by: str | None = None,
     slower_ns: int | None = None,
 ) -> Options:
@@ -91,4 +99,5 @@ def session_options(
         filters=Filters(fs=fs, mounts=mount, pids=pid, comms=comm, cgroups=cgroup, handlers=handler),
         by=None if by is None else By(by),
         slower_ns=slower_ns,
+        max_series=max_series,
     )

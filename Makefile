@@ -1,0 +1,69 @@
+# mkwrite: see README.md. Targets for people: install, demo, test, lint.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+PREFIX ?= /opt/mkwrite
+# What the guests of tests and demo need beyond mkwrite itself.
+RUN_PACKAGES := python3-bpfcc python3-venv
+TEST_PACKAGES := bpftool busybox-static btrfs-progs clang-format e2fsprogs gcc iproute2 kmod libc6-dev \
+	qemu-system-x86 util-linux xfsprogs zstd
+
+.PHONY: help install uninstall demo test unit live lint format clean
+help:
+	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
+	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
+	@echo 'make test      all tests: here, and in guests with four kernels (root)'
+	@echo 'make lint      ruff, mypy, clang-format'
+
+# Installs the packages that are missing, and says how where it may not.
+define packages
+	@missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q '^install ok' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		echo "Installing packages:" $$missing; \
+		[ "$$(id -u)" = 0 ] || { echo "Not root: run apt-get install" $$missing; exit 1; }; \
+		apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+install:
+	$(call packages,$(RUN_PACKAGES))
+	$(PYTHON) -m venv --system-site-packages $(PREFIX)
+	$(PREFIX)/bin/pip install -q .
+	ln -sf $(PREFIX)/bin/mkwrite /usr/local/bin/mkwrite
+	@echo 'Installed. Try: mkwrite doctor; mkwrite top'
+
+uninstall:
+	rm -rf $(PREFIX) /var/cache/mkwrite
+	rm -f /usr/local/bin/mkwrite
+
+$(VENV)/.ready: pyproject.toml
+	$(call packages,$(RUN_PACKAGES) $(TEST_PACKAGES))
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m tests.demo
+
+test: lint unit live
+
+unit: $(VENV)/.ready
+	$(BIN)/python -m pytest tests/unit -q -p no:cacheprovider
+
+live: $(VENV)/.ready
+	$(BIN)/python tests/live/run
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check -q .
+	$(BIN)/ruff format -q --check .
+	$(BIN)/mypy
+	clang-format --dry-run -Werror $$(find bpf -name '*.[ch]') $$(find tests -name '*.c')
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check -q --fix .
+	$(BIN)/ruff format -q .
+	clang-format -i $$(find bpf -name '*.[ch]') $$(find tests -name '*.c')
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,80 @@
+"""``make demo``: trace real filesystems on a stock Debian kernel in a guest, and touch nothing of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.vm.guest import GuestError, run_guest
+from tests.vm.kernels import get_kernel
+from tests.vm.prepare import prepare
+
+SERIES = "6.12"
+_INSIDE = Path(__file__).with_name("inside.py")
+
+
+def main() -> int:
+    """Fetch a kernel, compile for it, boot it, and show what happens there."""
+    notes = Console(stderr=True, highlight=False)
+    size = shutil.get_terminal_size((100, 40))
+    try:
+        notes.print("[bold]1/4[/] getting a stock Debian kernel (once; it is kept in the user's cache directory)")
+        kernel = get_kernel(SERIES)
+        with tempfile.TemporaryDirectory(prefix="mkwrite-demo-") as share:
+            with notes.status(f"[bold]2/4[/] compiling the BPF programs for {kernel.release}"):
+                prepare(kernel.image, Path(share, "cache"))
+            notes.print(f"[bold]2/4[/] compiled the BPF programs for {kernel.release}")
+            notes.print("[bold]3/4[/] booting it in a guest, under software emulation half a minute to a minute")
+            result = run_guest(
+                kernel,
+                [sys.executable, str(_INSIDE)],
+                cpus=2,
+                timeout=900,
+                cwd=Path(__file__).parents[2],
+                env={
+                    "CACHE_DIRECTORY": str(Path(share, "cache")),
+                    "COLUMNS": str(size.columns),
+                    "LINES": str(size.lines),
+                    "TERM": os.environ.get("TERM", "dumb"),
+                    "DEMO_TERMINAL": "1" if sys.stdout.isatty() else "",
+                    "PYTHONPATH": str(Path(__file__).parents[2]),
+                },
+                share=[share],
+                stdout=_write,
+                stderr=_write_error,
+            )
+    except GuestError as error:
+        notes.print(str(error), style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        notes.print("Interrupted; the guest is gone.")
+        return 130
+    if result.returncode:
+        notes.print(f"The demonstration failed in the guest (exit code {result.returncode}).", style="red")
+        return 1
+    notes.print(
+        "\n[bold]That was a guest. To trace this machine itself:[/]\n"
+        "  make install       as root: mkwrite in /opt/mkwrite, and python3-bpfcc\n"
+        "  mkwrite doctor     what this kernel allows\n"
+        "  mkwrite top        the live table"
+    )
+    return 0
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _write_error(data: bytes) -> None:
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
