@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import shlex
 import shutil
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from .kernels import Kernel, cache_dir, get_kernel, say
+from .kernels import Kernel, cache_dir, get_kernel, say, version_key
 
 BOOT_TIMEOUT = 180.0
 CONSOLE_TAIL_LINES = 40
@@ -39,13 +40,15 @@ _KERNEL_ARGS = (
     *("panic=-1", "oops=panic"),
     # Clocks that a busy host's emulation starves look broken to the kernel; they are not.
     *("tsc=reliable", "no_timer_check"),
-    # Emulated page table walks and indirect calls are slow enough.
-    *("no5lvl", "mitigations=off", "cryptomgr.notests=1"),
+    # Emulation is slow enough without these.
+    *("no5lvl", "mitigations=off", "init_on_alloc=0", "cryptomgr.notests=1"),
 )
-_9P = "trans=virtio,version=9p2000.L,access=any,msize=512000"
-#: Runs a command with stdin closed, and kills the whole process group when the pipe that was stdin
-#: closes, that is when whoever held its other end is gone, however that ended.
-_LEASH = 'exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } & exec "$@" 3<&-'
+#: Runs a command with stdin closed. When the pipe that was stdin closes, that is when whoever held
+#: its other end is gone, however that ended, removes $0 and kills the whole process group.
+_LEASH = 'exec 3<&0 </dev/null; { read -r _ <&3; rm -rf "$0"; kill -KILL 0; } & exec "$@" 3<&-'
+
+#: The memory map, uncertain stack entries and registers.
+_NOISE = re.compile(r"\] (BIOS-e820:|  *\? |RSP: |R[A-Z0-9]{2}: |Code: |FS: |CS: |CR2: )")
 
 Sink = Callable[[bytes], object]
 
@@ -106,6 +109,7 @@ def run_guest(
     env: Mapping[str, str] | None = None,
     share: Sequence[str | os.PathLike[str]] = (),
     icount: bool = False,
+    parallel: bool = False,
     kernel_args: Sequence[str] = (),
     qemu_args: Sequence[str] = (),
     stdout: Sink | None = None,
@@ -115,15 +119,22 @@ def run_guest(
 
     ``timeout`` limits the command, ``boot_timeout`` what comes before it. ``share`` are existing
     directories in which the guest's writes reach the host. ``icount`` counts time in instructions
-    of one CPU, a nanosecond each. ``stdout`` and ``stderr`` get the output while it comes; the
+    of one CPU, a nanosecond each. ``parallel`` emulates the CPUs at the same time even where that
+    crashes the guest now and then, see ``_emulation``. ``stdout`` and ``stderr`` get the output while it comes; the
     result holds it too. Raises a ``GuestError`` if there is no result.
     """
     if not argv:
         raise ValueError("no command to run")
     kernel = series if isinstance(series, Kernel) else get_kernel(series)
-    kvm = not icount and kvm_works(kernel)
-    machine = [f"--memory={memory}", f"--cpus={1 if icount else cpus}"]
-    qemu = ["-icount", "shift=0,sleep=off"] if icount else []
+    virtme = [f"--memory={memory}", f"--cpus={1 if icount else cpus}"]
+    if icount:
+        qemu = ["-icount", "shift=0,sleep=off"]
+    elif kvm_works(kernel):
+        qemu = []
+    else:
+        qemu = _emulation(parallel)
+    if qemu:
+        virtme.append("--disable-kvm")
     script = _Script(
         kernel=kernel,
         argv=tuple(argv),
@@ -132,7 +143,7 @@ def run_guest(
         share=tuple(Path(path).resolve() for path in share),
     )
     with Guest(script, sinks={"stdout": stdout, "stderr": stderr}) as guest:
-        guest.start([*machine, *([] if kvm else ["--disable-kvm"])], [*qemu, *qemu_args], kernel_args)
+        guest.start(virtme, [*qemu, *qemu_args], kernel_args)
         return guest.wait(timeout=timeout, boot_timeout=boot_timeout)
 
 
@@ -181,6 +192,8 @@ class Guest:
             if name != "console":
                 command += ["-chardev", f"file,id=mkwrite.{name},path=/proc/self/fd/{end}"]
                 command += ["-device", f"virtserialport,name=mkwrite.{name},chardev=mkwrite.{name}"]
+        if self.kernel.unpacked_image.exists():
+            command += ["-kernel", str(self.kernel.unpacked_image)]
         init = f"init={busybox} -- sh {self.control}/init"
         command += [*qemu_args, "-append", " ".join([*_KERNEL_ARGS, *kernel_args, init])]
         lease, leash = os.pipe()
@@ -188,7 +201,7 @@ class Guest:
         self._cleanup.callback(self.kill)
         self._started = time.monotonic()
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _LEASH, "sh", *command],
+            ["/bin/sh", "-c", _LEASH, str(self.control), *command],
             stdin=lease,
             stdout=ends["console"],
             stderr=ends["console"],
@@ -251,8 +264,10 @@ class Guest:
             self._process.wait()
 
     def tail(self) -> str:
+        """The last lines of the console, without those that only fill the screen."""
         text = self._output["console"].decode(errors="replace").replace("\r", "")
-        return "\n".join(text.splitlines()[-CONSOLE_TAIL_LINES:])
+        lines = [line for line in text.splitlines() if not _NOISE.search(line)]
+        return "\n".join(lines[-CONSOLE_TAIL_LINES:])
 
     def __str__(self) -> str:
         return f"the guest of Linux {self.kernel.release}"
@@ -287,9 +302,15 @@ class _Script:
     env: Mapping[str, str]
     share: tuple[Path, ...]
 
+    @property
+    def options(self) -> str:
+        """How to mount 9p. Before 5.17 it reads a page at a time, and a large msize is costly."""
+        msize = 512000 if version_key(self.kernel.release) >= (5, 17) else 32768
+        return f"trans=virtio,version=9p2000.L,access=any,msize={msize}"
+
     def init(self, busybox: str, control: Path) -> str:
         """From virtme-ng's root, which has no page cache, to an overlay over one that has."""
-        return _INIT.format(busybox=busybox, control=shlex.quote(str(control)), options=_9P)
+        return _INIT.format(busybox=busybox, control=shlex.quote(str(control)), options=self.options)
 
     def setup(self, busybox: str) -> str:
         """Makes the root a usable system, runs the command, and reports its exit code."""
@@ -305,10 +326,11 @@ class _Script:
         }
         return _SETUP.format(
             busybox=busybox,
-            options=_9P,
+            options=self.options,
             kernel=shlex.quote(str(self.kernel.path)),
             keep=shlex.join(map(str, hidden)),
             share=shlex.join(map(str, self.share)),
+            env=_program("env"),
             environment=shlex.join(f"{name}={value}" for name, value in environment.items()),
             cwd=shlex.quote(str(self.cwd)),
             command=shlex.join(self.argv),
@@ -358,6 +380,8 @@ $busybox mount -t tracefs tracefs /sys/kernel/tracing
 $busybox mount -t securityfs securityfs /sys/kernel/security
 $busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 $busybox mount -t bpf bpf /sys/fs/bpf
+[ -e /dev/loop-control ] || $busybox mknod /dev/loop-control c 10 237
+[ -e /dev/fuse ] || $busybox mknod /dev/fuse c 10 229
 $busybox ln -s /proc/self/fd /dev/fd
 $busybox ln -s /proc/self/fd/0 /dev/stdin
 $busybox ln -s /proc/self/fd/1 /dev/stdout
@@ -367,6 +391,8 @@ if [ ! -e "/lib/modules/$release" ]; then
     $busybox mkdir -p /lib/modules
     $busybox ln -s {kernel}/lib/modules/"$release" /lib/modules/
 fi
+$busybox mkdir -p /boot
+$busybox ln -sf {kernel}/boot/config-* /boot/
 n=0
 for dir in {share}; do
     $busybox mkdir -p "$dir"
@@ -376,7 +402,8 @@ done
 $busybox hostname guest
 $busybox ip link set lo up
 for port in /sys/class/virtio-ports/*; do
-    read -r name <"$port/name" || continue
+    [ -e "$port/name" ] || continue
+    read -r name <"$port/name"
     case $name in
     mkwrite.stdout) stdout=/dev/${{port##*/}} ;;
     mkwrite.stderr) stderr=/dev/${{port##*/}} ;;
@@ -392,7 +419,8 @@ $busybox cat </run/mkwrite.stderr >"$stderr" 3>&- &
 cats="$cats $!"
 set +e
 echo booted >&3
-(cd {cwd} && exec $busybox env -i {environment} {command}) \\
+# By its path, because busybox would run its own env, and its own version of the command.
+(cd {cwd} && exec {env} -i {environment} {command}) \\
     >/run/mkwrite.stdout 2>/run/mkwrite.stderr 3>&-
 code=$?
 # What the command left running may hold the pipes open; it is not waited for long.
@@ -411,6 +439,25 @@ def _export(tag: str, path: Path, mode: str) -> list[str]:
     name = str(path).replace(",", ",,")
     backend = f"local,id={tag},path={name},security_model=none,multidevs=remap,{mode}"
     return ["-fsdev", backend, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+
+
+def _emulation(parallel: bool) -> list[str]:
+    """QEMU's options for emulation.
+
+    Before 8.1, QEMU may run code that another CPU is just patching in a half patched state, and a
+    kernel patches its code often, above all while it is traced: "Oops: int3". With one thread for
+    all CPUs that cannot happen.
+    """
+    version = subprocess.run(
+        [_program("qemu-system-x86_64"), "--version"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found = re.search(r"version (\d+)\.(\d+)", version)
+    fixed = found is not None and (int(found[1]), int(found[2])) >= (8, 1)
+    return ["-accel", f"tcg,thread={'multi' if parallel or fixed else 'single'}"]
 
 
 def _program(name: str) -> str:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import lzma
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -79,6 +81,15 @@ class Kernel:
     @property
     def image(self) -> Path:
         return self.path / "boot" / f"vmlinuz-{self.release}"
+
+    @property
+    def unpacked_image(self) -> Path:
+        """The image without its own decompressor, if there is one: see ``_unpack_image``."""
+        return self.path / "boot" / f"vmlinux-{self.release}"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "boot" / f"config-{self.release}"
 
     @property
     def modules(self) -> Path:
@@ -169,7 +180,7 @@ def offered(*, refresh: bool = False) -> list[str]:
 
 def _fetch(series: str, *, refresh: bool) -> Kernel:
     apt = _Apt(cache_dir() / "apt")
-    apt.update(refresh=refresh)
+    current = apt.update(refresh=refresh)
     releases = apt.releases()
     release = pick(series, releases)
     if release is None:
@@ -178,7 +189,8 @@ def _fetch(series: str, *, refresh: bool) -> Kernel:
     home = cache_dir() / series
     kernel = Kernel(series, release, home / release)
     if kernel.stamp.exists():
-        kernel.stamp.touch()
+        if current:
+            kernel.stamp.touch()
         return kernel
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=home) as temporary:
@@ -211,12 +223,40 @@ def _tidy(kernel: Kernel) -> None:
             image.rename(kernel.image)
     if not kernel.image.exists() or not kernel.modules.is_dir():
         raise KernelError(f"the packages of {kernel.release} hold no kernel image or no modules")
+    if (config := kernel.modules / "config").exists():  # here since 7.0, in /boot before
+        shutil.copy(config, kernel.config)
+    _unpack_image(kernel)
     for directory in _UNPACKED:
         for suffix, unpack in (("xz", ["xz", "-d"]), ("zst", ["zstd", "-q", "-d", "--rm"])):
             files = (kernel.modules / "kernel" / directory).rglob(f"*.ko.{suffix}")
             if names := [str(file) for file in files]:
                 _run([*unpack, *names])
     _run(["depmod", "-b", str(kernel.path), kernel.release])
+
+
+def _unpack_image(kernel: Kernel) -> None:
+    """Decompress the kernel here, which takes a second, and not in each guest, which takes ten.
+
+    The layout is in Documentation/arch/x86/boot.rst. QEMU boots the ELF file through its PVH note;
+    without that, or with a compression unknown here, guests boot the original image.
+    """
+    image = kernel.image.read_bytes()
+    setup_sectors = image[0x1F1] or 4
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    start = (setup_sectors + 1) * 512 + offset
+    payload = image[start : start + length]
+    if not kernel.config.exists() or "CONFIG_PVH=y" not in kernel.config.read_text():
+        return
+    if payload.startswith(b"\xfd7zXZ"):
+        elf = lzma.LZMADecompressor().decompress(payload)
+    elif payload.startswith(b"\x28\xb5\x2f\xfd") and shutil.which("zstd"):
+        argv = ["zstd", "-q", "-d"]
+        # The payload ends with its decompressed size, which is not zstd's.
+        elf = subprocess.run(argv, input=payload[:-4], stdout=subprocess.PIPE, check=False).stdout
+    else:
+        return
+    if elf.startswith(b"\x7fELF"):
+        kernel.unpacked_image.write_bytes(elf)
 
 
 def _remove_old(kernel: Kernel) -> None:
@@ -242,8 +282,8 @@ def _lock() -> Iterator[None]:
         yield
 
 
-def _run(argv: Sequence[str], *, cwd: Path | None = None, check: bool = True) -> str:
-    """Run a program quietly; its output is for the error message."""
+def _run(argv: Sequence[str], *, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a program quietly; a failure raises with what it said."""
     try:
         done = subprocess.run(
             argv,
@@ -258,7 +298,13 @@ def _run(argv: Sequence[str], *, cwd: Path | None = None, check: bool = True) ->
         raise KernelError(f"{argv[0]} is not installed") from error
     if check and done.returncode != 0:
         raise KernelError(f"{argv[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+    return done
+
+
+def _summary(messages: str) -> str:
+    """The first of a program's error messages, and how many more there are."""
+    first, *more = messages.strip().splitlines() or ["no reason given"]
+    return f"{first} (and {len(more)} more messages)" if more else first
 
 
 def mirrors(environ: Mapping[str, str] = os.environ) -> tuple[str, str | None]:
@@ -268,7 +314,7 @@ def mirrors(environ: Mapping[str, str] = os.environ) -> tuple[str, str | None]:
     if main is None:
         # The index files themselves may be absent: only the sources are of interest.
         listing = _run(["apt-get", "indextargets", "--no-release-info", "--format", "$(SITE) $(RELEASE)"])
-        for line in listing.splitlines():
+        for line in listing.stdout.splitlines():
             site, _, suite = line.partition(" ")
             if not _HOST_SUITE.match(suite):
                 continue
@@ -288,24 +334,30 @@ class _Apt:
         self.root = root
         self.config = root / "apt.conf"
 
-    def update(self, *, refresh: bool) -> None:
+    def update(self, *, refresh: bool) -> bool:
+        """Fetch the indexes, if they are old; false if old ones have to do."""
         stamp = self.root / "updated"
         with contextlib.suppress(FileNotFoundError):
             if not refresh and time.time() - stamp.stat().st_mtime < INDEX_FRESH_SECONDS:
-                return
+                return True
         self._configure()
         say("reading the package indexes ...")
-        # A suite may be gone from the mirror. What there is serves, as long as it is signed.
-        self._apt("apt-get", "update", "-q", check=False)
+        # A suite that is gone from the mirror is an error, but the others serve all the same. With
+        # the network down, apt keeps what it has and calls that a warning.
+        said = self._apt("apt-get", "update", "-q", check=False).stderr
         if not self.releases():
-            raise KernelError(f"no signed package index could be had: {self._why()}")
+            raise KernelError(f"no signed package index could be had: {_summary(said)}")
+        if "Failed to fetch" in said:
+            say(f"warning: the package indexes are old: {_summary(said)}")
+            return False
         stamp.touch()
+        return True
 
     def releases(self) -> list[str]:
         names = self._apt("apt-cache", "search", "--names-only", f"^linux-image-[0-9].*-{ARCH}$")
         found = {
             match[1]
-            for line in names.splitlines()
+            for line in names.stdout.splitlines()
             if (match := _IMAGE.match(line)) and not any(v in match[0] for v in _VARIANTS)
         }
         # linux-image-6.12-amd64 is a metapackage; a release has a third number.
@@ -316,15 +368,13 @@ class _Apt:
         image = f"linux-image-{release}"
         depends = self._apt("apt-cache", "depends", "--important", image)
         part = rf"Depends: (linux-[a-z]+-{re.escape(release)})$"
-        parts = re.findall(part, depends, re.MULTILINE)
+        parts = re.findall(part, depends.stdout, re.MULTILINE)
         self._apt("apt-get", "download", "-q", image, *parts, cwd=directory)
         return sorted(directory.glob("*.deb"))
 
-    def _why(self) -> str:
-        lines = self._apt("apt-get", "update", "-q", "-o", "Debug::NoLocking=1", check=False)
-        return lines.strip()[-400:]
-
-    def _apt(self, program: str, *arguments: str, cwd: Path | None = None, check: bool = True) -> str:
+    def _apt(
+        self, program: str, *arguments: str, cwd: Path | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         return _run([program, "-c", str(self.config), *arguments], cwd=cwd, check=check)
 
     def _configure(self) -> None:
@@ -367,7 +417,7 @@ Dir::State::lists "{self.root}/lists";
 Dir::State::status "{self.root}/status";
 Dir::Cache "{self.root}/cache";
 Dir::Cache::pkgcache "pkgcache.bin";
-Dir::Cache::srcpkgcache "srcpkgcache.bin";
+Dir::Cache::srcpkgcache "";
 Dir::Log "{self.root}/cache";
 """
         )

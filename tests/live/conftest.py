@@ -1,0 +1,114 @@
+"""One scenario for each backend: every workload under one session, so that a slow guest attaches once."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.live.guest import BACKENDS, HANDLERS, WORKLOAD, Backend, Options, mount, truth, workload
+from tracer.model import CallEvent, Snapshot
+from tracer.session import Session
+
+#: Odd primes, so that nothing comes out right by accident.
+FIRST, AGAIN, READ_INTO, REMOTE, RACED = 101, 53, 31, 37, 499
+STORM_SECONDS, STORM_THREADS = 3, 5
+
+
+@dataclass
+class Scenario:
+    """What a session counted for each part of the workload, and what the kernel itself says."""
+
+    backend: Backend
+    parts: dict[str, Snapshot] = field(default_factory=dict)
+    #: Calls that the kernel made beyond one for each page: those that lost the race.
+    raced: int = 0
+    storm: int = 0
+    victim: subprocess.CompletedProcess[bytes] | None = None
+    victim_pid: int = 0
+    victim_inode: int = 0
+    failures: list[CallEvent] = field(default_factory=list)
+    final: Snapshot | None = None
+
+
+@pytest.fixture(scope="session")
+def mounts() -> dict[str, Path]:
+    """A fresh filesystem of each kind."""
+    return {fstype: mount(fstype) for fstype in HANDLERS}
+
+
+@pytest.fixture(scope="session", params=BACKENDS, ids=str)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Both backends, one after the other."""
+    found = request.param
+    assert isinstance(found, Backend)
+    return found
+
+
+@pytest.fixture(scope="session")
+def scenario(backend: Backend, mounts: dict[str, Path]) -> Scenario:
+    """Run everything under one session."""
+    result = Scenario(backend)
+    with Session(Options(backend=backend)) as session:
+        assert session.backend is backend
+
+        def part(name: str, what: str, *arguments: object) -> str:
+            before = session.snapshot()
+            output = workload(what, *arguments)
+            result.parts[name] = session.snapshot().since(before)
+            return output
+
+        for fstype, place in mounts.items():
+            part(f"first-write {fstype}", "first-write", place / f"first-{backend}", FIRST)
+            part(f"write-after-read {fstype}", "write-after-read", place / f"again-{backend}", AGAIN)
+        ext4 = mounts["ext4"]
+        part("read-into", "read-into", ext4 / f"read-{backend}", READ_INTO)
+        part("remote-write", "remote-write", ext4 / f"remote-{backend}", REMOTE)
+        with truth("do_page_mkwrite") as entered:
+            part("race", "race", ext4 / f"race-{backend}", RACED)
+            result.raced = entered.hits() - RACED
+            result.storm = int(part("storm", "storm", ext4 / f"storm-{backend}", STORM_SECONDS, STORM_THREADS))
+        session.events()
+        _fill_and_die(result, ext4)
+        result.failures = session.events(timeout_s=2.0)
+        result.final = session.finish()
+    return result
+
+
+def _fill_and_die(result: Scenario, place: Path) -> None:
+    """Leave no block free, then let a process write into a hole."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as stream:
+        for size in (1 << 20, 4096):
+            try:
+                while True:
+                    stream.write(bytes(size))
+            except OSError:
+                continue
+    path = place / "ledger \x1b[31m\n.db"
+    victim = subprocess.Popen([WORKLOAD, "first-write", str(path), "7"], stdin=subprocess.DEVNULL)
+    result.victim_pid = victim.pid
+    victim.wait()
+    result.victim = subprocess.CompletedProcess([], victim.returncode)
+    result.victim_inode = path.stat().st_ino
+    filler.unlink()
+    path.unlink()
+
+
+@pytest.fixture
+def clean_kernel() -> Iterator[None]:
+    """Nothing of a tracer is in the kernel after the test that was not there before."""
+    from tests.live.guest import bpf_state, eventually
+
+    before = bpf_state()
+    yield
+    assert eventually(lambda: bpf_state() == before), f"left behind: {bpf_state()} instead of {before}"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once why a test failed: a guest that dies later takes the summary with it."""
+    if report.failed:
+        print(f"\n{report.nodeid} {report.when}\n{report.longreprtext}", flush=True)

@@ -1,0 +1,128 @@
+"""What the live tests share: filesystems, workloads, sessions, and the kernel's own counts to compare with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tracer.model import Backend, Filters, Options, Outcome, Series, Snapshot
+from tracer.model import Path as FaultPath
+from tracer.probes import janitor
+
+ROOT = Path("/tmp/live")
+WORKLOAD = os.environ["WORKLOAD"]
+TRACING = Path("/sys/kernel/tracing")
+
+#: The handler of each filesystem, None where there is none, and the size of its image in MiB.
+HANDLERS = {
+    "ext4": "ext4_page_mkwrite",
+    "xfs": "xfs_filemap_page_mkwrite",
+    "btrfs": "btrfs_page_mkwrite",
+    "tmpfs": None,
+}
+SIZES = {"ext4": 96, "xfs": 320, "btrfs": 160}
+BACKENDS = tuple(Backend)
+
+
+def run(*command: str) -> str:
+    """Run a command that must succeed; its standard output."""
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, f"{command}: exit {done.returncode}: {done.stderr}"
+    return done.stdout
+
+
+def workload(what: str, *arguments: object) -> str:
+    """Run a part of workload.c."""
+    return run(WORKLOAD, what, *map(str, arguments))
+
+
+def mount(fstype: str) -> Path:
+    """A fresh filesystem, mounted below ``ROOT``."""
+    place = ROOT / fstype
+    place.mkdir(parents=True, exist_ok=True)
+    if fstype == "tmpfs":
+        run("mount", "-t", "tmpfs", "none", str(place))
+        return place
+    image = ROOT / f"{fstype}.img"
+    with image.open("wb") as stream:
+        stream.truncate(SIZES[fstype] << 20)
+    run("modprobe", "-a", "loop", fstype)
+    run(f"mkfs.{fstype}", "-q", str(image))
+    run("mount", "-o", "loop", str(image), str(place))
+    return place
+
+
+def calls(snapshot: Snapshot, **wanted: object) -> int:
+    """Calls of the series that have all the given attributes."""
+    return sum(h.count for s, h in snapshot.calls.items() if matches(s, wanted))
+
+
+def matches(series: Series, wanted: dict[str, object]) -> bool:
+    """Whether a series has all the given attributes."""
+    return all(getattr(series, name) == value for name, value in wanted.items())
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of mkwrite itself."""
+    return [sys.executable, "-m", "tracer", *arguments]
+
+
+class Truth:
+    """The kernel's own count of entries to a function: the hits of a kprobe event of its own."""
+
+    def __init__(self, function: str) -> None:
+        self._event = f"truth/truth_{function}"
+        janitor.command(str(TRACING / "kprobe_events"), f"p:{self._event} {function}")
+        (TRACING / "events" / self._event / "enable").write_text("1")
+
+    def hits(self) -> int:
+        """How often the function was entered since."""
+        for line in (TRACING / "kprobe_profile").read_text().splitlines():
+            name, hits, missed = line.split()
+            if name == self._event.partition("/")[2]:
+                assert int(missed) == 0
+                return int(hits)
+        raise AssertionError(f"{self._event} is not there")
+
+    def close(self) -> None:
+        """Remove the event."""
+        (TRACING / "events" / self._event / "enable").write_text("0")
+        janitor.command(str(TRACING / "kprobe_events"), f"-:{self._event}")
+
+
+@contextmanager
+def truth(function: str) -> Iterator[Truth]:
+    """The kernel's count for a function."""
+    made = Truth(function)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def bpf_state() -> tuple[set[str], set[str], str]:
+    """Every program and map in the kernel, and every kprobe event: what a tracer must not leave behind."""
+    programs = {line for line in run("bpftool", "prog", "list").splitlines() if line[:1].isdigit()}
+    maps = {line for line in run("bpftool", "map", "list").splitlines() if line[:1].isdigit()}
+    return programs, maps, (TRACING / "kprobe_events").read_text()
+
+
+def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Whether ``test`` comes true in time; the kernel frees programs some time after they are closed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if test():
+            return True
+        time.sleep(0.2)
+    return test()
+
+
+__all__: Sequence[str] = (
+    "BACKENDS", "HANDLERS", "ROOT", "Backend", "FaultPath", "Filters", "Options", "Outcome", "Truth", "bpf_state",
+    "calls", "command", "eventually", "mount", "run", "truth", "workload",
+)  # fmt: skip

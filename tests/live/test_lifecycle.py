@@ -1,0 +1,157 @@
+"""A tracer leaves nothing behind, however it ends, and two at once don't disturb each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.live.guest import (
+    WORKLOAD,
+    Backend,
+    Filters,
+    Options,
+    bpf_state,
+    calls,
+    command,
+    eventually,
+    run,
+    workload,
+)
+from tracer.model import Loss
+from tracer.session import Session
+
+
+def _started(backend: Backend) -> subprocess.Popen[bytes]:
+    """A tracer that has attached: its programs are there."""
+    before = bpf_state()[0]
+    process = subprocess.Popen(
+        command("trace", "--backend", backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wanted = 4 if backend is Backend.FENTRY else 5
+    assert eventually(lambda: len(bpf_state()[0] - before) == wanted, 120)
+    return process
+
+
+def _descendants(pid: int) -> list[str]:
+    return run("sh", "-c", f"pgrep -P {pid} || true").split()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.usefixtures("clean_kernel")
+def test_nothing_stays_after_a_signal(backend: Backend, number: signal.Signals) -> None:
+    process = _started(backend)
+    children = _descendants(process.pid)
+    process.send_signal(number)
+    code = process.wait(timeout=60)
+    assert code == (-signal.SIGKILL if number is signal.SIGKILL else 0)
+    assert eventually(lambda: not any(Path("/proc", child).exists() for child in children))
+
+
+@pytest.mark.usefixtures("clean_kernel")
+def test_nothing_stays_after_a_kill_while_attaching(backend: Backend) -> None:
+    before = bpf_state()[0]
+    process = subprocess.Popen(
+        command("trace", "--backend", backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    assert eventually(lambda: bpf_state()[0] != before, 120)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.usefixtures("clean_kernel")
+def test_two_tracers_at_once_are_both_right(mounts: dict[str, Path]) -> None:
+    only_ext4 = Filters(fs=("ext4",))
+    with (
+        Session(Options(backend=Backend.FENTRY, filters=only_ext4)) as one,
+        Session(Options(backend=Backend.KPROBE, filters=only_ext4)) as two,
+    ):
+        workload("first-write", mounts["ext4"] / "two-1", 41)
+        first = one.finish()
+        workload("first-write", mounts["ext4"] / "two-2", 43)
+        second = two.finish()
+    assert calls(first) == 41
+    assert calls(second) == 41 + 43
+    assert first.lost == second.lost == dict.fromkeys(Loss, 0)
+
+
+@pytest.mark.usefixtures("clean_kernel")
+def test_a_tracer_that_comes_and_goes_in_a_storm_loses_nothing(backend: Backend, mounts: dict[str, Path]) -> None:
+    path = mounts["ext4"] / "middle"
+    threads = 3
+    with Session(Options(backend=Backend.FENTRY, filters=Filters(fs=("ext4",)))) as whole:
+        storm = subprocess.Popen([WORKLOAD, "storm", str(path), "300", str(threads)], stdout=subprocess.PIPE)
+        time.sleep(2)
+        with Session(Options(backend=backend, filters=Filters(fs=("ext4",)))) as part:
+            opened = whole.snapshot()
+            middle = part.snapshot()
+            time.sleep(1)
+            before_end = part.snapshot()
+            closing = whole.snapshot()
+            final = part.finish()
+        storm.terminate()
+        made = int(storm.communicate()[0])
+        total = whole.finish()
+    assert storm.returncode == 0
+    assert calls(total) == made
+    assert total.lost == dict.fromkeys(Loss, 0)
+    # The two snapshots of a pair are taken one after the other: the outer pair sees at least what the inner one sees.
+    assert 0 < calls(before_end) - calls(middle) <= calls(closing) - calls(opened)
+    assert calls(final) >= calls(before_end)
+    # Faults that were running when it attached: of each thread one call, and one run of do_wp_page.
+    unmatched = final.lost.pop(Loss.UNMATCHED_RETURN)
+    assert unmatched <= 2 * threads
+    assert set(final.lost.values()) == {0}
+
+
+@pytest.mark.usefixtures("clean_kernel")
+def test_the_command_counts_exactly_and_says_so_in_json(
+    backend: Backend, mounts: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    writer = (WORKLOAD, "first-write", str(mounts["ext4"] / "count"), "59")
+    done = subprocess.run(
+        command("count", "--json", "-o", str(out), "--fs", "ext4", "--backend", backend, "--", *writer),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    assert [(call["path"], call["outcome"], call["latency"]["count"]) for call in record["calls"]] == [
+        ("first_write", "writable", 59)
+    ]
+    assert set(record["lost"].values()) == {0}
+
+
+def test_doctor_says_which_backend_works(mounts: dict[str, Path]) -> None:
+    done = subprocess.run(command("doctor", "--json"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["backend"] == "fentry"
+
+
+def test_without_privileges_one_sentence_and_the_cure() -> None:
+    # The working directory and the cache belong to root: what nobody may not read must not matter.
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command("top", "--once")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CACHE_DIRECTORY": "/tmp/live/nobody"},
+    )
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert done.stderr.startswith("mkwrite: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_names_are_bad_usage(mounts: dict[str, Path]) -> None:
+    for arguments, listed in ((("--fs", "ext5"), "ext4"), (("--handler", "ext4_page_mkwrit"), "ext4_page_mkwrite")):
+        done = subprocess.run(command("count", *arguments), capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert listed in done.stderr
+        assert "Traceback" not in done.stderr

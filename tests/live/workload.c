@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Faults of exactly known number. Each sub-command touches N regions STRIDE bytes apart, so that no large folio covers
+ * two: one fault a region, one call of page_mkwrite a fault.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STRIDE (256UL << 10)
+#define PAGE 4096UL
+
+static int open_file(const char *path, size_t size)
+{
+	int fd = open(path, O_RDWR | O_CREAT, 0644);
+
+	if (fd < 0 || ftruncate(fd, size))
+		err(1, "%s", path);
+	return fd;
+}
+
+static volatile char *map(int fd, size_t size, int flags)
+{
+	void *address = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	if (address == MAP_FAILED)
+		err(1, "mmap");
+	return address;
+}
+
+static void first_write(const char *path, long n)
+{
+	volatile char *m = map(open_file(path, n * STRIDE), n * STRIDE, MAP_SHARED);
+
+	for (long i = 0; i < n; i++)
+		m[i * STRIDE] = 1;
+}
+
+/* The file's pages are written back, so that a new mapping maps them read-only. */
+static volatile char *map_clean(const char *path, long n, size_t stride)
+{
+	int fd = open_file(path, n * stride);
+	volatile char *m;
+	char sum = 0;
+
+	for (long i = 0; i < n; i++)
+		if (pwrite(fd, "x", 1, i * stride) != 1)
+			err(1, "pwrite");
+	if (fsync(fd))
+		err(1, "fsync");
+	m = map(fd, n * stride, MAP_SHARED);
+	for (long i = 0; i < n; i++)
+		sum += m[i * stride];
+	return m;
+}
+
+static void write_after_read(const char *path, long n)
+{
+	volatile char *m = map_clean(path, n, STRIDE);
+
+	for (long i = 0; i < n; i++)
+		m[i * STRIDE] = 2;
+}
+
+/* A child copies n pages, then the parent, alone again, reuses them. */
+static void cow(long n)
+{
+	volatile char *m = map(-1, (n + 1) * PAGE, MAP_PRIVATE | MAP_ANONYMOUS);
+
+	madvise((void *)m, (n + 1) * PAGE, MADV_NOHUGEPAGE);
+	for (long i = 0; i < n; i++)
+		m[i * PAGE] = 1;
+	if (!fork()) {
+		for (long i = 0; i < n; i++)
+			m[i * PAGE] = 2;
+		_exit(0);
+	}
+	wait(NULL);
+	for (long i = 0; i < n; i++)
+		m[i * PAGE] = 3;
+}
+
+static volatile char *raced;
+static long raced_pages;
+static atomic_long arrived;
+
+static void *race_thread(void *unused)
+{
+	for (long i = 0; i < raced_pages; i++) {
+		atomic_fetch_add(&arrived, 1);
+		while (atomic_load(&arrived) < 2 * (i + 1))
+			;
+		raced[i * PAGE] = 2;
+	}
+	return unused;
+}
+
+/* Two threads store to each of n read-only pages at the same moment. */
+static void race(const char *path, long n)
+{
+	pthread_t other;
+
+	raced = map_clean(path, n, PAGE);
+	raced_pages = n;
+	if (pthread_create(&other, NULL, race_thread, NULL))
+		errx(1, "pthread_create");
+	race_thread(NULL);
+	pthread_join(other, NULL);
+}
+
+/* read(2) stores into the mapping: the kernel writes for the process. */
+static void read_into(const char *path, long n)
+{
+	volatile char *m = map(open_file(path, n * STRIDE), n * STRIDE, MAP_SHARED);
+	int zero = open("/dev/zero", O_RDONLY);
+
+	for (long i = 0; i < n; i++)
+		if (read(zero, (char *)m + i * STRIDE, 1) != 1)
+			err(1, "read");
+}
+
+/* One process stores into the mapping of another. */
+static void remote_write(const char *path, long n)
+{
+	volatile char *m = map(open_file(path, n * STRIDE), n * STRIDE, MAP_SHARED);
+	pid_t child = fork();
+
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	for (long i = 0; i < n; i++) {
+		char byte = 1;
+		struct iovec from = {&byte, 1}, to = {(char *)m + i * STRIDE, 1};
+
+		if (process_vm_writev(child, &from, 1, &to, 1, 0) != 1)
+			err(1, "process_vm_writev");
+	}
+	kill(child, SIGKILL);
+	wait(NULL);
+}
+
+static int storm_fd;
+static double storm_seconds;
+static atomic_long storm_calls;
+static atomic_int storm_over;
+
+static void end_storm(int number)
+{
+	storm_over = number;
+}
+
+/* A dropped page table entry makes each store a first write again. */
+static void *storm_thread(void *number)
+{
+	volatile char *m = map(storm_fd, ((long)number + 1) * STRIDE, MAP_SHARED) + (long)number * STRIDE;
+	struct timespec start, now;
+	long calls = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		m[0] = calls++;
+		madvise((void *)m, PAGE, MADV_DONTNEED);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (!storm_over && now.tv_sec - start.tv_sec + (now.tv_nsec - start.tv_nsec) / 1e9 < storm_seconds);
+	atomic_fetch_add(&storm_calls, calls);
+	return NULL;
+}
+
+static void storm(const char *path, double seconds, long threads)
+{
+	pthread_t thread[64];
+
+	storm_fd = open_file(path, threads * STRIDE);
+	storm_seconds = seconds;
+	signal(SIGTERM, end_storm);
+	for (long i = 0; i < threads; i++)
+		if (pthread_create(&thread[i], NULL, storm_thread, (void *)i))
+			errx(1, "pthread_create");
+	for (long i = 0; i < threads; i++)
+		pthread_join(thread[i], NULL);
+	printf("%ld\n", storm_calls);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 2 ? argv[1] : "";
+
+	if (!strcmp(what, "first-write"))
+		first_write(argv[2], atol(argv[3]));
+	else if (!strcmp(what, "write-after-read"))
+		write_after_read(argv[2], atol(argv[3]));
+	else if (!strcmp(what, "cow"))
+		cow(atol(argv[2]));
+	else if (!strcmp(what, "race"))
+		race(argv[2], atol(argv[3]));
+	else if (!strcmp(what, "read-into"))
+		read_into(argv[2], atol(argv[3]));
+	else if (!strcmp(what, "remote-write"))
+		remote_write(argv[2], atol(argv[3]));
+	else if (!strcmp(what, "storm"))
+		storm(argv[2], atof(argv[3]), atol(argv[4]));
+	else
+		errx(2, "usage: workload first-write|write-after-read|cow|race|read-into|remote-write|storm ...");
+	return 0;
+}
