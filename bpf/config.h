@@ -14,10 +14,9 @@
 #define NAME_SERIES 5	/* 1: send an event with the name behind each new series */
 #define WANT_TASK 6	/* bits of 1 << enum want_kind: filters on the task ... */
 #define WANT_CALL 7	/* ... and on the call */
-#define CGROUP_LEVELS 8 /* bit n: a wanted cgroup lies n levels below the root */
-#define CPUS 9		/* possible CPUs */
-#define FRONT_BITS 10	/* 2^n front cells a CPU */
-#define SLOT_BITS 11	/* 2^n slots */
+#define CPUS 8		/* possible CPUs */
+#define FRONT_BITS 9	/* 2^n front cells a CPU */
+#define SLOT_BITS 10	/* 2^n slots */
 
 enum by { BY_NOTHING, BY_PROCESS, BY_FILE, BY_CGROUP };
 

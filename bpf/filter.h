@@ -2,7 +2,7 @@
 /* What to trace. Values of one kind are alternatives; every kind that was given must be met. */
 
 enum want_kind { WANT_PID, WANT_COMM, WANT_CGROUP, WANT_FS, WANT_DEV, WANT_HANDLER };
-#define CGROUP_DEPTH 16
+#define CGROUP_DEPTH 32
 
 /* A number, or a text of up to 15 bytes as two numbers. */
 struct want {
@@ -18,16 +18,21 @@ static __always_inline int is_wanted(u64 kind, u64 low, u64 high)
 	return wanted.lookup(&key) != NULL;
 }
 
-/* In one of the wanted cgroups, or below it. */
+/* In one of the wanted cgroups, or below it. (5.10 has no helper for ancestors' ids in tracing programs.) */
 static __always_inline int cgroup_wanted(void)
 {
-	u64 levels = config(CGROUP_LEVELS);
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct css_set *css_set = READ(task, cgroups);
+	struct cgroup *cgroup = READ(css_set, dfl_cgrp);
+	struct kernfs_node *node;
 	int level;
 
-#pragma unroll
-	for (level = 0; level < CGROUP_DEPTH; level++) {
-		if ((levels >> level) & 1 && is_wanted(WANT_CGROUP, bpf_get_current_ancestor_cgroup_id(level), 0))
+#pragma nounroll
+	for (level = 0; level < CGROUP_DEPTH && cgroup; level++) {
+		node = READ(cgroup, kn);
+		if (is_wanted(WANT_CGROUP, READ(node, id), 0))
 			return 1;
+		cgroup = READ(READ(cgroup, self.parent), cgroup);
 	}
 	return 0;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,8 @@ from tracer.model import Path as FaultPath
 from tracer.probes import janitor
 
 ROOT = Path("/tmp/live")
-WORKLOAD = os.environ["WORKLOAD"]
+#: On tmpfs: the pages of a program on the host's files come and go, and with them faults that are not its own.
+WORKLOAD = shutil.copy(os.environ["WORKLOAD"], "/tmp/workload")
 TRACING = Path("/sys/kernel/tracing")
 
 #: The handler of each filesystem, None where there is none, and the size of its image in MiB.

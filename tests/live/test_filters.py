@@ -14,6 +14,7 @@ from tracer.session import Session
 def test_copies_and_reuses_by_comm(backend: Backend) -> None:
     # Everything else that this program does is the same in both runs, and cancels out.
     found = []
+    workload("cow", 0)
     with Session(Options(backend=backend, filters=Filters(comms=("workload",)))) as session:
         for pages in (0, 997):
             before = session.snapshot()

@@ -14,6 +14,7 @@ import pytest
 from tests.live.guest import (
     WORKLOAD,
     Backend,
+    FaultPath,
     Filters,
     Options,
     bpf_state,
@@ -98,7 +99,8 @@ def test_a_tracer_that_comes_and_goes_in_a_storm_loses_nothing(backend: Backend,
         made = int(storm.communicate()[0])
         total = whole.finish()
     assert storm.returncode == 0
-    assert calls(total) == made
+    # A page that is written back between fault and store faults once more, but not as a first write.
+    assert calls(total, path=FaultPath.FIRST_WRITE) == made
     assert total.lost == dict.fromkeys(Loss, 0)
     # The two snapshots of a pair are taken one after the other: the outer pair sees at least what the inner one sees.
     assert 0 < calls(before_end) - calls(middle) <= calls(closing) - calls(opened)

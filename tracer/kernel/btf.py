@@ -33,7 +33,11 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "vm_area_struct": ("vm_flags", "vm_ops", "vm_file"),
     "vm_fault": ("vma", "pgoff", "address", "flags", "orig_pte", "pte"),
     "fs_struct": ("root",),
-    "task_struct": ("fs",),
+    "kernfs_node": ("id",),
+    "cgroup_subsys_state": ("cgroup", "parent"),
+    "cgroup": ("self", "kn"),
+    "css_set": ("dfl_cgrp",),
+    "task_struct": ("fs", "cgroups"),
 }
 
 # enum btf_kind, include/uapi/linux/btf.h

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tracer.errors import Exit, MkwriteError
+from tracer.kernel.refusals import explain
 from tracer.model import Backend
 from tracer.probes import compile as compiler
 from tracer.probes.program import BpfObject
@@ -109,6 +111,9 @@ def _compile(source: str) -> bytes:
 
 
 def _not_compiled(code: int, log: str) -> MkwriteError:
+    # BCC makes the maps while it compiles, so a kernel that refuses us is met here first.
+    if os.strerror(errno.EPERM) in log:
+        return explain(OSError(errno.EPERM, os.strerror(errno.EPERM)), "create BPF maps")
     if "out of memory" in log.lower() or "bad_alloc" in log or code == -9:
         return MkwriteError(
             "The compiler ran out of memory.",

@@ -12,7 +12,9 @@ from tracer.errors import Exit, MkwriteError
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts
 from tracer.kernel.btf import Btf, header
-from tracer.kernel.features import parse_cpus
+from tracer.kernel.checks import obstacles
+from tracer.kernel.features import parse_cpus, read
+from tracer.kernel.obstacles import ruling
 from tracer.kernel.refusals import explain
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, By, Filters, Options
@@ -69,7 +71,9 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                 tracer = Tracer(configured, backend, [w.key for w in wanted], places, btf.function)
             except OSError as error:
                 if backend is backends[-1]:
-                    raise explain(error, f"attach the {backend} hooks", backend) from error
+                    # Where no backend works, what is in the way of each says more than the last refusal.
+                    overall = ruling(obstacles(read())) if len(backends) > 1 else None
+                    raise overall or explain(error, f"attach the {backend} hooks", backend) from error
                 notes.append(f"{backend} was refused ({error.strerror}): using {backends[index + 1]}.")
                 continue
             return Opened(tracer, backend, frozenset(handlers), tuple(notes))
@@ -121,12 +125,11 @@ def _handlers(options: Options, symbols: Symbols, notes: list[str]) -> tuple[str
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A value to filter by: ``kind`` is enum want_kind (bpf/filter.h); ``level`` a cgroup's depth below the root."""
+    """A value to filter by: ``kind`` is enum want_kind (bpf/filter.h)."""
 
     kind: int
     low: int
     high: int = 0
-    level: int = 0
 
     @property
     def key(self) -> bytes:
@@ -140,7 +143,7 @@ _NEVER_NS: Final = (1 << 64) - 1
 
 
 def _settings(options: Options, wanted: list[_Wanted], tells_raced: bool, arity: int, handler_hooks: bool) -> list[int]:
-    """The settings of bpf/config.h, in its order, up to CGROUP_LEVELS."""
+    """The settings of bpf/config.h, in its order, up to WANT_CALL."""
     kinds = {w.kind for w in wanted}
     return [
         tells_raced,
@@ -151,7 +154,6 @@ def _settings(options: Options, wanted: list[_Wanted], tells_raced: bool, arity:
         options.by in (By.PROCESS, By.FILE),
         sum(1 << kind for kind in kinds if kind in _ON_TASK),
         sum(1 << kind for kind in kinds if kind not in _ON_TASK),
-        sum({1 << w.level for w in wanted if w.kind == _CGROUP}),
     ]
 
 
@@ -162,9 +164,7 @@ def _wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool
         yield _Wanted(_COMM, *_as_numbers(comm))
     cgroups = Cgroups(mounts)
     for path in filters.cgroups:
-        number = cgroups.id_of(path)
-        level = len(cgroups.path_of(number).strip("/").split("/")) if cgroups.path_of(number) != "/" else 0
-        yield _Wanted(_CGROUP, number, level=level)
+        yield _Wanted(_CGROUP, cgroups.id_of(path))
     for name in filters.fs:
         # mountinfo shows a subtype behind a dot, which is not part of the type: "fuse.sshfs".
         yield _Wanted(_FS, *_as_numbers(name.partition(".")[0]))

@@ -188,11 +188,12 @@ def load(bpf: BpfObject, name: str, maps: Mapping[str, int], kind: int, attach: 
     result = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
     if result >= 0:
         return int(result)
-    log = ct.create_string_buffer(1 << 20)
+    # Again for the verifier's words. If they don't fit, that is another error: the first one counts.
+    log = ct.create_string_buffer(1 << 24)
     opts.log_level, opts.log_size, opts.log_buf = 1, len(log), ct.cast(log, ct.c_char_p)
-    result = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
-    if result >= 0:
-        return int(result)
+    again = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
+    if again >= 0:
+        return int(again)
     lines = log.value.decode(errors="replace").strip().splitlines()
     raise OSError(-result, os.strerror(-result), " | ".join(lines[-6:]) or None)
 
