@@ -12,18 +12,19 @@ from tracer.session import Session
 
 
 def test_copies_and_reuses_by_comm(backend: Backend) -> None:
-    # Everything else that this program does is the same in both runs, and cancels out.
+    # Starting a program makes copies of its own, a few more or less each time: data pages that fault-around happened
+    # to map read-only, the stack while the other process is alive.
     found = []
-    workload("cow", 0)
     with Session(Options(backend=backend, filters=Filters(comms=("workload",)))) as session:
-        for pages in (0, 997):
+        for pages in (0, 1009):
             before = session.snapshot()
             workload("cow", pages)
             found.append(session.snapshot().since(before).wp_faults)
     without, with_pages = found
-    assert with_pages[WpOutcome.COPIED] - without[WpOutcome.COPIED] == 997
-    assert with_pages[WpOutcome.REUSED] - without[WpOutcome.REUSED] == 997
-    assert with_pages[WpOutcome.SHARED] == 0
+    for outcome in (WpOutcome.COPIED, WpOutcome.REUSED):
+        assert without[outcome] < 40
+        assert abs(with_pages[outcome] - without[outcome] - 1009) < 20
+    assert with_pages[WpOutcome.SHARED] == with_pages[WpOutcome.FAILED] == 0
 
 
 def test_by_process_and_filesystem(backend: Backend, mounts: dict[str, Path]) -> None:
