@@ -15,7 +15,8 @@ from tests.vm.kernels import get_kernel
 from tests.vm.prepare import prepare
 
 SERIES = "6.12"
-_INSIDE = Path(__file__).with_name("inside.py")
+_ROOT = Path(__file__).resolve().parents[2]
+_INSIDE = Path(__file__).resolve().with_name("inside.py")
 
 
 def main() -> int:
@@ -35,16 +36,16 @@ def main() -> int:
                 [sys.executable, str(_INSIDE)],
                 cpus=2,
                 timeout=900,
-                cwd=Path(__file__).parents[2],
+                cwd=_ROOT,
                 env={
                     "CACHE_DIRECTORY": str(Path(share, "cache")),
                     "COLUMNS": str(size.columns),
                     "LINES": str(size.lines),
                     "TERM": os.environ.get("TERM", "dumb"),
                     "DEMO_TERMINAL": "1" if sys.stdout.isatty() else "",
-                    "PYTHONPATH": str(Path(__file__).parents[2]),
+                    "PYTHONPATH": str(_ROOT),
                 },
-                share=[share],
+                share=[share, _ROOT],  # a checkout below /tmp would be hidden by the guest's own
                 stdout=_write,
                 stderr=_write_error,
             )
