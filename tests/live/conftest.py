@@ -24,8 +24,9 @@ class Scenario:
 
     backend: Backend
     parts: dict[str, Snapshot] = field(default_factory=dict)
-    #: Calls that the kernel made beyond one for each page: those that lost the race.
-    raced: int = 0
+    #: What the kernel counted while two threads raced: calls, and those after which a page became writable.
+    race_calls: int = 0
+    race_writable: int = 0
     storm: int = 0
     victim: subprocess.CompletedProcess[bytes] | None = None
     victim_pid: int = 0
@@ -67,9 +68,9 @@ def scenario(backend: Backend, mounts: dict[str, Path]) -> Scenario:
         ext4 = mounts["ext4"]
         part("read-into", "read-into", ext4 / f"read-{backend}", READ_INTO)
         part("remote-write", "remote-write", ext4 / f"remote-{backend}", REMOTE)
-        with truth("do_page_mkwrite") as entered:
+        with truth("do_page_mkwrite") as entered, truth("fault_dirty_shared_page") as agreed:
             part("race", "race", ext4 / f"race-{backend}", RACED)
-            result.raced = entered.hits() - RACED
+            result.race_calls, result.race_writable = entered.hits(), agreed.hits()
             result.storm = int(part("storm", "storm", ext4 / f"storm-{backend}", STORM_SECONDS, STORM_THREADS))
         session.events()
         _fill_and_die(result, ext4)

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tracer.model import Backend, Filters, Options, Outcome, Series, Snapshot
+from tracer.model import Backend, Filters, Loss, Options, Outcome, Series, Snapshot
 from tracer.model import Path as FaultPath
 from tracer.probes import janitor
 
@@ -29,6 +29,8 @@ HANDLERS = {
 }
 SIZES = {"ext4": 96, "xfs": 320, "btrfs": 160}
 BACKENDS = tuple(Backend)
+#: Traces of a run that the kernel skipped.
+PROBE_LOSSES = (Loss.MISSED_PROBE, Loss.UNMATCHED_ENTRY, Loss.UNMATCHED_RETURN)
 
 
 def run(*command: str) -> str:
@@ -67,6 +69,16 @@ def calls(snapshot: Snapshot, **wanted: object) -> int:
 def matches(series: Series, wanted: dict[str, object]) -> bool:
     """Whether a series has all the given attributes."""
     return all(getattr(series, name) == value for name, value in wanted.items())
+
+
+def accounted(counted: int, made: int, lost: Mapping[Loss, int]) -> bool:
+    """Whether all calls were counted, but for those that the kernel says it kept from the programs.
+
+    A kernel that preempts a BPF program skips its other runs on that CPU meanwhile (recursion_misses); every other
+    kind of loss is ours, and must not be.
+    """
+    ours = {kind: n for kind, n in lost.items() if kind not in PROBE_LOSSES}
+    return made - lost[Loss.MISSED_PROBE] <= counted <= made and set(ours.values()) == {0}
 
 
 def command(*arguments: str) -> list[str]:

@@ -132,6 +132,7 @@ def test_events_that_nobody_reads_are_counted_as_lost(mounts: dict[str, Path]) -
         made = int(workload("storm", mounts["ext4"] / "unread", 3, 2))
         final = session.finish()
         received = len(session.events())
-    assert calls(final) == made
-    assert received + final.lost[Loss.EVENTS_FULL] == made
+    counted = calls(final)
+    assert made - final.lost[Loss.MISSED_PROBE] <= counted
+    assert received + final.lost[Loss.EVENTS_FULL] == counted
     assert final.lost[Loss.EVENTS_FULL] > 0
