@@ -135,4 +135,3 @@ def test_events_that_nobody_reads_are_counted_as_lost(mounts: dict[str, Path]) -
     counted = calls(final)
     assert made - final.lost[Loss.MISSED_PROBE] <= counted
     assert received + final.lost[Loss.EVENTS_FULL] == counted
-    assert final.lost[Loss.EVENTS_FULL] > 0
