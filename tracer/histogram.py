@@ -76,17 +76,18 @@ class Histogram:
         The largest latency of an interval is known to its bucket only, unless it is a new record.
         """
         buckets = tuple(max(0, now - then) for now, then in zip(self.buckets, earlier.buckets, strict=True))
-        if self.max_ns > earlier.max_ns:
+        top = max((i for i, n in enumerate(buckets) if n), default=None)
+        if self.max_ns > earlier.max_ns or top == BUCKETS - 1:
             largest = self.max_ns
         else:
-            top = max((i for i, n in enumerate(buckets) if n), default=None)
             largest = 0 if top is None else min(self.max_ns, upper_ns(top))
         return Histogram(buckets, max(0, self.sum_ns - earlier.sum_ns), largest)
 
     def quantile(self, q: float) -> float:
         """The latency in ns below which a share ``q`` (0..1) of the calls lies; 0.0 when empty.
 
-        Interpolated geometrically within the bucket, and never above the largest latency seen.
+        The geometric middle of that call's bucket, which nothing in the bucket is further from than 9.1 %; in the first
+        bucket, which has no such middle, half its width. Never above the largest latency seen.
         """
         if not 0.0 <= q <= 1.0:
             raise ValueError(f"a quantile lies between 0 and 1, not at {q}")
@@ -97,8 +98,7 @@ class Histogram:
         below = 0
         for index, number in enumerate(self.buckets):
             if number and below + number >= rank:
-                share = max(0.0, rank - below) / number
-                value = LOWER_NS[index] * exp2(share / 4) if index else share * LOWER_NS[1]
+                value = LOWER_NS[index] * exp2(1 / 8) if index else LOWER_NS[1] / 2
                 return min(value, float(self.max_ns)) if self.max_ns else value
             below += number
         return float(self.max_ns)
