@@ -43,6 +43,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 # enum btf_kind, include/uapi/linux/btf.h
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC, _FUNC_PROTO, _ENUM64 = 1, 2, 3, 4, 5, 6, 12, 13, 19
 _MODIFIERS: Final = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
+_DEPTH: Final = 32  # of types that only modify others, as in libbpf
 _SCALARS: Final = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}
 
 
@@ -76,13 +77,10 @@ class Btf:
 
     def __init__(self, path: Path = VMLINUX) -> None:
         self._lib = libbpf()
+        self._path = path
         self._btf = self._lib.btf__parse(bytes(path), None)
         if not self._btf:
-            raise MkwriteError(
-                f"The kernel's type information cannot be read from {path}.",
-                "Boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' kernels are.",
-                Exit.NO_BTF,
-            )
+            raise self._unreadable()
 
     def __enter__(self) -> Btf:
         return self
@@ -125,20 +123,38 @@ class Btf:
             Exit.NO_BTF,
         )
 
+    def _unreadable(self) -> MkwriteError:
+        return MkwriteError(
+            f"The kernel's type information cannot be read from {self._path}.",
+            "Boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' kernels are.",
+            Exit.NO_BTF,
+        )
+
+    # libbpf checks the blob's sections, but not every number in them.
     def _type(self, number: int) -> _Type:
-        return _Type.from_address(self._lib.btf__type_by_id(self._btf, number))
+        address: int | None = self._lib.btf__type_by_id(self._btf, number)
+        if address is None:
+            raise self._unreadable()
+        return _Type.from_address(address)
 
     def _name(self, offset: int) -> str:
-        found: bytes = self._lib.btf__name_by_offset(self._btf, offset)
-        return found.decode()
+        found: bytes | None = self._lib.btf__name_by_offset(self._btf, offset)
+        if found is None:
+            raise self._unreadable()
+        return found.decode(errors="replace")
 
     def _plain(self, number: int) -> int:
-        while (found := self._type(number)).kind in _MODIFIERS:
+        for _ in range(_DEPTH):
+            found = self._type(number)
+            if found.kind not in _MODIFIERS:
+                return number
             number = found.size
-        return number
+        raise self._unreadable()
 
-    def _members(self, number: int, base: int = 0) -> Iterator[tuple[str, int, int]]:
+    def _members(self, number: int, base: int = 0, around: tuple[int, ...] = ()) -> Iterator[tuple[str, int, int]]:
         """Name, byte offset and type of each named member, those of anonymous members included."""
+        if number in around:  # a struct within itself
+            raise self._unreadable()
         struct = self._type(number)
         first = ct.addressof(struct) + ct.sizeof(_Type)
         for index in range(struct.vlen):
@@ -150,7 +166,7 @@ class Btf:
             else:
                 plain = self._plain(type_id)
                 if self._type(plain).kind in (_STRUCT, _UNION):
-                    yield from self._members(plain, offset)
+                    yield from self._members(plain, offset, (*around, number))
 
     def _declaration(self, type_id: int) -> str:
         plain = self._plain(type_id)
@@ -163,6 +179,8 @@ class Btf:
         if found.kind == _STRUCT and (name := self._name(found.name_off)) in FIELDS:
             return f"struct {name} %s"
         size: int = self._lib.btf__resolve_size(self._btf, plain)
+        if size <= 0:
+            raise self._unreadable()
         return f"{_SCALARS[size]} %s" if size in _SCALARS else f"u8 %s[{size}]"
 
 

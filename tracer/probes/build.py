@@ -26,6 +26,8 @@ FILES: Final = (
     "page_mkwrite.c", "wp_fault.c",
 )  # fmt: skip
 _TIMEOUT_S: Final = 300
+#: The distribution's Python, for which it packages BCC.
+_DISTRIBUTION: Final = "/usr/bin/python3"
 
 
 def text(layout: str, backend: Backend) -> str:
@@ -58,7 +60,7 @@ def build(source: str) -> BpfObject:
 
 def _read(path: Path) -> BpfObject | None:
     """A kept object; None unless nobody but us can have written it and it is whole."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         for place in (path.parent, path):
             status = place.stat()
             if status.st_uid != os.geteuid() or status.st_mode & 0o022:
@@ -82,7 +84,7 @@ def _write(path: Path, output: bytes) -> None:
 
 def _compile(source: str) -> bytes:
     """Run the compiler under the first Python that has BCC: this one, or the distribution's."""
-    for python in dict.fromkeys((sys.executable, "/usr/bin/python3")):
+    for python in dict.fromkeys((sys.executable, _DISTRIBUTION)):
         try:
             done = subprocess.run(
                 [python, "-I", compiler.__file__, str(SOURCES / "kernel")],
@@ -104,7 +106,7 @@ def _compile(source: str) -> bytes:
         if done.returncode != compiler.NO_BCC:
             raise _not_compiled(done.returncode, done.stderr.decode(errors="replace"))
     raise MkwriteError(
-        "BCC's Python module (bcc) is not installed for this Python nor for /usr/bin/python3.",
+        f"BCC's Python module (bcc) is not installed for this Python nor for {_DISTRIBUTION}.",
         "Install it from your distribution (Debian and Ubuntu: apt-get install python3-bpfcc; Fedora: python3-bcc).",
         Exit.NO_BCC,
     )

@@ -1,0 +1,219 @@
+"""From the programs' numbers and bytes to names: paths, outcomes, and labels that stay as they were."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracer.host.cgroups import Cgroups
+from tracer.host.mounts import Mounts, MountTable
+from tracer.kernel.symbols import Symbols
+from tracer.model import By, Initiator, Outcome
+from tracer.model import Path as FaultPath
+from tracer.naming import RACED, WRITE_PROTECT, Naming, outcome_of, path_of
+from tracer.probes.build import SOURCES
+from tracer.probes.maps import RawSeries
+
+MAPS_H: Final = (SOURCES / "maps.h").read_text()
+VALID: Final = 0x80000000
+
+
+def constants(enum: str) -> list[str]:
+    """The names of an enum of bpf/maps.h, in order."""
+    found = re.search(rf"^enum {enum} {{([^}}]*)}};", MAPS_H, re.MULTILINE)
+    assert found
+    return [name.strip() for name in found[1].split(",")]
+
+
+# path_of: what write_path of bpf/event.h leaves.
+
+#: Names of directory entries: 1 to 255 bytes without a slash or NUL.
+NAMES = st.binary(min_size=1, max_size=255).map(lambda b: b.replace(b"/", b"_").replace(b"\0", b"_"))
+
+
+def left(*names: bytes) -> bytes:
+    """The bytes for a path of these components: the last one first, each ended by a NUL."""
+    return b"".join(name + b"\0" for name in reversed(names))
+
+
+def test_components_come_in_reverse() -> None:
+    assert path_of(b"wal\0data\0srv\0", deleted=False, cut=False) == "/srv/data/wal"
+
+
+def test_a_path_that_is_not_known_is_empty() -> None:
+    assert path_of(b"", deleted=False, cut=False) == ""
+    assert path_of(b"", deleted=True, cut=True) == ""
+
+
+def test_a_deleted_file_is_marked_as_the_kernel_does() -> None:
+    assert path_of(left(b"srv", b"gone"), deleted=True, cut=False) == "/srv/gone (deleted)"
+
+
+def test_a_path_that_was_cut_says_so_at_its_front() -> None:
+    assert path_of(left(b"deep", b"file"), deleted=False, cut=True) == ".../deep/file"
+    assert path_of(left(b"deep", b"file"), deleted=True, cut=True) == ".../deep/file (deleted)"
+
+
+def test_bytes_that_are_no_utf_8_survive() -> None:
+    found = path_of(left(b"srv", b"caf\xe9", "ü".encode()), deleted=False, cut=False)
+    assert found == "/srv/caf\udce9/ü"
+    assert os.fsencode(found) == b"/srv/caf\xe9/\xc3\xbc"
+
+
+def test_control_characters_are_left_for_the_printer_to_escape() -> None:
+    assert path_of(left(b"a\nb", b"\x1b[31m"), deleted=False, cut=False) == "/a\nb/\x1b[31m"
+
+
+@given(st.lists(NAMES, min_size=1, max_size=20))
+def test_every_path_comes_back_byte_by_byte(names: list[bytes]) -> None:
+    found = path_of(left(*names), deleted=False, cut=False)
+    assert found.encode("utf-8", "surrogateescape") == b"/" + b"/".join(names)
+
+
+# A series' kind: path, initiator and outcome in one number.
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("rest", [0, VALID, VALID | WRITE_PROTECT | 3 << 1])
+def test_the_outcome_is_the_programs_whatever_else_the_kind_says(number: int, rest: int) -> None:
+    assert outcome_of(number << 3 | rest) is Outcome[constants("outcome")[number]]
+
+
+def test_the_vocabulary_has_the_programs_order() -> None:
+    assert [outcome.name for outcome in Outcome] == constants("outcome")
+    assert [initiator.name for initiator in Initiator] == constants("initiator")
+
+
+def test_a_call_that_waits_for_its_pte_becomes_a_raced_one() -> None:
+    assert outcome_of(VALID) is Outcome.WRITABLE
+    assert outcome_of(VALID | RACED) is Outcome.RACED
+
+
+# Names of whole series and events.
+
+DEV: Final = 8 << 20 | 1
+HANDLER: Final = 0xFFFFFFFF81000100
+
+
+class Host:
+    """A host's tables, from files: one mount, one handler, one cgroup."""
+
+    def __init__(self, root: Path) -> None:
+        self.hierarchy = root / "cgroup"
+        (self.hierarchy / "db.service").mkdir(parents=True)
+        self.mountinfo = root / "mountinfo"
+        self.mountinfo.write_text(
+            f"30 1 8:1 / /srv rw - fuse.sshfs /dev/sda1 rw\n31 1 0:30 / {self.hierarchy} rw - cgroup2 cgroup2 rw\n"
+        )
+        (root / "kallsyms").write_text(f"{HANDLER:x} t fuse_page_mkwrite\n")
+        (root / "modules").write_text("")
+        self._symbols = Symbols(proc=root)
+        self.mounts = MountTable(self.mountinfo)
+
+    def naming(self, by: By | None = None) -> Naming:
+        return Naming(by, self._symbols, self.mounts, Cgroups(Mounts.read(self.mountinfo)))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    made.mounts.close()
+
+
+def raw(who: int = 0, dev: int = DEV, kind: int = VALID) -> RawSeries:
+    return RawSeries(HANDLER, who, dev, kind)
+
+
+def event(series: RawSeries, comm: bytes = b"postgres", fstype: bytes = b"fuse") -> SimpleNamespace:
+    """A struct event of bpf/event.h."""
+    return SimpleNamespace(
+        series=SimpleNamespace(**series._asdict()), time_ns=1000, latency_ns=77, id=4242 << 32 | 4243, cgroup=9,
+        inode=12, pgoff=3, address=0x7000, uid=33, vm_fault=2, deleted=0, comm=comm, fstype=fstype,
+    )  # fmt: skip
+
+
+def test_a_series_has_the_names_of_its_numbers(host: Host) -> None:
+    series = host.naming().series(raw(kind=VALID | WRITE_PROTECT | 2 << 1 | 4 << 3), {DEV: "fuse"})
+    assert (series.fstype, series.mountpoint, series.dev, series.handler) == ("fuse", "/srv", DEV, "fuse_page_mkwrite")
+    assert (series.path, series.initiator, series.outcome) == (
+        FaultPath.WRITE_PROTECT,
+        Initiator.REMOTE,
+        Outcome.SIGBUS,
+    )
+    assert series.who == ""
+    first = host.naming().series(raw(), {})
+    assert (first.path, first.initiator, first.outcome) == (FaultPath.FIRST_WRITE, Initiator.USER, Outcome.WRITABLE)
+    assert first.fstype == "fuse.sshfs"  # mountinfo's, for want of the kernel's own
+
+
+def test_a_device_mounted_nowhere_keeps_the_kernels_name_of_its_type(host: Host) -> None:
+    series = host.naming().series(raw(dev=DEV + 1), {DEV + 1: "ext4"})
+    assert (series.fstype, series.mountpoint) == ("ext4", "")
+
+
+def test_a_process_is_called_as_it_was_first_called(host: Host) -> None:
+    naming = host.naming(By.PROCESS)
+    pid = os.getpid()
+    comm = Path("/proc/self/comm").read_text().strip()
+    assert naming.series(raw(pid), {}).who == f"{comm}[{pid}]"
+    naming.name_series(event(raw(pid), comm=b"renamed"), "")
+    assert naming.series(raw(pid), {}).who == f"{comm}[{pid}]"
+
+
+def test_a_process_that_is_gone_has_the_name_that_its_event_brought(host: Host) -> None:
+    gone = 1 << 30  # above any pid_max
+    naming = host.naming(By.PROCESS)
+    naming.name_series(event(raw(gone), comm=b"dd \xff"), "")
+    assert naming.series(raw(gone), {}).who == f"dd \udcff[{gone}]"
+    assert host.naming(By.PROCESS).series(raw(gone), {}).who == f"?[{gone}]"
+
+
+def test_a_file_is_an_inode_until_its_name_comes(host: Host) -> None:
+    naming = host.naming(By.FILE)
+    assert naming.series(raw(12), {}).who == "inode 12"
+    naming.name_series(event(raw(12)), "")  # an event without a path names nothing
+    assert naming.series(raw(12), {}).who == "inode 12"
+    naming.name_series(event(raw(12)), "/srv/wal")
+    naming.name_series(event(raw(12)), "/srv/renamed")
+    assert naming.series(raw(12), {}).who == "/srv/wal"
+
+
+def test_the_same_inode_number_on_another_device_is_another_file(host: Host) -> None:
+    naming = host.naming(By.FILE)
+    naming.name_series(event(raw(12)), "/srv/wal")
+    assert naming.series(raw(12, dev=DEV + 1), {}).who == "inode 12"
+
+
+def test_a_process_has_one_name_on_all_devices(host: Host) -> None:
+    gone = 1 << 30
+    naming = host.naming(By.PROCESS)
+    naming.name_series(event(raw(gone)), "")
+    assert naming.series(raw(gone, dev=DEV + 1), {}).who == f"postgres[{gone}]"
+
+
+def test_a_cgroup_keeps_its_path_when_it_is_gone(host: Host) -> None:
+    naming = host.naming(By.CGROUP)
+    group = host.hierarchy / "db.service"
+    number = group.stat().st_ino
+    assert naming.series(raw(number), {}).who == "/db.service"
+    group.rmdir()
+    assert naming.series(raw(number), {}).who == "/db.service"
+
+
+def test_an_event_says_what_the_program_saw(host: Host) -> None:
+    call = host.naming().event(event(raw(kind=VALID | 4 << 3), comm=b"a\xffb"), "/srv/wal")
+    assert (call.pid, call.tid, call.uid, call.comm) == (4242, 4243, 33, "a\udcffb")
+    assert (call.fstype, call.mountpoint, call.dev, call.inode) == ("fuse", "/srv", DEV, 12)
+    assert (call.file, call.deleted, call.offset, call.address) == ("/srv/wal", False, 3 * 4096, 0x7000)
+    assert (call.outcome, call.latency_ns, call.vm_fault) == (Outcome.SIGBUS, 77, 2)
+    # An event that comes without a type (see report_raced) has mountinfo's.
+    assert host.naming().event(event(raw(), fstype=b""), "").fstype == "fuse.sshfs"
