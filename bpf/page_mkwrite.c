@@ -81,18 +81,18 @@ static __always_inline int take_over(struct slot *slot, u64 task, u64 now)
 	return 1;
 }
 
-static __always_inline int enter(struct vm_fault *vmf)
+static __always_inline void enter(struct vm_fault *vmf)
 {
 	u64 task = bpf_get_current_task(), now;
 	struct slot *slot;
 
 	if (config(WANT_TASK) && !task_wanted())
-		return 0;
+		return;
 	slot = first_slot(task);
 	now = bpf_ktime_get_ns();
 	if (slot->task && !take_over(slot, task, now)) {
 		enter_crowded(task, vmf, GET(vmf, flags), now);
-		return 0;
+		return;
 	}
 	slot->task = task;
 	slot->start_ns = now;
@@ -101,7 +101,6 @@ static __always_inline int enter(struct vm_fault *vmf)
 #ifndef FENTRY
 	slot->vmf = (u64)vmf;
 #endif
-	return 0;
 }
 
 static __always_inline u32 outcome_of(u32 vm_fault)
@@ -210,83 +209,44 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, u64 task, 
 	}
 }
 
-static __always_inline int unmatched(void)
+static __always_inline void unmatched(void)
 {
 	if (!config(WANT_TASK) || task_wanted())
 		lose(UNMATCHED_RETURN);
-	return 0;
 }
 
-static __always_inline int dirtied(struct vm_fault *vmf)
+static __always_inline void dirtied(struct vm_fault *vmf)
 {
 	u64 task = bpf_get_current_task();
 	struct slot *slot = slot_of(task);
 
 	/* Mappings without a handler come here too. */
 	if (!slot || !slot->series.kind)
-		return 0;
+		return;
 	count_agreed(&slot->series, slot->latency_ns, vmf, AT_DIRTY);
 	release(slot, task);
+}
+
+int page_mkwrite_entry(context_t *ctx)
+{
+	enter(entry_vmf(ctx));
 	return 0;
 }
 
-#ifdef FENTRY
-/*
- * The return value stands behind the arguments. The branch not taken is never verified, an index beyond the arguments
- * would be refused; in assembly since the compiler would join the two loads into one with a variable index.
- */
-static __always_inline u32 returned(u64 *ctx)
+int page_mkwrite_return(context_t *ctx)
 {
-	u64 value;
+	u64 now = bpf_ktime_get_ns(), task = bpf_get_current_task();
+	struct slot *slot = slot_of(task);
 
-	if (config(RETURN_ARG) == 1)
-		asm volatile("%0 = *(u64 *)(%1 + 8)" : "=r"(value) : "r"(ctx));
+	if (slot)
+		leave(return_vmf(ctx, slot->vmf), page_mkwrite_returned(ctx), task, slot, now);
 	else
-		asm volatile("%0 = *(u64 *)(%1 + 16)" : "=r"(value) : "r"(ctx));
-	return value;
-}
-
-int page_mkwrite_entry(u64 *ctx)
-{
-	return enter((void *)ctx[0]);
-}
-
-int page_mkwrite_return(u64 *ctx)
-{
-	u64 now = bpf_ktime_get_ns(), task = bpf_get_current_task();
-	struct slot *slot = slot_of(task);
-
-	if (!slot)
-		return unmatched();
-	leave((void *)ctx[0], returned(ctx), task, slot, now);
+		unmatched();
 	return 0;
 }
 
-int page_mkwrite_dirty(u64 *ctx)
+int page_mkwrite_dirty(context_t *ctx)
 {
-	return dirtied((void *)ctx[0]);
-}
-#else
-#include <uapi/linux/ptrace.h>
-
-int page_mkwrite_entry(struct pt_regs *ctx)
-{
-	return enter((void *)ctx->di);
-}
-
-int page_mkwrite_return(struct pt_regs *ctx)
-{
-	u64 now = bpf_ktime_get_ns(), task = bpf_get_current_task();
-	struct slot *slot = slot_of(task);
-
-	if (!slot)
-		return unmatched();
-	leave((void *)slot->vmf, (u32)ctx->ax, task, slot, now);
+	dirtied(entry_vmf(ctx));
 	return 0;
 }
-
-int page_mkwrite_dirty(struct pt_regs *ctx)
-{
-	return dirtied((void *)ctx->di);
-}
-#endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * GET() reads a kernel field on the hot path: a plain load in fentry programs, whose pointers the verifier knows by
- * type, and a probe read in kprobe programs. READ() is always a probe read. Neither can fault the kernel; both
- * give 0 for a bad address.
+ * GET() reads a kernel field on the hot path: a plain load where the verifier knows the pointer's type (fentry, or
+ * typed() in kprobe programs from 6.2), else a probe read. READ() is always a probe read. Neither can fault the
+ * kernel; both give 0 for a bad address.
  */
 #define READ(p, field)                                                                                                 \
 	({                                                                                                             \
@@ -11,7 +11,7 @@
 		_value;                                                                                                \
 	})
 
-#ifdef FENTRY
+#if defined(FENTRY) || defined(KFUNC_bpf_rdonly_cast)
 #define GET(p, field) ((p)->field)
 #define LOAD(p) (*(p))
 #else

@@ -26,28 +26,27 @@ static __always_inline u32 wp_outcome_of(struct vm_fault *vmf, u32 vm_fault)
 	return after & PTE_RW ? WP_REUSED : WP_UNCHANGED;
 }
 
-static __always_inline int wp_left(struct vm_fault *vmf, u32 vm_fault)
+static __always_inline void wp_left(struct vm_fault *vmf, u32 vm_fault)
 {
 	u64 cpu = bpf_get_smp_processor_id(), outcome = wp_outcome_of(vmf, vm_fault);
 	struct wp_counts *rows = global(WP_COUNTS_MAP);
 
 	if (cpu < config(CPUS))
 		rows[cpu].n[bounded(outcome, 7)]++;
-	return 0;
 }
 
 #ifdef FENTRY
-int wp_page_return(u64 *ctx)
+int wp_page_return(context_t *ctx)
 {
-	if (config(WANT_TASK) && !task_wanted())
-		return 0;
-	return wp_left((void *)ctx[0], (u32)ctx[1]);
+	if (!config(WANT_TASK) || task_wanted())
+		wp_left(entry_vmf(ctx), wp_page_returned(ctx));
+	return 0;
 }
 #else
-/* A return probe sees no arguments. The function sleeps: found by its task, as in page_mkwrite.c. */
+/* The function sleeps: its argument is found by its task, as in page_mkwrite.c. */
 BPF_TABLE("hash", u64, u64, wp_entered, 16384);
 
-int wp_page_entry(struct pt_regs *ctx)
+int wp_page_entry(context_t *ctx)
 {
 	u64 vmf = ctx->di, task = bpf_get_current_task();
 
@@ -58,13 +57,15 @@ int wp_page_entry(struct pt_regs *ctx)
 	return 0;
 }
 
-int wp_page_return(struct pt_regs *ctx)
+int wp_page_return(context_t *ctx)
 {
 	u64 task = bpf_get_current_task(), *vmf = wp_entered.lookup(&task);
 
-	if (!vmf)
-		return unmatched();
-	wp_left((void *)*vmf, (u32)ctx->ax);
+	if (!vmf) {
+		unmatched();
+		return 0;
+	}
+	wp_left(return_vmf(ctx, *vmf), wp_page_returned(ctx));
 	wp_entered.delete(&task);
 	return 0;
 }

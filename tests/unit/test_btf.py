@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import traceback
@@ -234,3 +235,12 @@ def test_a_blob_with_wrong_numbers_in_it_never_crashes(
     path = tmp_path_factory.getbasetemp() / "corrupt.btf"
     path.write_bytes(content)
     assert outcome(path) in ("header", "refused")
+
+
+def test_functions_that_programs_call_are_there_where_the_kernel_has_them() -> None:
+    expected = {"5.10": set(), "6.1": set(), "6.12": {"KFUNC_bpf_rdonly_cast"}, "7.3": {"KFUNC_bpf_rdonly_cast"}}
+    for kernel, names in expected.items():
+        defined = dict(re.findall(r"(?m)^#define (\w+) (\d+)$", layout(kernel)))
+        assert set(defined) == names | {"TYPE_vm_fault"}
+        with Btf(blob(kernel)) as btf:
+            assert int(defined["TYPE_vm_fault"]) == btf.struct("vm_fault")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.probes.program import BpfObject, MapSpec, c_type
+from tracer.probes.program import BpfObject, MapSpec, c_type, kernel_calls
 
 CONFIG: Final = 0x6D6B7772 << 32
 GLOBAL: Final = 0x6D6B7767 << 32
@@ -165,3 +165,9 @@ def test_an_object_comes_back_from_json_as_it_was(
     )
     expected = BpfObject(maps, programs, {name: tuple(refs) for name, refs in references.items()})
     assert BpfObject.from_json(json.loads(written)) == expected
+
+
+def test_a_marked_call_becomes_a_call_of_a_kernel_function() -> None:
+    helper, marked, local = (struct.pack("<BBhI", 0x85, source, 0, number) for source, number in
+                             ((0, 14), (0, 0x40000000 | 4711), (1, 0xFFFFFFFF)))  # fmt: skip
+    assert kernel_calls(helper + marked + local) == helper + struct.pack("<BBhI", 0x85, 0x20, 0, 4711) + local

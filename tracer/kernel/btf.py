@@ -40,6 +40,11 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "task_struct": ("fs", "cgroups"),
 }
 
+#: Kernel functions that the BPF programs call where the kernel has them (bpf/kfunc.h).
+KFUNCS: Final = ("bpf_rdonly_cast",)
+#: The struct whose pointer a kprobe program starts from.
+_START: Final = "vm_fault"
+
 # enum btf_kind, include/uapi/linux/btf.h
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC, _FUNC_PROTO, _ENUM64 = 1, 2, 3, 4, 5, 6, 12, 13, 19
 _MODIFIERS: Final = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
@@ -112,8 +117,8 @@ class Btf:
 
     def field(self, struct: str, name: str) -> Field:
         """Where a struct keeps a member, anonymous members searched too."""
-        number: int = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _STRUCT)
-        if number > 0:
+        number = self.struct(struct)
+        if number is not None:
             for member, offset, type_id in self._members(number):
                 if member == name:
                     return Field(offset, self._declaration(type_id))
@@ -122,6 +127,11 @@ class Btf:
             "This version of mkwrite does not know this kernel: report it with the kernel's version.",
             Exit.NO_BTF,
         )
+
+    def struct(self, name: str) -> int | None:
+        """The BTF id of a struct, None if there is none."""
+        found: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _STRUCT)
+        return found if found > 0 else None
 
     def _unreadable(self) -> MkwriteError:
         return MkwriteError(
@@ -185,7 +195,7 @@ class Btf:
 
 
 def header(btf: Btf) -> str:
-    """C declarations of every struct of ``FIELDS`` as this kernel lays it out."""
+    """C declarations of every struct of ``FIELDS`` as this kernel lays it out, and the ids of what programs name."""
     lines = ["/* Made from this kernel's BTF. */"]
     for struct, names in FIELDS.items():
         lines.append(f"struct {struct} {{ union {{")
@@ -194,4 +204,6 @@ def header(btf: Btf) -> str:
             pad = f"char _{name}[{field.offset}]; " if field.offset else ""
             lines.append(f"\tstruct {{ {pad}{field.declaration % name}; }};")
         lines.append("}; };")
+    numbers = {f"KFUNC_{name}": btf.function(name) for name in KFUNCS} | {f"TYPE_{_START}": btf.struct(_START)}
+    lines += [f"#define {name} {number}" for name, number in numbers.items() if number is not None]
     return "\n".join(lines) + "\n"

@@ -22,7 +22,7 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 #: In an installed package the C files lie inside it, in a checkout beside it.
 SOURCES: Final = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
 FILES: Final = (
-    "config.h", "read.h", "histogram.h", "maps.h", "filter.h", "event.h", "series.h",
+    "config.h", "kfunc.h", "read.h", "context.h", "histogram.h", "maps.h", "filter.h", "event.h", "series.h",
     "page_mkwrite.c", "wp_fault.c",
 )  # fmt: skip
 _TIMEOUT_S: Final = 300

@@ -24,6 +24,10 @@ _CONFIG_MARK: Final = (0x6D6B7772).to_bytes(4, "little")
 _GLOBAL_MARK: Final = (0x6D6B7767).to_bytes(4, "little")
 _GLOBALS: Final = ("slots", "front", "wp_counts", "lost", "blank")
 _PSEUDO_MAP_VALUE: Final = 2
+_CALL: Final = 0x85
+_PSEUDO_KFUNC_CALL: Final = 2
+#: KFUNC_MARK of bpf/kfunc.h.
+_KFUNC_MARK: Final = 0x40000000
 
 _SCALARS: Final[Mapping[str, Any]] = {
     "char": ct.c_char,
@@ -110,6 +114,17 @@ def _set(code: bytes, settings: Sequence[int]) -> bytes:
     return bytes(patched)
 
 
+def kernel_calls(code: bytes) -> bytes:
+    """The code with calls of helpers numbered beyond the mark turned into calls of kernel functions (bpf/kfunc.h)."""
+    patched = bytearray(code)
+    for at in range(0, len(code), 8):
+        number = int.from_bytes(code[at + 4 : at + 8], "little")
+        if code[at] == _CALL and not code[at + 1] and number & _KFUNC_MARK:
+            patched[at + 1] = _PSEUDO_KFUNC_CALL << 4
+            patched[at + 4 : at + 8] = (number ^ _KFUNC_MARK).to_bytes(4, "little")
+    return bytes(patched)
+
+
 class _MapOpts(ct.Structure):
     """struct bpf_map_create_opts (libbpf's bpf.h)."""
 
@@ -150,14 +165,14 @@ class _ProgOpts(ct.Structure):
     )
 
 
-def create_maps(bpf: BpfObject) -> dict[str, int]:
+def create_maps(specs: Mapping[str, MapSpec]) -> dict[str, int]:
     """A descriptor for each map. Raises OSError; nothing is left open then."""
     # Kernels before 5.11 charge maps and programs to RLIMIT_MEMLOCK.
     with suppress(ValueError, OSError):  # if it may not be raised and matters, creating a map says EPERM
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     made: dict[str, int] = {}
     try:
-        for name, spec in bpf.maps.items():
+        for name, spec in specs.items():
             opts = _MapOpts(sz=ct.sizeof(_MapOpts), map_flags=spec.flags)
             made[name] = checked(
                 libbpf().bpf_map_create(
@@ -184,7 +199,7 @@ def load(bpf: BpfObject, name: str, maps: Mapping[str, int], kind: int, attach: 
         code[at + 4 : at + 8] = maps[_GLOBALS[number]].to_bytes(4, "little")
         code[at + 12 : at + 16] = bytes(4)  # offset within the value
     opts = _ProgOpts(sz=ct.sizeof(_ProgOpts), expected_attach_type=attach, attach_btf_id=btf_id)
-    arguments = (kind, name.encode()[:15], b"GPL", bytes(code), len(code) // 8)
+    arguments = (kind, name.encode()[:15], b"GPL", kernel_calls(bytes(code)), len(code) // 8)
     result = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
     if result >= 0:
         return int(result)
