@@ -101,7 +101,7 @@ def judge(features: Features, described: frozenset[str] | None, attempt: Attempt
         rows += (_hook(features, found, described, function, backend) for backend in Backend)
     if ending := ruling(found):
         return Report(features.release, tuple(rows), None, ending.problem, ending.code)
-    backend, reason = _preference(found)
+    backend, reason = _preference(features, found)
     if attempt is None:
         return Report(features.release, tuple(rows), backend, reason, Exit.OK)
     try:
@@ -125,12 +125,19 @@ def _try(attempt: Attempt, features: Features) -> tuple[Hook, ...]:
         raise explain(error, "attach the hooks", features=features) from error
 
 
-def _preference(found: list[Obstacle]) -> tuple[Backend, str]:
-    """The backend that tracing would take, of which nothing is in the way, and why."""
-    against = decisive(found, Backend.FENTRY)
-    if against is None:
+def _preference(features: Features, found: list[Obstacle]) -> tuple[Backend, str]:
+    """The backend that traces calls, of which nothing is in the way, and why: see ``probes.plan``."""
+    if against := decisive(found, Backend.FENTRY):
+        return Backend.KPROBE, f"fentry is ruled out: {lowered(against.problem)}"
+    if not features.preemptible:
         return Backend.FENTRY, "It costs least a call, and misses no return of a call that sleeps."
-    return Backend.KPROBE, f"fentry is ruled out: {lowered(against.problem)}"
+    if against := decisive(found, Backend.KPROBE):
+        return (
+            Backend.FENTRY,
+            f"kprobe is ruled out: {lowered(against.problem)} This kernel preempts BPF programs: "
+            "on busy CPUs fentry misses calls, and counts them as missed_probe.",
+        )
+    return Backend.KPROBE, "This kernel preempts BPF programs, and fentry misses calls meanwhile; kprobe does not."
 
 
 def _environment(features: Features, found: list[Obstacle]) -> Iterator[Row]:

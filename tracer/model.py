@@ -113,13 +113,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One place where the tracer attaches, and whether it did."""
+    """One place where the tracer attaches, whether it did, and how often the kernel skipped it."""
 
     name: str
     function: str
     backend: Backend
     attached: bool
     detail: str = ""
+    missed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

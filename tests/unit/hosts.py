@@ -33,6 +33,7 @@ GOOD = Features(
     trampolines=True,
     jit=True,
     ftrace_enabled=True,
+    preemptible=False,
     tracefs=Path("/sys/kernel/tracing"),
     tracefs_writable=True,
     functions=tuple(Function(name, 1, True, False) for name in FUNCTIONS),

@@ -218,3 +218,19 @@ def test_every_obstacle_is_in_the_troubleshooting_guide() -> None:
     assert len(names) > 20
     guide = (DOCS / "troubleshooting.md").read_text()
     assert {name for name in names if f"`{name}`" not in guide} == set()
+
+
+@pytest.mark.parametrize(
+    ("preemptible", "kprobes", "backend", "reason"),
+    [
+        (False, True, Backend.FENTRY, "costs least"),
+        (True, True, Backend.KPROBE, "fentry misses calls meanwhile"),
+        (True, False, Backend.FENTRY, "missed_probe"),
+    ],
+)
+def test_a_kernel_that_preempts_programs_is_traced_by_kprobes_where_it_can_be(
+    preemptible: bool, kprobes: bool, backend: Backend, reason: str
+) -> None:
+    report = judge(replace(GOOD, preemptible=preemptible, kprobes=kprobes), frozenset(FUNCTIONS))
+    assert report.backend is backend
+    assert reason in report.reason

@@ -75,6 +75,7 @@ def test_a_snapshot_has_its_documented_shape() -> None:
         "backend": "fentry",
         "attached": True,
         "detail": "",
+        "missed": 0,
     }
 
 

@@ -92,6 +92,7 @@ def hook_dict(hook: Hook) -> dict[str, object]:
         "backend": hook.backend.value,
         "attached": hook.attached,
         "detail": text(hook.detail),
+        "missed": hook.missed,
     }
 
 

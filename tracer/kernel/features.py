@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from tracer.kernel.libraries import Bcc, read_bcc
+from tracer.kernel.preemption import MODE, preemptible
 from tracer.kernel.symbols import Symbols
 
 #: The functions that the hooks attach to, the necessary one first.
@@ -85,6 +86,7 @@ class Features:
     trampolines: bool
     jit: bool | None
     ftrace_enabled: bool | None
+    preemptible: bool
     tracefs: Path | None
     tracefs_writable: bool
     functions: tuple[Function, ...]
@@ -245,6 +247,7 @@ def read(root: Path = Path("/"), *, trial: Callable[[int], int] = try_load) -> F
         trampolines=bool(symbols.find(_TRAMPOLINE)),
         jit=None if jit is None else jit > 0,
         ftrace_enabled=None if ftrace is None else ftrace > 0,
+        preemptible=preemptible(root / MODE.relative_to("/"), reader.text(f"{kernel}/version") or ""),
         tracefs=tracefs,
         tracefs_writable=tracefs is not None and reader.writable(tracefs / "kprobe_events"),
         functions=tuple(

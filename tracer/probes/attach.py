@@ -103,15 +103,15 @@ class ReturnProbes:
         number = int((self._tracefs / "events" / event / "id").read_text())
         return _attach_perf(program, _PerfAttr(type=_PERF_TYPE_TRACEPOINT, config=number))
 
-    def missed(self) -> int:
-        """Returns that the kernel missed since more than ``MAXACTIVE`` calls slept at once."""
-        total = 0
+    def missed(self) -> dict[str, int]:
+        """By function, the returns that the kernel missed since more than ``MAXACTIVE`` calls slept at once."""
+        found: dict[str, int] = {}
         with suppress(OSError, ValueError), (self._tracefs / "kprobe_profile").open() as stream:
             for line in stream:
                 name, _, misses = line.split()[:3]
-                if name.endswith(f"_{os.getpid()}"):
-                    total += int(misses)
-        return total
+                if name.endswith(suffix := f"_{os.getpid()}"):
+                    found[name.removesuffix(suffix)] = int(misses)
+        return found
 
     def close(self) -> None:
         """Remove the events and let the janitor go."""

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram
 from tracer.kernel.libbpf import SAMPLE, checked, libbpf
-from tracer.probes.program import BpfObject, MapSpec, c_type
+from tracer.probes.program import MapSpec, c_type
 
 _ENOENT: Final = 2
 _COUNTS: Final = struct.Struct(f"<{BUCKETS}Q")
@@ -73,17 +73,17 @@ _SERIES: Final = struct.Struct("<QQII")
 
 
 class Maps:
-    """The maps of one loaded object, by descriptor. Descriptors stay the caller's; mappings are closed here."""
+    """The maps of the loaded objects, by descriptor. Descriptors stay the caller's; mappings are closed here."""
 
-    def __init__(self, bpf: BpfObject, descriptors: Mapping[str, int]) -> None:
-        self._specs = bpf.maps
+    def __init__(self, specs: Mapping[str, MapSpec], descriptors: Mapping[str, int]) -> None:
+        self._specs = specs
         self._descriptors = descriptors
         self._mapped = {
-            name: mmap.mmap(descriptors[name], _mapped_size(bpf.maps[name]), mmap.MAP_SHARED, mmap.PROT_READ)
+            name: mmap.mmap(descriptors[name], _mapped_size(specs[name]), mmap.MAP_SHARED, mmap.PROT_READ)
             for name in ("front", "slots", "wp_counts", "lost")
         }
-        self._cell = c_type(bpf.maps["front"].value)
-        self._slot = c_type(bpf.maps["crowded"].value)
+        self._cell = c_type(specs["front"].value)
+        self._slot = c_type(specs["crowded"].value)
 
     def close(self) -> None:
         """Unmap."""
@@ -175,8 +175,8 @@ def _mapped_size(spec: MapSpec) -> int:
 class Events:
     """The ring buffer: records as the programs wrote them, oldest first."""
 
-    def __init__(self, bpf: BpfObject, descriptors: Mapping[str, int]) -> None:
-        self.type: Any = c_type(bpf.maps["scratch"].value)
+    def __init__(self, specs: Mapping[str, MapSpec], descriptors: Mapping[str, int]) -> None:
+        self.type: Any = c_type(specs["scratch"].value)
         self._records: deque[bytes] = deque()
         self._sample = SAMPLE(self._take)
         self._ring = libbpf().ring_buffer__new(descriptors["events"], self._sample, None, None)

@@ -15,10 +15,12 @@ from tracer.kernel.btf import Btf, header
 from tracer.kernel.checks import obstacles
 from tracer.kernel.features import parse_cpus, read
 from tracer.kernel.obstacles import ruling
+from tracer.kernel.preemption import preemptible
 from tracer.kernel.refusals import explain
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, By, Filters, Options
 from tracer.probes.build import build, text
+from tracer.probes.program import BpfObject
 from tracer.probes.tracer import Place, Tracer
 
 CORE: Final = "do_page_mkwrite"
@@ -44,11 +46,10 @@ class Opened:
 
 
 def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
-    """Try the backends in order until one attaches. Raises MkwriteError when none does."""
+    """Try the plans in order until one attaches. Raises MkwriteError when none does."""
     notes: list[str] = []
     handlers = _handlers(options, symbols, notes)
-    asked = [options.backend] if options.backend else list(Backend)
-    backends = [Backend.KPROBE] if handlers else asked
+    plans = list(_plans(options.backend, bool(handlers), preemptible()))
     wanted = list(_wanted(options.filters, symbols, mounts, by_address=not handlers))
     with Btf() as btf:
         tells_raced = btf.function(DIRTY) is not None
@@ -56,28 +57,67 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
             notes.append(f"{DIRTY} is not there to be hooked: calls that raced are counted as writable.")
         layout = header(btf)
         cpus = parse_cpus(_POSSIBLE.read_text())
-        for index, backend in enumerate(backends):
-            compiled = build(text(layout, backend))
-            front_bits = _front_bits(cpus, compiled.maps["front"].value_size)
-            arity = btf.arity(CORE) if backend is Backend.FENTRY else 0
-            settings = _settings(options, wanted, tells_raced, arity, bool(handlers))
-            configured = compiled.configured(
+        arity = btf.arity(CORE) if btf.function(CORE) else 0
+        settings = _settings(options, wanted, tells_raced, arity, bool(handlers))
+
+        def compiled(backend: Backend) -> BpfObject:
+            result = build(text(layout, backend))
+            front_bits = _front_bits(cpus, result.maps["front"].value_size)
+            return result.configured(
                 [*settings, cpus, front_bits, _SLOT_BITS],
                 {"slots": 1 << _SLOT_BITS, "front": cpus << front_bits, "wp_counts": cpus},
                 {"others": options.max_series},
             )
-            places = list(_places(backend, handlers, tells_raced))
+
+        for index, plan in enumerate(plans):
+            objects = {backend: compiled(backend) for backend in dict.fromkeys((plan.calls, plan.wp))}
+            places = list(_places(plan, handlers, tells_raced))
             try:
-                tracer = Tracer(configured, backend, [w.key for w in wanted], places, btf.function)
+                tracer = Tracer(objects, [w.key for w in wanted], places, btf.function)
             except OSError as error:
-                if backend is backends[-1]:
+                if plan is plans[-1]:
                     # Where no backend works, what is in the way of each says more than the last refusal.
-                    overall = ruling(obstacles(read())) if len(backends) > 1 else None
-                    raise overall or explain(error, f"attach the {backend} hooks", backend) from error
-                notes.append(f"{backend} was refused ({error.strerror}): using {backends[index + 1]}.")
+                    overall = ruling(obstacles(read())) if len(plans) > 1 else None
+                    raise overall or explain(error, f"attach the {plan.calls} hooks", plan.calls) from error
+                notes.append(f"{plan} was refused ({error.strerror}): using {plans[index + 1]}.")
                 continue
-            return Opened(tracer, backend, frozenset(handlers), tuple(notes))
-    raise AssertionError("a list of backends is never empty")
+            if plan.calls is Backend.FENTRY and preemptible():
+                notes.append(
+                    "This kernel preempts BPF programs: on busy CPUs the fentry backend misses calls, "
+                    "and counts them as missed_probe."
+                )
+            return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes))
+    raise AssertionError("a list of plans is never empty")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which backend hooks the calls, and which do_wp_page."""
+
+    calls: Backend
+    wp: Backend
+
+    def __str__(self) -> str:
+        return "+".join(dict.fromkeys((self.calls, self.wp)))
+
+
+def _plans(asked: Backend | None, handlers: bool, preempts: bool) -> Iterator[_Plan]:
+    """What to try, best first.
+
+    A preempted fentry program makes the kernel skip those of other tasks on its CPU (__bpf_prog_enter_recur,
+    kernel/bpf/trampoline.c); kprobes run with preemption off, and miss nothing. do_wp_page runs at every
+    copy-on-write of the host: its hook has to be cheap before it has to be complete.
+    """
+    if asked:
+        yield _Plan(Backend.KPROBE if handlers else asked, asked)
+        return
+    fentry, exact = _Plan(Backend.FENTRY, Backend.FENTRY), _Plan(Backend.KPROBE, Backend.FENTRY)
+    if not handlers and not preempts:
+        yield fentry
+    yield exact
+    yield _Plan(Backend.KPROBE, Backend.KPROBE)
+    if not handlers and preempts:
+        yield fentry
 
 
 def _front_bits(cpus: int, cell_size: int) -> int:
@@ -89,19 +129,23 @@ def _front_bits(cpus: int, cell_size: int) -> int:
 
 
 def handler_places(handlers: Iterable[str]) -> Iterator[Place]:
-    """Hooks on handlers themselves."""
+    """Hooks on handlers themselves, which only kprobes can share a program for."""
     for handler in handlers:
-        yield Place("page_mkwrite_return", handler, at_return=True)
-        yield Place("page_mkwrite_entry", handler)
+        yield Place("page_mkwrite_return", handler, Backend.KPROBE, at_return=True)
+        yield Place("page_mkwrite_entry", handler, Backend.KPROBE)
 
 
-def _places(backend: Backend, handlers: Iterable[str], dirty: bool) -> Iterator[Place]:
+def _places(plan: _Plan, handlers: Iterable[str], dirty: bool) -> Iterator[Place]:
     if dirty:
-        yield Place("page_mkwrite_dirty", DIRTY)
-    yield from handler_places(handlers or (CORE,))
-    yield Place("wp_page_return", WP, at_return=True)
-    if backend is Backend.KPROBE:
-        yield Place("wp_page_entry", WP)
+        yield Place("page_mkwrite_dirty", DIRTY, plan.calls)
+    if handlers:
+        yield from handler_places(handlers)
+    else:
+        yield Place("page_mkwrite_return", CORE, plan.calls, at_return=True)
+        yield Place("page_mkwrite_entry", CORE, plan.calls)
+    yield Place("wp_page_return", WP, plan.wp, at_return=True)
+    if plan.wp is Backend.KPROBE:
+        yield Place("wp_page_entry", WP, plan.wp)
 
 
 def _handlers(options: Options, symbols: Symbols, notes: list[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,6 +24,7 @@ class Place:
 
     program: str
     function: str
+    backend: Backend
     at_return: bool = False
 
     @property
@@ -35,39 +36,39 @@ class Place:
 @dataclass(slots=True)
 class _State:
     maps: dict[str, int] = field(default_factory=dict)
-    programs: dict[str, int] = field(default_factory=dict)
+    #: By place: each fentry program is loaded for its function, a kprobe program once for all of its functions.
+    programs: dict[tuple[str, str], int] = field(default_factory=dict)
     attached: list[tuple[Place, int]] = field(default_factory=list)
 
 
 class Tracer:
-    """Loads an object, attaches its programs and reads its maps. ``close`` leaves nothing behind.
+    """Loads an object for each backend in use, attaches programs and reads maps. ``close`` leaves nothing behind.
 
-    ``wanted`` are the keys of the filters' map. ``places`` are attached in the order given and detached in the
-    opposite one. A place at a return comes before the entry of the same function: a call that was already running
-    then shows as an unmatched return, instead of an entry that never ends.
+    The objects share their maps. ``wanted`` are the keys of the filters' map. ``places`` are attached in the order
+    given and detached in the opposite one. A place at a return comes before the entry of the same function: a call
+    that was already running then shows as an unmatched return, instead of an entry that never ends.
     """
 
     def __init__(
         self,
-        bpf: BpfObject,
-        backend: Backend,
+        objects: Mapping[Backend, BpfObject],
         wanted: Iterable[bytes],
         places: Iterable[Place],
         btf_id: Callable[[str], int | None],
     ) -> None:
         """Raises OSError as the kernel refuses, MkwriteError for what tracefs lacks; nothing stays attached then."""
-        self._bpf = bpf
-        self._backend = backend
+        self._objects = objects
         self._state = _State()
         self._returns: ReturnProbes | None = None
         self._maps: Maps | None = None
         self._events: Events | None = None
         try:
-            self._state.maps = program.create_maps(bpf)
+            specs = {name: spec for bpf in objects.values() for name, spec in bpf.maps.items()}
+            self._state.maps = program.create_maps(specs)
             for key in wanted:
                 program.insert(self._state.maps["wanted"], key, b"\1")
-            self._maps = Maps(bpf, self._state.maps)
-            self._events = Events(bpf, self._state.maps)
+            self._maps = Maps(specs, self._state.maps)
+            self._events = Events(specs, self._state.maps)
             for place in places:
                 self.attach(place, btf_id)
         except BaseException:
@@ -88,38 +89,54 @@ class Tracer:
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
-        """What is attached."""
+        """What is attached, and how often the kernel skipped each since."""
+        returns = self._returns.missed() if self._returns else {}
         return tuple(
-            Hook(place.name, place.function, self._backend, attached=True) for place, _ in self._state.attached
+            Hook(
+                place.name,
+                place.function,
+                place.backend,
+                attached=True,
+                missed=program.recursion_misses(self._state.programs[self._key(place)])
+                + (returns.get(place.function, 0) if place.at_return else 0),
+            )
+            for place, _ in self._state.attached
         )
+
+    def missed(self) -> int:
+        """How often the kernel skipped a program, or a return; a program shared by several hooks counts once."""
+        total = sum(map(program.recursion_misses, self._state.programs.values()))
+        return total + (sum(self._returns.missed().values()) if self._returns else 0)
 
     def attach(self, place: Place, btf_id: Callable[[str], int | None]) -> None:
         """Load the program if it is not yet, and attach it."""
-        if self._backend is Backend.FENTRY:
-            number = btf_id(place.function)
-            if number is None:
-                raise OSError(2, f"{place.function} is not in the kernel's BTF")
-            kind = program.FEXIT if place.at_return else program.FENTRY
-            loaded = program.load(self._bpf, place.program, self._state.maps, program.TRACING, kind, number)
-            self._state.programs[place.program] = loaded
-            self._state.attached.append((place, attach_fentry(loaded)))
-            return
-        if place.program not in self._state.programs:
-            self._state.programs[place.program] = program.load(
-                self._bpf, place.program, self._state.maps, program.KPROBE
-            )
-        loaded = self._state.programs[place.program]
-        if not place.at_return:
-            self._state.attached.append((place, attach_kprobe(loaded, place.function)))
-            return
-        if self._returns is None:
-            self._returns = ReturnProbes()
-        self._state.attached.append((place, self._returns.attach(loaded, place.function)))
+        key = self._key(place)
+        if key not in self._state.programs:
+            self._state.programs[key] = self._load(place, btf_id)
+        loaded = self._state.programs[key]
+        if place.backend is Backend.FENTRY:
+            descriptor = attach_fentry(loaded)
+        elif not place.at_return:
+            descriptor = attach_kprobe(loaded, place.function)
+        else:
+            if self._returns is None:
+                self._returns = ReturnProbes()
+            descriptor = self._returns.attach(loaded, place.function)
+        self._state.attached.append((place, descriptor))
 
-    def missed(self) -> int:
-        """Probes that the kernel says it skipped: a nested program, or an exhausted pool of return probes."""
-        total = sum(map(program.recursion_misses, self._state.programs.values()))
-        return total + (self._returns.missed() if self._returns else 0)
+    def _load(self, place: Place, btf_id: Callable[[str], int | None]) -> int:
+        bpf, maps = self._objects[place.backend], self._state.maps
+        if place.backend is Backend.KPROBE:
+            return program.load(bpf, place.program, maps, program.KPROBE)
+        number = btf_id(place.function)
+        if number is None:
+            raise OSError(2, f"{place.function} is not in the kernel's BTF")
+        kind = program.FEXIT if place.at_return else program.FENTRY
+        return program.load(bpf, place.program, maps, program.TRACING, kind, number)
+
+    @staticmethod
+    def _key(place: Place) -> tuple[str, str]:
+        return place.program, place.function if place.backend is Backend.FENTRY else ""
 
     def detach(self) -> None:
         """Remove the hooks, the last attached first. The maps stay readable."""
