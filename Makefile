@@ -6,7 +6,7 @@ PREFIX ?= /opt/mkwrite
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
 TEST_PACKAGES := bpftool busybox-static btrfs-progs clang-format e2fsprogs gcc iproute2 kmod libc6-dev \
-	qemu-system-x86 util-linux xfsprogs zstd
+	nilfs-tools qemu-system-x86 util-linux xfsprogs zstd
 
 .PHONY: help install uninstall demo test unit live lint format clean
 help:

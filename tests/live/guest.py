@@ -27,7 +27,7 @@ HANDLERS = {
     "btrfs": "btrfs_page_mkwrite",
     "tmpfs": None,
 }
-SIZES = {"ext4": 96, "xfs": 320, "btrfs": 160}
+SIZES = {"ext4": 96, "xfs": 320, "btrfs": 160, "nilfs2": 160}
 BACKENDS = tuple(Backend)
 #: Traces of a run that the kernel skipped.
 PROBE_LOSSES = (Loss.MISSED_PROBE, Loss.UNMATCHED_ENTRY, Loss.UNMATCHED_RETURN)
@@ -45,6 +45,44 @@ def workload(what: str, *arguments: object) -> str:
     return run(WORKLOAD, what, *map(str, arguments))
 
 
+class Steps:
+    """A part of workload.c that stops at steps: it says that it got there, and waits."""
+
+    def __init__(self, what: str, *arguments: object) -> None:
+        self._process = subprocess.Popen(
+            [WORKLOAD, what, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def reach(self) -> None:
+        """Wait for the next step."""
+        assert self._process.stdout is not None
+        assert self._process.stdout.read(1) == b"."
+
+    def go(self) -> None:
+        """Let it go on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+
+    def end(self) -> None:
+        """Wait for its end, which must be good."""
+        assert self._process.wait(timeout=120) == 0
+
+
+@contextmanager
+def frozen(place: Path) -> Iterator[None]:
+    """The filesystem frozen: whoever asks it for a writable page waits."""
+    run("fsfreeze", "-f", str(place))
+    try:
+        yield
+    finally:
+        run("fsfreeze", "-u", str(place))
+
+
 def mount(fstype: str) -> Path:
     """A fresh filesystem, mounted below ``ROOT``."""
     place = ROOT / fstype
@@ -57,7 +95,7 @@ def mount(fstype: str) -> Path:
         stream.truncate(SIZES[fstype] << 20)
     run("modprobe", "-a", "loop", fstype)
     run(f"mkfs.{fstype}", "-q", str(image))
-    run("mount", "-o", "loop", str(image), str(place))
+    run("mount", "-i", "-o", "loop", str(image), str(place))
     return place
 
 
@@ -119,11 +157,12 @@ def truth(function: str) -> Iterator[Truth]:
         made.close()
 
 
-def bpf_state() -> tuple[set[str], set[str], str]:
+def bpf_state() -> tuple[set[str], set[str], set[str]]:
     """Every program and map in the kernel, and every kprobe event: what a tracer must not leave behind."""
-    programs = {line for line in run("bpftool", "prog", "list").splitlines() if line[:1].isdigit()}
-    maps = {line for line in run("bpftool", "map", "list").splitlines() if line[:1].isdigit()}
-    return programs, maps, (TRACING / "kprobe_events").read_text()
+    programs, maps = (
+        {line for line in run("bpftool", kind, "list").splitlines() if line[:1].isdigit()} for kind in ("prog", "map")
+    )
+    return programs, maps, set((TRACING / "kprobe_events").read_text().splitlines())
 
 
 def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:

@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 
 from tests.live.conftest import AGAIN, FIRST, READ_INTO, REMOTE, Scenario
-from tests.live.guest import HANDLERS, PROBE_LOSSES, FaultPath, Outcome, accounted, calls
+from tests.live.guest import (
+    HANDLERS,
+    PROBE_LOSSES,
+    FaultPath,
+    Filters,
+    Options,
+    Outcome,
+    accounted,
+    calls,
+    workload,
+)
 from tracer.model import Initiator, Loss, WpOutcome, device_name
+from tracer.session import Session
 
 
 @pytest.mark.parametrize("fstype", HANDLERS)
@@ -83,6 +94,18 @@ def test_a_storm_of_threads_is_counted_to_the_last_call(scenario: Scenario) -> N
     assert scenario.storm > 1000
     counted = calls(snapshot, fstype="ext4", path=FaultPath.FIRST_WRITE, initiator=Initiator.USER)
     assert accounted(counted, scenario.storm, snapshot.lost)
+
+
+def test_the_backend_that_is_chosen_for_this_kernel_misses_no_call(mounts: dict[str, Path]) -> None:
+    with Session(Options(filters=Filters(fs=("ext4",)))) as session:
+        made = int(workload("storm", mounts["ext4"] / "chosen", 3, 7))
+        final = session.finish()
+    assert made > 1000
+    assert calls(final, path=FaultPath.FIRST_WRITE) == made
+    assert {hook.function: hook.missed for hook in final.hooks if hook.function != "do_wp_page"} == {
+        "do_page_mkwrite": 0,
+        "fault_dirty_shared_page": 0,
+    }
 
 
 def test_a_refused_write_is_a_failure_with_all_about_it(scenario: Scenario, mounts: dict[str, Path]) -> None:

@@ -6,25 +6,25 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.live.guest import WORKLOAD, Backend, Filters, Options, calls, run, workload
+from tests.live.guest import WORKLOAD, Backend, Filters, Options, Steps, accounted, calls, run, workload
 from tracer.model import By, Initiator, Loss, Outcome, WpOutcome
 from tracer.session import Session
 
 
 def test_copies_and_reuses_by_comm(backend: Backend) -> None:
-    # Starting a program makes copies of its own, a few more or less each time: data pages that fault-around happened
-    # to map read-only, the stack while the other process is alive.
-    found = []
+    pages = 1009
     with Session(Options(backend=backend, filters=Filters(comms=("workload",)))) as session:
-        for pages in (0, 1009):
+        steps = Steps("cow", pages)
+        for expected in (WpOutcome.COPIED, WpOutcome.REUSED):
+            steps.reach()
             before = session.snapshot()
-            workload("cow", pages)
-            found.append(session.snapshot().since(before).wp_faults)
-    without, with_pages = found
-    for outcome in (WpOutcome.COPIED, WpOutcome.REUSED):
-        assert without[outcome] < 40
-        assert abs(with_pages[outcome] - without[outcome] - 1009) < 20
-    assert with_pages[WpOutcome.SHARED] == with_pages[WpOutcome.FAILED] == 0
+            steps.go()
+            steps.reach()
+            found = session.snapshot().since(before)
+            steps.go()
+            assert accounted(found.wp_faults[expected], pages, found.lost)
+            assert sum(found.wp_faults.values()) == found.wp_faults[expected]
+        steps.end()
 
 
 def test_by_process_and_filesystem(backend: Backend, mounts: dict[str, Path]) -> None:

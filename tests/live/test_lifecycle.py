@@ -25,6 +25,7 @@ from tests.live.guest import (
     run,
     workload,
 )
+from tracer.kernel.preemption import preemptible
 from tracer.model import Loss
 from tracer.session import Session
 
@@ -134,7 +135,8 @@ def test_the_command_counts_exactly_and_says_so_in_json(
 def test_doctor_says_which_backend_works(mounts: dict[str, Path]) -> None:
     done = subprocess.run(command("doctor", "--json"), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout)["backend"] == "fentry"
+    # A preempted fentry program makes the kernel skip others.
+    assert json.loads(done.stdout)["backend"] == ("kprobe" if preemptible() else "fentry")
 
 
 def test_unknown_names_are_bad_usage(mounts: dict[str, Path]) -> None:

@@ -7,6 +7,7 @@
 #include <err.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -73,24 +74,68 @@ static void write_after_read(const char *path, long n)
 		m[i * STRIDE] = 2;
 }
 
-/* A child copies n pages, then the parent, alone again, reuses them. */
+/* Says that a step is reached, and waits for leave to go on. What the stack needs is mapped then. */
+static void step(void)
+{
+	char byte = '.';
+
+	if (write(STDOUT_FILENO, &byte, 1) != 1 || read(STDIN_FILENO, &byte, 1) != 1)
+		_exit(1);
+}
+
+static void touch(volatile char *m, long n, char value)
+{
+	for (long i = 0; i < n; i++)
+		m[i * PAGE] = value;
+}
+
+/* A child copies n pages, then the parent, alone again, reuses them. Both on one CPU: pages on their way to the LRU
+ * of another CPU have one owner more. */
 static void cow(long n)
 {
-	volatile char *m = map(-1, (n + 1) * PAGE, MAP_PRIVATE | MAP_ANONYMOUS);
+	volatile char *m = map(-1, n * PAGE, MAP_PRIVATE | MAP_ANONYMOUS);
+	cpu_set_t first;
 
-	madvise((void *)m, (n + 1) * PAGE, MADV_NOHUGEPAGE);
-	for (long i = 0; i < n; i++)
-		m[i * PAGE] = 1;
+	CPU_ZERO(&first);
+	CPU_SET(0, &first);
+	if (sched_setaffinity(0, sizeof(first), &first))
+		err(1, "sched_setaffinity");
+	madvise((void *)m, n * PAGE, MADV_NOHUGEPAGE);
+	touch(m, n, 1);
 	if (!fork()) {
-		/* Meanwhile the parent touches its stack and waits: the same copies in every run. */
-		usleep(300000);
-		for (long i = 0; i < n; i++)
-			m[i * PAGE] = 2;
+		step();
+		touch(m, n, 2);
+		step();
 		_exit(0);
 	}
 	wait(NULL);
-	for (long i = 0; i < n; i++)
-		m[i * PAGE] = 3;
+	step();
+	touch(m, n, 3);
+	step();
+}
+
+static volatile char *blocked_pages;
+static long n_blocked_pages;
+
+static void *blocked_thread(void *number)
+{
+	blocked_pages[(long)number % n_blocked_pages * PAGE] = 2;
+	return NULL;
+}
+
+/* Threads store to read-only pages, thread i to page i modulo n, once they are let go: on a frozen filesystem. */
+static void blocked(const char *path, long n, long threads)
+{
+	pthread_t thread[256];
+
+	blocked_pages = map_clean(path, n, PAGE);
+	n_blocked_pages = n;
+	step();
+	for (long i = 0; i < threads; i++)
+		if (pthread_create(&thread[i], NULL, blocked_thread, (void *)i))
+			errx(1, "pthread_create");
+	for (long i = 0; i < threads; i++)
+		pthread_join(thread[i], NULL);
 }
 
 static volatile char *raced;
@@ -207,6 +252,8 @@ int main(int argc, char **argv)
 		cow(atol(argv[2]));
 	else if (!strcmp(what, "race"))
 		race(argv[2], atol(argv[3]));
+	else if (!strcmp(what, "blocked"))
+		blocked(argv[2], atol(argv[3]), atol(argv[4]));
 	else if (!strcmp(what, "read-into"))
 		read_into(argv[2], atol(argv[3]));
 	else if (!strcmp(what, "remote-write"))
@@ -214,6 +261,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "storm"))
 		storm(argv[2], atof(argv[3]), atol(argv[4]));
 	else
-		errx(2, "usage: workload first-write|write-after-read|cow|race|read-into|remote-write|storm ...");
+		errx(2,
+		     "usage: workload first-write|write-after-read|cow|race|blocked|read-into|remote-write|storm ...");
 	return 0;
 }

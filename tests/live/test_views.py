@@ -1,0 +1,130 @@
+"""The commands as users run them, on a live kernel: what they print is what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.live.guest import bpf_state, command, eventually, workload
+
+PAGES = 47
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command on ext4 alone that has attached all its hooks; it is interrupted at the end."""
+    before = bpf_state()[0]
+    process = subprocess.Popen(
+        command(*arguments, "--fs", "ext4"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert eventually(lambda: len(bpf_state()[0] - before) >= 4, 120)
+        time.sleep(1)  # the last hook's program is there before it is attached
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+
+
+def test_hist(mounts: dict[str, Path]) -> None:
+    with started("hist", "--json") as process:
+        workload("first-write", mounts["ext4"] / "hist", PAGES)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    (call,) = json.loads(output)["calls"]
+    assert (call["handler"], call["path"], call["latency"]["count"]) == ("ext4_page_mkwrite", "first_write", PAGES)
+    assert sum(bucket[-1] for bucket in call["latency"]["buckets"]) == PAGES
+
+
+def test_hist_for_people(mounts: dict[str, Path]) -> None:
+    with started("hist") as process:
+        workload("first-write", mounts["ext4"] / "hist2", PAGES)
+    output, _ = process.communicate(timeout=60)
+    assert f"count {PAGES} " in output
+    assert "\x1b" not in output
+    assert "█" in output
+
+
+def test_trace(mounts: dict[str, Path]) -> None:
+    with started("trace", "--json", "--slower", "0", "-n", str(PAGES)) as process:
+        workload("first-write", mounts["ext4"] / "trace\n\x1b[31m", PAGES)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert len(lines) == PAGES
+    assert {line["file"] for line in lines} == {f"{mounts['ext4']}/trace\n\x1b[31m"}
+    assert {line["outcome"] for line in lines} == {"writable"}
+
+
+def test_count_until_interrupted(mounts: dict[str, Path]) -> None:
+    with started("count") as process:
+        workload("first-write", mounts["ext4"] / "count", PAGES)
+    output, _ = process.communicate(timeout=60)
+    row = next(line.split() for line in output.splitlines() if "first_wr" in line)
+    assert row[-1] == str(PAGES)
+
+
+def test_export_is_scraped_over_http(mounts: dict[str, Path]) -> None:
+    with started("export", "--listen", "127.0.0.1:0") as process:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[-1]
+        workload("first-write", mounts["ext4"] / "export", PAGES)
+        with urllib.request.urlopen(address, timeout=30) as response:
+            text = response.read().decode()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    labels = {
+        "fstype": "ext4",
+        "mountpoint": str(mounts["ext4"]),
+        "handler": "ext4_page_mkwrite",
+        "path": "first_write",
+        "outcome": "writable",
+    }
+    found = [
+        sample.value
+        for sample in samples
+        if sample.name == "mkwrite_calls_total" and labels.items() <= sample.labels.items()
+    ]
+    assert sum(found) == PAGES
+    assert [sample.value for sample in samples if sample.name == "mkwrite_up"] == [1.0]
+    assert {sample.value for sample in samples if sample.name == "mkwrite_lost_total"} == {0.0}
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("clean_kernel")
+def test_top_on_a_terminal(mounts: dict[str, Path], ending: signal.Signals) -> None:
+    before = bpf_state()[0]
+    main, side = pty.openpty()
+    process = subprocess.Popen(
+        command("top", "--fs", "ext4", "-i", "1s"),
+        stdin=side, stdout=side, stderr=side, env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
+    )  # fmt: skip
+    os.close(side)
+    assert eventually(lambda: len(bpf_state()[0] - before) >= 4, 120)
+    shown = bytearray()
+
+    def shows(text: bytes) -> bool:
+        with suppress(OSError):  # EIO: the other side is closed, and all is read
+            while select.select([main], [], [], 0)[0]:
+                shown.extend(os.read(main, 65536))
+        return text in shown
+
+    assert eventually(lambda: shows(b"no calls"), 60)
+    workload("first-write", mounts["ext4"] / f"top-{ending}", PAGES)
+    assert eventually(lambda: shows(b"ext4_page_mkwrite"), 60)
+    process.send_signal(ending)
+    assert process.wait(timeout=60) == 0
+    assert shows(b"\x1b[?1049l"), "the screen was not given back"
+    os.close(main)
