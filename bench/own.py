@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from unittest.mock import patch
 
 from bench.faults import FAULTS, KINDS, RUNS
@@ -66,11 +67,11 @@ def _cases() -> Iterator[tuple[str, Attached]]:
     yield "empty kprobe/kretprobe pair", _empty_kprobe
     for backend in Backend:
         name = f"mkwrite {backend}"
-        yield f"{name}, calls and latency", lambda b=backend: _mkwrite(Options(b), tell_raced=False)
-        yield f"{name}, raced told (default)", lambda b=backend: _mkwrite(Options(b))
-        yield f"{name}, --by process", lambda b=backend: _mkwrite(Options(b, by=By.PROCESS))
-        yield f"{name}, --slower 100ms", lambda b=backend: _mkwrite(Options(b, slower_ns=100_000_000))
-        yield f"{name}, --fs tmpfs (none wanted)", lambda b=backend: _mkwrite(Options(b, Filters(fs=("tmpfs",))))
+        yield f"{name}, calls and latency", partial(_mkwrite, Options(backend), tell_raced=False)
+        yield f"{name}, raced told (default)", partial(_mkwrite, Options(backend))
+        yield f"{name}, --by process", partial(_mkwrite, Options(backend, by=By.PROCESS))
+        yield f"{name}, --slower 100ms", partial(_mkwrite, Options(backend, slower_ns=100_000_000))
+        yield f"{name}, --fs tmpfs (none wanted)", partial(_mkwrite, Options(backend, Filters(fs=("tmpfs",))))
 
 
 #: What is attached, by name.

@@ -7,7 +7,9 @@
  *   write-protect FILE N   a store to a page that was read before: page_mkwrite from do_wp_page
  *   cow N                  a store to an anonymous page shared with a parent: do_wp_page copies
  *   anonymous N            the first store to an anonymous page: none of the functions that are traced
- *   storm FILE SECONDS T   T threads take first-write faults for so long; prints how many they took
+ *   storm KIND FILE SECONDS T
+ *                          T threads take faults for so long; prints how many. KIND is first-write, write-protect, or
+ *                          cow, here of a page of the file that is mapped privately
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -125,7 +127,7 @@ static void anonymous(long n)
 	}
 }
 
-static int storm_fd;
+static int storm_fd, storm_flags, storm_reads;
 static double storm_seconds;
 static atomic_long storm_faults;
 
@@ -139,11 +141,13 @@ static double now(void)
 
 static void *storm_thread(void *number)
 {
-	area page = map(storm_fd, ((long)number + 1) * STRIDE, MAP_SHARED) + (long)number * STRIDE;
+	area page = map(storm_fd, ((long)number + 1) * STRIDE, storm_flags) + (long)number * STRIDE;
 	double end = now() + storm_seconds;
 	long faults = 0;
 
 	while (faults % 64 || now() < end) {
+		if (storm_reads)
+			(void)*page;
 		*page = 1;
 		unmap(page);
 		faults++;
@@ -152,10 +156,12 @@ static void *storm_thread(void *number)
 	return NULL;
 }
 
-static void storm(const char *path, double seconds, long threads)
+static void storm(const char *kind, const char *path, double seconds, long threads)
 {
 	pthread_t thread[64];
 
+	storm_flags = strcmp(kind, "cow") ? MAP_SHARED : MAP_PRIVATE;
+	storm_reads = strcmp(kind, "first-write");
 	storm_fd = open_file(path, threads);
 	storm_seconds = seconds;
 	for (long i = 0; i < threads; i++)
@@ -182,12 +188,12 @@ int main(int argc, char **argv)
 		cow(n);
 	else if (!strcmp(what, "anonymous") && argc == 3)
 		anonymous(n);
-	else if (!strcmp(what, "storm") && argc == 5) {
-		storm(argv[2], atof(argv[3]), n);
+	else if (!strcmp(what, "storm") && argc == 6) {
+		storm(argv[2], argv[3], atof(argv[4]), n);
 		return 0;
 	} else
-		errx(2,
-		     "usage: workload first-write|write-protect FILE N, cow|anonymous N, storm FILE SECONDS THREADS");
+		errx(2, "usage: workload first-write|write-protect FILE N, cow|anonymous N, "
+			"storm KIND FILE SECONDS THREADS");
 	print_ticks(n);
 	return 0;
 }
