@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,8 +29,8 @@ HANDLERS = {
 }
 SIZES = {"ext4": 96, "xfs": 320, "btrfs": 160, "nilfs2": 160}
 BACKENDS = tuple(Backend)
-#: Traces of a run that the kernel skipped.
-PROBE_LOSSES = (Loss.MISSED_PROBE, Loss.UNMATCHED_ENTRY, Loss.UNMATCHED_RETURN)
+#: Nothing lost.
+NO_LOSS = dict.fromkeys(Loss, 0)
 
 
 def run(*command: str) -> str:
@@ -109,16 +109,6 @@ def matches(series: Series, wanted: dict[str, object]) -> bool:
     return all(getattr(series, name) == value for name, value in wanted.items())
 
 
-def accounted(counted: int, made: int, lost: Mapping[Loss, int]) -> bool:
-    """Whether all calls were counted, but for those that the kernel says it kept from the programs.
-
-    A kernel that preempts a BPF program skips its other runs on that CPU meanwhile (recursion_misses); every other
-    kind of loss is ours, and must not be.
-    """
-    ours = {kind: n for kind, n in lost.items() if kind not in PROBE_LOSSES}
-    return made - lost[Loss.MISSED_PROBE] <= counted <= made and set(ours.values()) == {0}
-
-
 def command(*arguments: str) -> list[str]:
     """The command line of mkwrite itself."""
     return [sys.executable, "-m", "tracer", *arguments]
@@ -175,7 +165,7 @@ def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:
     return test()
 
 
-__all__: Sequence[str] = (
-    "BACKENDS", "HANDLERS", "ROOT", "Backend", "FaultPath", "Filters", "Options", "Outcome", "Truth", "bpf_state",
-    "calls", "command", "eventually", "mount", "run", "truth", "workload",
-)  # fmt: skip
+__all__ = [
+    "BACKENDS", "HANDLERS", "NO_LOSS", "ROOT", "WORKLOAD", "Backend", "FaultPath", "Filters", "Loss", "Options",
+    "Outcome", "Steps", "bpf_state", "calls", "command", "eventually", "frozen", "mount", "run", "truth", "workload",
+]  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import Backend, FaultPath, Filters, Options, Outcome, Steps, calls, eventually, frozen
-from tracer.model import Loss, WpOutcome
+from tests.live.guest import NO_LOSS, Backend, FaultPath, Filters, Options, Outcome, Steps, calls, eventually, frozen
+from tracer.model import WpOutcome
 from tracer.session import Session
 
 MADV_HWPOISON = 100
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.usefixtures("clean_kernel")
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])
 def test_of_threads_that_ask_for_one_page_all_but_one_have_raced(
-    backend: Backend, mounts: dict[str, Path], fstype: str
+    exact: Backend | None, mounts: dict[str, Path], fstype: str
 ) -> None:
     threads = 23
-    with Session(Options(backend=backend, filters=Filters(fs=(fstype,)))) as session:
+    with Session(Options(backend=exact, filters=Filters(fs=(fstype,)))) as session:
         steps = Steps("blocked", mounts[fstype] / "one", 1, threads)
         steps.reach()
         before = session.snapshot()
@@ -35,13 +35,15 @@ def test_of_threads_that_ask_for_one_page_all_but_one_have_raced(
     assert calls(final, path=FaultPath.WRITE_PROTECT, outcome=Outcome.RACED) == threads - 1
     assert calls(final) == threads
     assert final.wp_faults[WpOutcome.SHARED] == threads
-    assert final.lost == dict.fromkeys(Loss, 0)
+    assert final.lost == NO_LOSS
 
 
-def test_more_sleeping_calls_than_the_kernel_would_track_by_default(backend: Backend, mounts: dict[str, Path]) -> None:
+def test_more_sleeping_calls_than_the_kernel_would_track_by_default(
+    exact: Backend | None, mounts: dict[str, Path]
+) -> None:
     # A return probe's pool has ten places on this many CPUs unless asked for more.
     threads = 131
-    with Session(Options(backend=backend, filters=Filters(fs=("ext4",)), slower_ns=1)) as session:
+    with Session(Options(backend=exact, filters=Filters(fs=("ext4",)), slower_ns=1)) as session:
         steps = Steps("blocked", mounts["ext4"] / "many", threads, threads)
         steps.reach()
         before = session.snapshot()
@@ -59,12 +61,12 @@ def test_more_sleeping_calls_than_the_kernel_would_track_by_default(backend: Bac
     assert sorted(event.offset for event in slow) == [page * mmap.PAGESIZE for page in range(threads)]
     assert {event.pid for event in slow} == {steps.pid}
     assert len({event.tid for event in slow}) == threads
-    assert final.lost == dict.fromkeys(Loss, 0)
+    assert final.lost == NO_LOSS
 
 
-def test_a_page_that_is_gone_when_the_handler_gets_to_it(backend: Backend, mounts: dict[str, Path]) -> None:
+def test_a_page_that_is_gone_when_the_handler_gets_to_it(exact: Backend | None, mounts: dict[str, Path]) -> None:
     path = mounts["ext4"] / "poisoned"
-    with Session(Options(backend=backend, filters=Filters(fs=("ext4",)))) as session:
+    with Session(Options(backend=exact, filters=Filters(fs=("ext4",)))) as session:
         steps = Steps("blocked", path, 1, 1)
         steps.reach()
         before = session.snapshot()
@@ -82,4 +84,4 @@ def test_a_page_that_is_gone_when_the_handler_gets_to_it(backend: Backend, mount
     # The fault is taken again, and brings a fresh page in.
     assert calls(final, path=FaultPath.FIRST_WRITE, outcome=Outcome.WRITABLE) == 1
     assert calls(final) == 2
-    assert final.lost == dict.fromkeys(Loss, 0)
+    assert final.lost == NO_LOSS

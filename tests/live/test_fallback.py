@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import FaultPath, Options, calls, command, mount, workload
-from tracer.model import Backend, Initiator, Loss, Outcome
+from tests.live.guest import NO_LOSS, FaultPath, Options, calls, command, mount, workload
+from tracer.model import Backend, Initiator, Outcome
 from tracer.probes import plan
 from tracer.session import Session
 
@@ -38,7 +38,7 @@ def test_all_handlers_are_hooked_where_the_core_cannot_be(
     assert "nilfs_page_mkwrite" in {hook.function for hook in final.hooks}
     assert calls(final, fstype="nilfs2", handler="nilfs_page_mkwrite", outcome=Outcome.WRITABLE) == 29
     assert calls(final, path=FaultPath.FIRST_WRITE) == 11 + 12 + 13 + 29
-    assert final.lost == dict.fromkeys(Loss, 0)
+    assert final.lost == NO_LOSS
 
 
 def test_without_privileges_the_exit_code_says_so() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import fcntl
+import itertools
 import os
 import re
 import subprocess
@@ -25,6 +26,7 @@ _PERF_FLAG_FD_CLOEXEC: Final = 8
 _PERF_EVENT_IOC_ENABLE: Final = 0x2400
 _PERF_EVENT_IOC_SET_BPF: Final = 0x40042408
 _KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe/type")
+_numbers: Final = itertools.count()
 _TRACEFS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
 
@@ -82,7 +84,9 @@ class ReturnProbes:
 
     def __init__(self) -> None:
         self._tracefs = _tracefs()
-        self._group = f"mkwrite_{os.getpid()}"
+        # A process may hold several tracers.
+        self._suffix = f"{os.getpid()}_{next(_numbers)}"
+        self._group = f"mkwrite_{self._suffix}"
         self._janitor: subprocess.Popen[bytes] | None = None
         _sweep_dead(self._tracefs / "kprobe_events")
 
@@ -98,7 +102,7 @@ class ReturnProbes:
                 start_new_session=True,
             )
         # The group alone would tell ours from others', but kprobe_profile does not print it.
-        event = f"{self._group}/{function}_{os.getpid()}"
+        event = f"{self._group}/{function}_{self._suffix}"
         janitor.command(str(self._tracefs / "kprobe_events"), f"r{MAXACTIVE}:{event} {function}")
         number = int((self._tracefs / "events" / event / "id").read_text())
         return _attach_perf(program, _PerfAttr(type=_PERF_TYPE_TRACEPOINT, config=number))
@@ -109,8 +113,8 @@ class ReturnProbes:
         with suppress(OSError, ValueError), (self._tracefs / "kprobe_profile").open() as stream:
             for line in stream:
                 name, _, misses = line.split()[:3]
-                if name.endswith(suffix := f"_{os.getpid()}"):
-                    found[name.removesuffix(suffix)] = int(misses)
+                if name.endswith(f"_{self._suffix}"):
+                    found[name.removesuffix(f"_{self._suffix}")] = int(misses)
         return found
 
     def close(self) -> None:
@@ -136,6 +140,6 @@ def _tracefs() -> Path:
 
 def _sweep_dead(events: Path) -> None:
     """Remove what tracers left whose janitor was killed too."""
-    for group in set(re.findall(r":(mkwrite_\d+)/", events.read_text())):
-        if not Path("/proc", group.removeprefix("mkwrite_")).exists():
+    for group, pid in set(re.findall(r":(mkwrite_(\d+)_\d+)/", events.read_text())):
+        if not Path("/proc", pid).exists():
             janitor.sweep(str(events), group)
