@@ -7,16 +7,15 @@
 #define CONFIG_MARK 0x6d6b777200000000ULL /* "mkwr" */
 
 #define TELL_RACED 0	/* 1: fault_dirty_shared_page is hooked */
-#define RETURN_ARG 1	/* how many parameters do_page_mkwrite has: fexit finds the return value behind them */
-#define HANDLER_HOOKS 2 /* 1: the handlers are hooked, not do_page_mkwrite */
+#define CPUS 1		/* possible CPUs */
+#define FRONT_MASK 2	/* front cells a CPU, a power of two, less one */
 #define SLOWER_NS 3	/* calls at least that slow are sent as events */
-#define BY 4		/* enum by */
-#define NAME_SERIES 5	/* 1: send an event with the name behind each new series */
-#define WANT_TASK 6	/* bits of 1 << enum want_kind: filters on the task ... */
-#define WANT_CALL 7	/* ... and on the call */
-#define CPUS 8		/* possible CPUs */
-#define FRONT_BITS 9	/* 2^n front cells a CPU */
-#define SLOT_BITS 10	/* 2^n slots */
+#define WANT_TASK 4	/* bits of 1 << enum want_kind: filters on the task ... */
+#define EXTRAS 5	/* 1: one of the following is not 0 */
+#define WANT_CALL 6	/* ... and on the call */
+#define BY 7		/* enum by */
+#define NAME_SERIES 8	/* 1: send an event with the name behind each new series */
+#define HANDLER_HOOKS 9 /* 1: the handlers are hooked, not do_page_mkwrite */
 
 enum by { BY_NOTHING, BY_PROCESS, BY_FILE, BY_CGROUP };
 

@@ -7,19 +7,10 @@ typedef u64 context_t;
 #define entry_vmf(ctx) ((struct vm_fault *)(ctx)[0])
 #define return_vmf(ctx, kept) entry_vmf(ctx)
 
-/*
- * The return value stands behind the arguments. The branch not taken is never verified, an index beyond the arguments
- * would be refused; in assembly since the compiler would join the two loads into one with a variable index.
- */
+/* The return value stands behind the arguments, whose number differs between kernels (header made from BTF). */
 static __always_inline u32 page_mkwrite_returned(context_t *ctx)
 {
-	u64 value;
-
-	if (config(RETURN_ARG) == 1)
-		asm volatile("%0 = *(u64 *)(%1 + 8)" : "=r"(value) : "r"(ctx));
-	else
-		asm volatile("%0 = *(u64 *)(%1 + 16)" : "=r"(value) : "r"(ctx));
-	return value;
+	return ctx[ARGUMENTS_do_page_mkwrite];
 }
 
 static __always_inline u32 wp_page_returned(context_t *ctx)

@@ -6,37 +6,24 @@
 #define BUCKETS 128
 #define FIRST_EXPONENT 6
 
-static __always_inline u64 log2_u32(u64 v)
-{
-	u64 shift, r = 0;
-
-	shift = (v > 0xFFFF) << 4;
-	v >>= shift;
-	r |= shift;
-	shift = (v > 0xFF) << 3;
-	v >>= shift;
-	r |= shift;
-	shift = (v > 0xF) << 2;
-	v >>= shift;
-	r |= shift;
-	shift = (v > 0x3) << 1;
-	v >>= shift;
-	r |= shift;
-	return r | (v >> 1);
-}
-
 static __always_inline u64 bucket_of(u64 ns)
 {
-	u64 exponent, mantissa, index;
+	u64 high = ns >> FIRST_EXPONENT, exponent = 0, mantissa, index;
 
-	if (ns < (1ULL << FIRST_EXPONENT))
+	if (!high)
 		return 0;
 	/* Everything beyond 2^38 ns falls into the last bucket: 32 bits are left. */
-	if (ns >> 38)
+	if (high >> 32)
 		return BUCKETS - 1;
-	exponent = log2_u32(ns >> FIRST_EXPONENT);
+	STEP(high >= 1 << 16, high >>= 16; exponent += 16);
+	STEP(high >= 1 << 8, high >>= 8; exponent += 8);
+	STEP(high >= 1 << 4, high >>= 4; exponent += 4);
+	STEP(high >= 1 << 2, high >>= 2; exponent += 2);
+	STEP(high >= 1 << 1, exponent++);
 	mantissa = (ns << 10) >> exponent; /* in [2^16, 2^17) */
-	index = 1 + 4 * exponent + (mantissa >= 77936) + (mantissa >= 92682) + (mantissa >= 110218);
+	index = 1 + 4 * exponent;
+	STEP(mantissa >= 77936, index++; STEP(mantissa >= 92682, index++; STEP(mantissa >= 110218, index++)));
+	/* The last octave ends with the last bucket. */
 	if (index >= BUCKETS)
 		index = BUCKETS - 1;
 	return bounded(index, BUCKETS - 1);

@@ -18,7 +18,7 @@ static __always_inline struct slot *first_slot(u64 task)
 {
 	struct slot *slots = global(SLOTS_MAP);
 	/* Fibonacci hashing: addresses of one slab differ by multiples of a size. */
-	u64 index = (task * 0x9e3779b97f4a7c15ULL) >> (64 - config(SLOT_BITS));
+	u64 index = (task * 0x9e3779b97f4a7c15ULL) >> (64 - SLOT_BITS);
 
 	return &slots[index];
 }
@@ -26,8 +26,12 @@ static __always_inline struct slot *first_slot(u64 task)
 static __always_inline struct slot *slot_of(u64 task)
 {
 	struct slot *slot = first_slot(task);
+	u64 key;
 
-	return slot->task == task ? slot : crowded.lookup(&task);
+	if (slot->task == task)
+		return slot;
+	key = task; /* only here does it have to be in memory */
+	return crowded.lookup(&key);
 }
 
 static __always_inline void release(struct slot *slot, u64 task)
@@ -124,13 +128,8 @@ static __always_inline u32 kind_of(struct vm_fault *vmf, u32 flags)
 	u32 kind = KIND_VALID;
 
 	/* The core sets ->pte before it calls the handler for a page that is mapped read-only, and only then. */
-	if (GET(vmf, pte))
-		kind |= KIND_WRITE_PROTECT;
-	/* A handler sees other flags: do_page_mkwrite has overwritten them. */
-	if (config(HANDLER_HOOKS))
-		kind |= KIND_INITIATOR(UNKNOWN);
-	else if (!(flags & FAULT_FLAG_USER))
-		kind |= KIND_INITIATOR(flags & FAULT_FLAG_INTERRUPTIBLE ? KERNEL : REMOTE);
+	STEP(GET(vmf, pte), kind |= KIND_WRITE_PROTECT);
+	STEP(!(flags & FAULT_FLAG_USER), kind |= KIND_INITIATOR(flags & FAULT_FLAG_INTERRUPTIBLE ? KERNEL : REMOTE));
 	return kind;
 }
 
@@ -170,32 +169,40 @@ static __always_inline void count_ended(struct series *agreed, u64 ns, struct vm
 		report(AT_RETURN, reason, vmf, &series, ns, vm_fault);
 }
 
-static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, u64 task, struct slot *slot, u64 now)
+/* What --by, filters on the call, and hooks on handlers change. Returns 0 for a call that is not wanted. */
+static __always_inline int apply_extras(struct series *series, struct inode *inode, u32 *vm_fault)
 {
-	struct vm_area_struct *vma = GET(vmf, vma);
-	struct inode *inode = GET(GET(vma, vm_file), f_inode);
-	struct super_block *sb = GET(inode, i_sb);
-	struct series *series = &slot->series;
-	u64 ns = now - slot->start_ns;
-
-	series->handler = (u64)GET(GET(vma, vm_ops), page_mkwrite);
-	series->dev = GET(sb, s_dev);
-	series->who = 0;
 	if (config(BY) == BY_PROCESS)
 		series->who = bpf_get_current_pid_tgid() >> 32;
 	else if (config(BY) == BY_FILE)
 		series->who = GET(inode, i_ino);
 	else if (config(BY) == BY_CGROUP)
 		series->who = bpf_get_current_cgroup_id();
-	if (config(WANT_CALL) && !call_wanted(series, sb)) {
+	if (config(HANDLER_HOOKS)) {
+		/* A handler sees other flags: do_page_mkwrite has overwritten them. */
+		series->kind = (series->kind & ~KIND_INITIATOR(UNKNOWN)) | KIND_INITIATOR(UNKNOWN);
+		/* One that agrees without locking the page leaves that to do_page_mkwrite. */
+		if (!(*vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE)))
+			*vm_fault |= VM_FAULT_LOCKED;
+	}
+	return !config(WANT_CALL) || call_wanted(series, GET(inode, i_sb));
+}
+
+static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, u64 task, struct slot *slot, u64 ns)
+{
+	struct vm_area_struct *vma = GET(vmf, vma);
+	struct inode *inode = GET(GET(vma, vm_file), f_inode);
+	struct series *series = &slot->series;
+
+	slot->latency_ns = ns;
+	series->handler = (u64)GET(GET(vma, vm_ops), page_mkwrite);
+	series->who = 0;
+	series->dev = GET(GET(inode, i_sb), s_dev);
+	series->kind = kind_of(vmf, slot->flags);
+	if (config(EXTRAS) && !apply_extras(series, inode, &vm_fault)) {
 		release(slot, task);
 		return;
 	}
-	/* A handler that agrees without locking the page leaves that to do_page_mkwrite. */
-	if (config(HANDLER_HOOKS) && !(vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE)))
-		vm_fault |= VM_FAULT_LOCKED;
-	slot->latency_ns = ns;
-	series->kind = kind_of(vmf, slot->flags);
 	if ((vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) != VM_FAULT_LOCKED) {
 		count_ended(series, ns, vmf, vm_fault);
 		release(slot, task);
@@ -235,11 +242,11 @@ int page_mkwrite_entry(context_t *ctx)
 
 int page_mkwrite_return(context_t *ctx)
 {
-	u64 now = bpf_ktime_get_ns(), task = bpf_get_current_task();
+	u64 task = bpf_get_current_task(), now = bpf_ktime_get_ns();
 	struct slot *slot = slot_of(task);
 
 	if (slot)
-		leave(return_vmf(ctx, slot->vmf), page_mkwrite_returned(ctx), task, slot, now);
+		leave(return_vmf(ctx, slot->vmf), page_mkwrite_returned(ctx), task, slot, now - slot->start_ns);
 	else
 		unmatched();
 	return 0;

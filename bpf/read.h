@@ -34,6 +34,13 @@
 		(n) &= (mask);                                                                                         \
 	})
 
+/* A branch that stays one: the compiler would make a selection of it, at twice the instructions. */
+#define STEP(condition, step)                                                                                          \
+	if (condition) {                                                                                               \
+		step;                                                                                                  \
+		asm volatile("");                                                                                      \
+	}
+
 /* include/linux/mm_types.h: the same values from 5.10 to 7.x. Bit 0x8 means WRITE up to 6.1 and nothing after. */
 #define VM_FAULT_OOM 0x1
 #define VM_FAULT_SIGBUS 0x2

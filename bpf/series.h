@@ -39,39 +39,53 @@ static __always_inline int count_shared(struct series *series, u64 ns)
 	return created;
 }
 
+/* Device, and kind in the upper half. */
+static __always_inline u64 stream_of(struct series *series)
+{
+	return *(u64 *)&series->dev;
+}
+
+/* The place of a series in this CPU's row of front cells; NULL if there is no such CPU. */
+static __always_inline struct cell *front_cell(struct series *series)
+{
+	u64 cpu = bpf_get_smp_processor_id(), mask = config(FRONT_MASK);
+	u64 stream = stream_of(series), index = (series->handler >> 4) + stream + (stream >> 29);
+	struct cell *cells = global(FRONT_MAP);
+
+	if (cpu >= config(CPUS))
+		return NULL;
+	if (config(EXTRAS))
+		index += series->who;
+	/* Opaque, or the compiler would move the mask to where the verifier loses the bound. */
+	asm volatile("" : "+r"(index));
+	return &cells[cpu * (mask + 1) + (index & mask)];
+}
+
 /* Counts a call that ended writable. Returns 1 for a series not seen before on this CPU. */
 static __always_inline int count_writable(struct series *series, u64 ns)
 {
-	u64 cpu = bpf_get_smp_processor_id(), bits = config(FRONT_BITS);
-	u64 index = (series->handler >> 4) + series->dev + (series->kind & 7) * 8;
-	struct cell *cell = global(FRONT_MAP);
+	struct cell *cell = front_cell(series);
 
-	if (cpu >= config(CPUS))
+	if (!cell)
 		return count_shared(series, ns);
-	if (config(BY))
-		index += series->who;
-	/* Opaque, or the compiler would fold the shift into the mask and hide the bound from the verifier. */
-	asm volatile("" : "+r"(index));
-	index &= (1ULL << bits) - 1;
-	cell += (cpu << bits) + index;
-	if (cell->series.dev != series->dev || cell->series.kind != series->kind ||
-	    cell->series.handler != series->handler || (config(BY) && cell->series.who != series->who)) {
-		if (cell->series.kind)
-			return count_shared(series, ns);
-		cell->buckets[bucket_of(ns)] = 1;
-		cell->sum_ns = ns;
-		cell->max_ns = ns;
-		cell->series.handler = series->handler;
-		cell->series.who = series->who;
-		cell->series.dev = series->dev;
-		barrier();
-		/* The reader takes a cell with a kind as whole. */
-		cell->series.kind = series->kind;
-		return 1;
+	if (stream_of(&cell->series) == stream_of(series) && cell->series.handler == series->handler &&
+	    (!config(EXTRAS) || cell->series.who == series->who)) {
+		cell->buckets[bucket_of(ns)]++;
+		cell->sum_ns += ns;
+		if (ns > cell->max_ns)
+			cell->max_ns = ns;
+		return 0;
 	}
-	cell->buckets[bucket_of(ns)]++;
-	cell->sum_ns += ns;
-	if (ns > cell->max_ns)
-		cell->max_ns = ns;
-	return 0;
+	if (cell->series.kind)
+		return count_shared(series, ns);
+	cell->buckets[bucket_of(ns)] = 1;
+	cell->sum_ns = ns;
+	cell->max_ns = ns;
+	cell->series.handler = series->handler;
+	cell->series.who = series->who;
+	cell->series.dev = series->dev;
+	barrier();
+	/* The reader takes a cell with a kind as whole. */
+	cell->series.kind = series->kind;
+	return 1;
 }

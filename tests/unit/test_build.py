@@ -22,7 +22,7 @@ from tracer.kernel.btf import Btf, header
 from tracer.model import Backend
 from tracer.probes import build as build_module
 from tracer.probes import program
-from tracer.probes.build import FILES, SOURCES, build, cache_directory, text
+from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, cache_directory, text
 from tracer.probes.program import BpfObject
 
 DATA: Final = Path(__file__).parent / "data"
@@ -334,14 +334,15 @@ def test_every_program_and_map_comes_out_of_the_compiler(kernel: str, backend: B
         assert [at for at, _ in references] == loads
 
 
-#: TELL_RACED to WANT_CALL of bpf/config.h, then CPUS, FRONT_BITS, SLOT_BITS.
+#: In the order of bpf/config.h: TELL_RACED, CPUS, FRONT_MASK, SLOWER_NS, WANT_TASK, EXTRAS, WANT_CALL, BY, NAME_SERIES,
+#: HANDLER_HOOKS.
 SETTINGS: Final = {
-    "plain": (1, 0, 0, (1 << 64) - 1, 0, 0, 0, 0, 2, 6, 13),
-    "slow calls by file, every filter": (1, 0, 0, 1_000_000, 2, 1, 7, 56, 2, 6, 13),
-    "handlers by process": (0, 0, 1, 1000, 1, 1, 0, 0, 2, 6, 13),
-    "by cgroup in a cgroup": (1, 0, 0, (1 << 64) - 1, 3, 0, 4, 0, 2, 6, 13),
-    "one CPU, one cell": (1, 0, 0, 0, 0, 0, 1, 8, 1, 0, 13),
-    "very many CPUs": (1, 0, 0, (1 << 64) - 1, 2, 1, 0, 16, 1024, 1, 13),
+    "plain": (1, 2, 63, (1 << 64) - 1, 0, 0, 0, 0, 0, 0),
+    "slow calls by file, every filter": (1, 2, 63, 1_000_000, 7, 1, 56, 2, 1, 0),
+    "handlers by process": (0, 2, 63, 1000, 0, 1, 0, 1, 1, 1),
+    "by cgroup in a cgroup": (1, 2, 63, (1 << 64) - 1, 4, 1, 0, 3, 0, 0),
+    "one CPU, one cell": (1, 1, 0, 0, 1, 1, 8, 0, 0, 0),
+    "very many CPUs": (1, 1024, 1, (1 << 64) - 1, 0, 1, 16, 2, 1, 0),
 }
 
 
@@ -350,8 +351,8 @@ SETTINGS: Final = {
 def test_this_kernels_verifier_takes_every_program(settings: tuple[int, ...]) -> None:
     with Btf() as btf:  # this kernel's own: programs call its functions by their ids
         compiled = build(text(header(btf), Backend.KPROBE))
-    cpus, front_bits, slot_bits = settings[-3:]
-    rows = {"slots": 1 << slot_bits, "front": cpus << front_bits, "wp_counts": cpus}
+    cpus, mask = settings[1:3]
+    rows = {"slots": 1 << SLOT_BITS, "front": cpus * (mask + 1), "wp_counts": cpus}
     configured = compiled.configured(settings, rows, {})
     opened = program.create_maps(configured.maps)
     try:

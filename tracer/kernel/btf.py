@@ -44,6 +44,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 KFUNCS: Final = ("bpf_rdonly_cast",)
 #: The struct whose pointer a kprobe program starts from.
 _START: Final = "vm_fault"
+#: The function whose return value programs read: behind its arguments.
+_CORE: Final = "do_page_mkwrite"
 
 # enum btf_kind, include/uapi/linux/btf.h
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC, _FUNC_PROTO, _ENUM64 = 1, 2, 3, 4, 5, 6, 12, 13, 19
@@ -205,5 +207,6 @@ def header(btf: Btf) -> str:
             lines.append(f"\tstruct {{ {pad}{field.declaration % name}; }};")
         lines.append("}; };")
     numbers = {f"KFUNC_{name}": btf.function(name) for name in KFUNCS} | {f"TYPE_{_START}": btf.struct(_START)}
+    numbers[f"ARGUMENTS_{_CORE}"] = btf.arity(_CORE) if btf.function(_CORE) else 0
     lines += [f"#define {name} {number}" for name, number in numbers.items() if number is not None]
     return "\n".join(lines) + "\n"

@@ -25,6 +25,8 @@ FILES: Final = (
     "config.h", "kfunc.h", "read.h", "context.h", "histogram.h", "maps.h", "filter.h", "event.h", "series.h",
     "page_mkwrite.c", "wp_fault.c",
 )  # fmt: skip
+#: Slots for calls in flight, as a power of two; what finds its slot taken costs a hash map's look-up more.
+SLOT_BITS: Final = 13
 _TIMEOUT_S: Final = 300
 #: The distribution's Python, for which it packages BCC.
 _DISTRIBUTION: Final = "/usr/bin/python3"
@@ -32,7 +34,7 @@ _DISTRIBUTION: Final = "/usr/bin/python3"
 
 def text(layout: str, backend: Backend) -> str:
     """The C text to compile: ``layout`` (see ``kernel.btf.header``), then our files in order."""
-    parts = ["#include <linux/types.h>\n", f"#define {backend.name}\n", layout]
+    parts = ["#include <linux/types.h>\n", f"#define {backend.name}\n#define SLOT_BITS {SLOT_BITS}\n", layout]
     for name in FILES:
         parts += [f'#line 1 "{name}"\n', (SOURCES / name).read_text()]
     return "".join(parts)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tracer.errors import Exit, MkwriteError
-from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts
 from tracer.kernel.btf import Btf, header
 from tracer.kernel.checks import obstacles
@@ -18,9 +16,10 @@ from tracer.kernel.obstacles import ruling
 from tracer.kernel.preemption import preemptible
 from tracer.kernel.refusals import explain
 from tracer.kernel.symbols import Symbols
-from tracer.model import Backend, By, Filters, Options
-from tracer.probes.build import build, text
+from tracer.model import Backend, Options
+from tracer.probes.build import SLOT_BITS, build, text
 from tracer.probes.program import BpfObject
+from tracer.probes.settings import settings, wanted
 from tracer.probes.tracer import Place, Tracer
 
 CORE: Final = "do_page_mkwrite"
@@ -29,8 +28,6 @@ DIRTY: Final = "fault_dirty_shared_page"
 
 #: RACED_AFTER_NS of bpf/page_mkwrite.c.
 RACED_AFTER_NS: Final = 100_000_000
-#: Slots for calls in flight, as a power of two; what finds its slot taken costs a hash map's look-up more.
-_SLOT_BITS: Final = 13
 _VALUE_LIMIT: Final = 4 << 20
 _POSSIBLE: Final = Path("/sys/devices/system/cpu/possible")
 
@@ -50,22 +47,20 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
     notes: list[str] = []
     handlers = _handlers(options, symbols, notes)
     plans = list(_plans(options.backend, bool(handlers), preemptible()))
-    wanted = list(_wanted(options.filters, symbols, mounts, by_address=not handlers))
+    selection = list(wanted(options.filters, symbols, mounts, by_address=not handlers))
     with Btf() as btf:
         tells_raced = btf.function(DIRTY) is not None
         if not tells_raced:
             notes.append(f"{DIRTY} is not there to be hooked: calls that raced are counted as writable.")
         layout = header(btf)
         cpus = parse_cpus(_POSSIBLE.read_text())
-        arity = btf.arity(CORE) if btf.function(CORE) else 0
-        settings = _settings(options, wanted, tells_raced, arity, bool(handlers))
 
         def compiled(backend: Backend) -> BpfObject:
             result = build(text(layout, backend))
-            front_bits = _front_bits(cpus, result.maps["front"].value_size)
+            cells = _front_cells(cpus, result.maps["front"].value_size)
             return result.configured(
-                [*settings, cpus, front_bits, _SLOT_BITS],
-                {"slots": 1 << _SLOT_BITS, "front": cpus << front_bits, "wp_counts": cpus},
+                settings(options, selection, cpus=cpus, cells=cells, raced=tells_raced, handlers=bool(handlers)),
+                {"slots": 1 << SLOT_BITS, "front": cpus * cells, "wp_counts": cpus},
                 {"others": options.max_series},
             )
 
@@ -73,7 +68,7 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
             objects = {backend: compiled(backend) for backend in dict.fromkeys((plan.calls, plan.wp))}
             places = list(_places(plan, handlers, tells_raced))
             try:
-                tracer = Tracer(objects, [w.key for w in wanted], places, btf.function)
+                tracer = Tracer(objects, [one.key for one in selection], places, btf.function)
             except OSError as error:
                 if plan is plans[-1]:
                     # Where no backend works, what is in the way of each says more than the last refusal.
@@ -120,12 +115,12 @@ def _plans(asked: Backend | None, handlers: bool, preempts: bool) -> Iterator[_P
         yield fentry
 
 
-def _front_bits(cpus: int, cell_size: int) -> int:
-    """Front cells a CPU, as a power of two: 64, or fewer on hosts with very many CPUs.
+def _front_cells(cpus: int, cell_size: int) -> int:
+    """Front cells a CPU, a power of two: 64, or fewer on hosts with very many CPUs.
 
     Kernels to 6.1 limit a map's value to KMALLOC_MAX_SIZE (array_map_alloc_check, kernel/bpf/arraymap.c).
     """
-    return next((bits for bits in range(6, 0, -1) if (cpus << bits) * cell_size <= _VALUE_LIMIT), 0)
+    return next((1 << bits for bits in range(6, 0, -1) if (cpus << bits) * cell_size <= _VALUE_LIMIT), 1)
 
 
 def handler_places(handlers: Iterable[str]) -> Iterator[Place]:
@@ -165,63 +160,3 @@ def _handlers(options: Options, symbols: Symbols, notes: list[str]) -> tuple[str
         )
     notes.append(f"{CORE} cannot be hooked: hooking {len(known)} handlers instead; initiators are unknown.")
     return known
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A value to filter by: ``kind`` is enum want_kind (bpf/filter.h)."""
-
-    kind: int
-    low: int
-    high: int = 0
-
-    @property
-    def key(self) -> bytes:
-        """Struct want."""
-        return struct.pack("<3Q", self.kind, self.low, self.high)
-
-
-_PID, _COMM, _CGROUP, _FS, _DEV, _HANDLER = range(6)
-_ON_TASK: Final = (_PID, _COMM, _CGROUP)
-_NEVER_NS: Final = (1 << 64) - 1
-
-
-def _settings(options: Options, wanted: list[_Wanted], tells_raced: bool, arity: int, handler_hooks: bool) -> list[int]:
-    """The settings of bpf/config.h, in its order, up to WANT_CALL."""
-    kinds = {w.kind for w in wanted}
-    return [
-        tells_raced,
-        arity,
-        handler_hooks,
-        _NEVER_NS if options.slower_ns is None else options.slower_ns,
-        0 if options.by is None else list(By).index(options.by) + 1,
-        options.by in (By.PROCESS, By.FILE),
-        sum(1 << kind for kind in kinds if kind in _ON_TASK),
-        sum(1 << kind for kind in kinds if kind not in _ON_TASK),
-    ]
-
-
-def _wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool) -> Iterator[_Wanted]:
-    for pid in filters.pids:
-        yield _Wanted(_PID, pid)
-    for comm in filters.comms:
-        yield _Wanted(_COMM, *_as_numbers(comm))
-    cgroups = Cgroups(mounts)
-    for path in filters.cgroups:
-        yield _Wanted(_CGROUP, cgroups.id_of(path))
-    for name in filters.fs:
-        # mountinfo shows a subtype behind a dot, which is not part of the type: "fuse.sshfs".
-        yield _Wanted(_FS, *_as_numbers(name.partition(".")[0]))
-    for point in filters.mounts:
-        if mount := mounts.at(point):
-            yield _Wanted(_DEV, mount.dev)
-    if by_address:
-        known = symbols.handlers()
-        for name in filters.handlers:
-            yield _Wanted(_HANDLER, known[name].address)
-
-
-def _as_numbers(text: str) -> tuple[int, int]:
-    """The 16 bytes of a comm or type name, as the programs compare them."""
-    padded = text.encode("utf-8", "surrogateescape")[:15].ljust(16, b"\0")
-    return int.from_bytes(padded[:8], "little"), int.from_bytes(padded[8:], "little")

@@ -1,0 +1,85 @@
+"""What an option becomes in the programs: settings in their code, and the keys of what to trace."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tracer.host.cgroups import Cgroups
+from tracer.host.mounts import Mounts
+from tracer.kernel.symbols import Symbols
+from tracer.model import By, Filters, Options
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A value to filter by: ``kind`` is enum want_kind (bpf/filter.h)."""
+
+    kind: int
+    low: int
+    high: int = 0
+
+    @property
+    def key(self) -> bytes:
+        """Struct want."""
+        return struct.pack("<3Q", self.kind, self.low, self.high)
+
+
+_PID, _COMM, _CGROUP, _FS, _DEV, _HANDLER = range(6)
+_ON_TASK: Final = (_PID, _COMM, _CGROUP)
+_NEVER_NS: Final = (1 << 64) - 1
+
+
+def settings(
+    options: Options, selection: Sequence[Wanted], *, cpus: int, cells: int, raced: bool, handlers: bool
+) -> list[int]:
+    """The settings of bpf/config.h, in its order.
+
+    ``cpus`` are the possible ones, ``cells`` the front cells of each; ``raced``: fault_dirty_shared_page is hooked;
+    ``handlers``: the handlers are, not the core.
+    """
+    kinds = {one.kind for one in selection}
+    want_task = sum(1 << kind for kind in kinds if kind in _ON_TASK)
+    want_call = sum(1 << kind for kind in kinds if kind not in _ON_TASK)
+    by = 0 if options.by is None else list(By).index(options.by) + 1
+    return [
+        raced,
+        cpus,
+        cells - 1,
+        _NEVER_NS if options.slower_ns is None else options.slower_ns,
+        want_task,
+        bool(want_call or by or handlers),
+        want_call,
+        by,
+        options.by in (By.PROCESS, By.FILE),
+        handlers,
+    ]
+
+
+def wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool) -> Iterator[Wanted]:
+    """The keys of the map of filters (bpf/filter.h); ``by_address``: handlers are told by their address."""
+    for pid in filters.pids:
+        yield Wanted(_PID, pid)
+    for comm in filters.comms:
+        yield Wanted(_COMM, *_as_numbers(comm))
+    cgroups = Cgroups(mounts)
+    for path in filters.cgroups:
+        yield Wanted(_CGROUP, cgroups.id_of(path))
+    for name in filters.fs:
+        # mountinfo shows a subtype behind a dot, which is not part of the type: "fuse.sshfs".
+        yield Wanted(_FS, *_as_numbers(name.partition(".")[0]))
+    for point in filters.mounts:
+        if mount := mounts.at(point):
+            yield Wanted(_DEV, mount.dev)
+    if by_address:
+        known = symbols.handlers()
+        for name in filters.handlers:
+            yield Wanted(_HANDLER, known[name].address)
+
+
+def _as_numbers(text: str) -> tuple[int, int]:
+    """The 16 bytes of a comm or type name, as the programs compare them."""
+    padded = text.encode("utf-8", "surrogateescape")[:15].ljust(16, b"\0")
+    return int.from_bytes(padded[:8], "little"), int.from_bytes(padded[8:], "little")
