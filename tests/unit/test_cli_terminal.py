@@ -6,12 +6,13 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import struct
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,16 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 class Screen:
     """A program on a terminal of its own."""
 
-    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24, **more: str) -> None:
+    def __init__(
+        self, *arguments: str, program: Sequence[str] = PROGRAM, columns: int = 80, rows: int = 24, **more: str
+    ) -> None:
         self._master, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.settings = termios.tcgetattr(terminal)
         self._terminal = terminal
         environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *PROGRAM, *arguments],
+            ["setsid", "--ctty", "--wait", *program, *arguments],
             env={**environment, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **more},
             stdin=terminal,
             stdout=terminal,
@@ -99,6 +102,23 @@ def test_top_has_a_screen_of_its_own_obeys_its_keys_and_leaves_a_summary(screens
     summary = screen.text[screen.text.index(LEAVE_SCREEN) :]
     assert "since start" in summary
     assert "lost: 0" in summary
+
+
+def test_ctrl_z_gives_the_terminal_back_until_the_shell_lets_top_go_on(screens: list[Screen]) -> None:
+    top = shlex.join([*PROGRAM, "top", "-i", "0.1"])
+    shell = ("bash", "-mc", f"{top}; stty -a | grep -o -- '-*icanon'; fg")
+    screens.append(screen := Screen(program=shell))
+    screen.wait_for("sort (calls)", 2)
+    screen.press("\x1a")
+    screen.wait_for("icanon")
+    assert "-icanon" not in screen.text
+    assert screen.text.count(LEAVE_SCREEN) == 1
+    screen.wait_for(ENTER_SCREEN, 2)
+    seen = screen.text.count("sort (calls)")
+    screen.wait_for("sort (calls)", seen + 2)
+    screen.press("q")
+    assert screen.end() == 0
+    assert "since start" in screen.text[screen.text.rindex(LEAVE_SCREEN) :]
 
 
 @pytest.mark.parametrize("command", ["top", "hist", "trace", "count"])

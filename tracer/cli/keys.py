@@ -20,14 +20,22 @@ class Keys:
         self._before: list[Any] = []
 
     def __enter__(self) -> Keys:
-        if self._fd is not None:
-            self._before = termios.tcgetattr(self._fd)
-            tty.setcbreak(self._fd, termios.TCSADRAIN)
+        self.take()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
+
+    def take(self) -> None:
+        """Let the terminal give each key at once."""
+        if self._fd is not None:
+            self._before = termios.tcgetattr(self._fd)
+            tty.setcbreak(self._fd, termios.TCSADRAIN)
+
+    def release(self) -> None:
+        """Have the terminal as it was."""
         if self._fd is not None:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 

@@ -10,6 +10,7 @@ from rich.live import Live
 
 from tracer.cli.keys import Keys
 from tracer.cli.run import Interval, Pause, Stop
+from tracer.cli.suspend import suspendable
 from tracer.model import CallEvent
 from tracer.ui.calls import SORTS
 from tracer.ui.top import LAST_FAILURES, TopView
@@ -39,11 +40,23 @@ class LiveTop:
                 if pressed:
                     self._draw(live)
 
-            for interval in ticks(pause):
-                self._failures.extend(interval.failures)
-                if not self.paused:
-                    self._shown = interval
-                    self._draw(live)
+            def leave() -> None:
+                console.set_alt_screen(False)
+                console.show_cursor(True)
+                keys.release()
+
+            def enter() -> None:
+                keys.take()
+                console.set_alt_screen(True)
+                console.show_cursor(False)
+                self._draw(live)
+
+            with suspendable(leave, enter):
+                for interval in ticks(pause):
+                    self._failures.extend(interval.failures)
+                    if not self.paused:
+                        self._shown = interval
+                        self._draw(live)
 
     def press(self, key: str) -> None:
         """What a key does; others do nothing."""
