@@ -103,6 +103,18 @@ def count_text(number: float) -> str:
     return ">999P"
 
 
+def size_text(size: int) -> str:
+    """A number of bytes in at most 8 columns: ``0 B``, ``999 B``, ``4.0 KiB``, ``9.4 GiB``, ``1023 MiB``."""
+    if size < 1024:
+        return f"{size} B"
+    value, unit = float(size), ""
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):  # noqa: B007  # the last one is used
+        value /= 1024
+        if value < 1023.5:
+            break
+    return f"{value:.{1 if value < 99.95 else 0}f} {unit}"
+
+
 def offset_text(offset: int) -> str:
     """A byte offset in a file, as kernel people read it: hexadecimal."""
     return f"{offset:#x}"

@@ -17,6 +17,7 @@ from tracer.text import (
     offset_text,
     parse_duration,
     printable,
+    size_text,
 )
 
 SECOND = 10**9
@@ -169,3 +170,25 @@ def test_shortened_text_keeps_to_its_width(text: str, width: int) -> None:
         assert cell_len(shorten(text, width)) <= width
         if cell_len(text) <= width:
             assert shorten(text, width) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (102_348, "99.9 KiB"),
+        (102_400, "100 KiB"),
+        ((1 << 20) - 1, "1.0 MiB"),
+        (10_093_173_145, "9.4 GiB"),
+        (1 << 63, "8.0 EiB"),
+    ],
+)
+def test_sizes_are_readable(size: int, text: str) -> None:
+    assert size_text(size) == text
+
+
+@given(st.integers(min_value=0, max_value=1 << 64))
+def test_sizes_keep_to_their_width(size: int) -> None:
+    assert len(size_text(size)) <= 8

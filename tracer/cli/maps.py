@@ -1,0 +1,48 @@
+"""``mkwrite maps``: who maps which files, shared and writable."""
+
+from __future__ import annotations
+
+import click
+
+from tracer.cli.options import json_option
+
+EXAMPLES = """\b
+Examples:
+  sudo mkwrite maps                  every process and file, largest first
+  mkwrite maps                       your own processes
+  mkwrite maps --by file --fs xfs    files, on xfs
+  mkwrite maps --pid 812 --resident  what of them is in memory
+  mkwrite maps --json | jq '.mappings[] | select(.size_bytes > .allocated_bytes)'
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--by", type=click.Choice(["process", "file"]), default="process", show_default=True, help="A row each.")
+@click.option("--pid", multiple=True, type=click.IntRange(min=1), metavar="PID", help="Only this process.")
+@click.option("--fs", multiple=True, metavar="TYPE", help="Only this filesystem type, such as ext4.")
+@click.option("--resident", is_flag=True, help="Show what is in memory, and dirty (reads page tables: slow).")
+@json_option
+def maps(by: str, pid: tuple[int, ...], fs: tuple[str, ...], resident: bool, as_json: bool) -> None:
+    """List the files that are mapped shared and writable: writes to them ask the filesystem.
+
+    Mappings of tmpfs and huge pages too, which refuse without page_mkwrite. Nothing is traced; root sees all
+    processes, others their own.
+    """
+    from tracer.cli.output import Output, print_json
+    from tracer.export.host_json import maps_dict
+    from tracer.host.filters import check
+    from tracer.host.mapped import scan
+    from tracer.host.mounts import Mounts
+    from tracer.host.residency import of_all
+    from tracer.maps import rows
+    from tracer.model import Filters
+    from tracer.ui.maps import MapsView
+
+    check(Filters(fs=fs, pids=pid), Mounts.read(), ())
+    found = scan(pid, fs)
+    pages = of_all([(m.pid, m.start) for file in found.files for m in file.mappings]) if resident else None
+    shown = rows(found, by_file=by == "file", resident=pages)
+    if as_json:
+        print_json(maps_dict(found, shown))
+    else:
+        Output().print(MapsView(shown, found.notes, with_residency=resident))

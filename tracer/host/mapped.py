@@ -1,0 +1,160 @@
+"""Every file of the host that is mapped shared and writable: by whom, and on which filesystem."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tracer import filesystems
+from tracer.host import files, processes
+from tracer.host.mappings import Mapping, MappingReader, link
+from tracer.host.mounts import Mount
+from tracer.host.places import Places
+from tracer.host.processes import Process
+
+#: Filesystems without files on them: windows into the kernel and into devices.
+_WINDOWS: Final = frozenset(
+    {
+        *("binder", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "mqueue", "nsfs"),
+        *("pipefs", "proc", "pstore", "resctrl", "securityfs", "selinuxfs", "smackfs", "sockfs", "sysfs", "tracefs"),
+    }
+)
+#: What the kernel calls memory of its own hugetlbfs mounts (mm/hugetlb.c, mm/memfd.c, ipc/shm.c).
+_HUGE_NAMES: Final = ("/anon_hugepage", "/memfd:", "/SYSV")
+_HUGE_BYTES: Final = 1 << 16
+_DELETED: Final = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class MappedFile:
+    """A file, once, however often it is mapped. Sizes in bytes.
+
+    ``dev``, ``fstype`` and ``mountpoint`` are those of the filesystem that its blocks come from (the upper one, for an
+    overlay). ``size`` and ``allocated`` are None where the file could not be asked; ``allocated`` may count metadata.
+    """
+
+    path: str
+    deleted: bool
+    dev: int
+    inode: int
+    fstype: str
+    mountpoint: str
+    source: str
+    size: int | None
+    allocated: int | None
+    mappings: tuple[Mapping, ...]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Who maps it."""
+        return tuple(sorted({mapping.pid for mapping in self.mappings}))
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was found, and what could not be looked at.
+
+    ``hidden`` counts processes that this one may not look at, ``memory`` the mappings of no mounted filesystem.
+    """
+
+    files: tuple[MappedFile, ...]
+    processes: dict[int, Process]
+    hidden: int
+    memory: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know of the limits of this look."""
+        notes = []
+        if self.hidden:
+            notes.append(f"{self.hidden} processes could not be looked at; root sees more.")
+        if self.memory:
+            memory = f"{self.memory} shared mappings of no mounted filesystem (memfd, shared anonymous memory)"
+            notes.append(f"{memory} are left out: no filesystem is asked for their pages.")
+        return tuple(notes)
+
+
+def scan(
+    pids: Collection[int] = (), fstypes: Collection[str] = (), *, remote: bool = False, query: bool = True
+) -> Scan:
+    """Look at all processes, or at ``pids``, for files on all filesystems, or on ``fstypes``.
+
+    ``remote``: files of network filesystems and FUSE are asked for their size, too, which can take forever.
+    Processes that end meanwhile are as if they had never been.
+    """
+    reader = MappingReader(query=query)
+    places = Places()
+    groups: dict[tuple[int, int, str], tuple[Mount, list[Mapping]]] = {}
+    hidden = memory = 0
+    for pid in pids or processes.pids():
+        try:
+            found = reader.read(pid)
+        except PermissionError:
+            hidden += 1
+            continue
+        for mapping in found:
+            mount = places.find(mapping.dev, pid) or _huge(mapping)
+            if mount is None:
+                memory += mapping.writable
+            elif mount.fstype not in _WINDOWS and (not fstypes or mount.fstype in fstypes):
+                key = (mapping.dev, mapping.inode, mapping.name)
+                groups.setdefault(key, (mount, []))[1].append(mapping)
+    merged: dict[tuple[int, int], list[MappedFile]] = {}
+    for mount, mappings in groups.values():
+        if found_file := _file(mount, mappings, remote):
+            identity, file = found_file
+            merged.setdefault(identity, []).append(file)
+    whole = tuple(_merge(parts) for parts in merged.values())
+    mapping_pids = sorted({pid for file in whole for pid in file.pids})
+    known = {pid: process for pid in mapping_pids if (process := processes.read(pid)) is not None}
+    return Scan(whole, known, hidden, memory)
+
+
+def _file(mount: Mount, mappings: list[Mapping], remote: bool) -> tuple[tuple[int, int], MappedFile] | None:
+    """The file of some mappings and its identity; None if it is gone, or no regular file."""
+    first = mappings[0]
+    asked = None
+    if remote or filesystems.rules(mount.fstype).local:
+        try:
+            asked = files.status(mappings)
+        except FileNotFoundError:
+            return None
+        if asked and not stat.S_ISREG(asked.st_mode):
+            return None
+    identity = (asked.st_dev, asked.st_ino) if asked else (first.dev, first.inode)
+    named_deleted = first.name.endswith(_DELETED)
+    deleted = asked.st_nlink == 0 if asked else named_deleted
+    return identity, MappedFile(
+        path=first.name.removesuffix(_DELETED) if deleted else first.name,
+        deleted=deleted,
+        dev=mount.dev,
+        inode=first.inode,
+        fstype=mount.fstype,
+        mountpoint=mount.mountpoint,
+        source=mount.source,
+        size=asked.st_size if asked else None,
+        allocated=asked.st_blocks * 512 if asked else None,
+        mappings=tuple(mappings),
+    )
+
+
+def _merge(parts: list[MappedFile]) -> MappedFile:
+    """One file that was found under several names: hard links, bind mounts, chroots."""
+    if len(parts) == 1:
+        return parts[0]
+    best = min(parts, key=lambda part: (part.deleted, len(part.path), part.path))
+    return replace(best, mappings=tuple(mapping for part in parts for mapping in part.mappings))
+
+
+def _huge(mapping: Mapping) -> Mount | None:
+    """A stand-in for the kernel's own hugetlbfs mount, if that is where a mapping's memory is from."""
+    if not mapping.name.startswith(_HUGE_NAMES):
+        return None
+    try:
+        huge = os.statvfs(link(mapping)).f_bsize >= _HUGE_BYTES
+    except OSError:
+        return None
+    return Mount(0, mapping.dev, "/", "", (), "hugetlbfs", "", ()) if huge else None

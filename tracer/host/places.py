@@ -1,0 +1,66 @@
+"""Which filesystem a mapping's device number stands for, in whatever mount namespace it is mounted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from tracer.host.mounts import Mount, Mounts, preferred
+
+
+class Places:
+    """Device number -> mount: of our own namespace, else of that of the process that maps a file."""
+
+    def __init__(self) -> None:
+        self._own = Mounts.read()
+        self._by_dev = _by_dev(self._own)
+        self._others: dict[str, dict[int, Mount]] = {}
+        self._beneath: dict[int, Mount | None] = {}
+
+    def find(self, dev: int, pid: int) -> Mount | None:
+        """The mount of a device, None if it is mounted nowhere that can be seen: memory without a filesystem.
+
+        For an overlay it is the mount that holds its upper directory, where what is written goes, if that is
+        visible from here; kernels before 6.8 name that device in the first place.
+        """
+        mount = self._by_dev.get(dev) or self._namespace(pid).get(dev)
+        if mount is None or mount.fstype != "overlay":
+            return mount
+        if dev not in self._beneath:
+            self._beneath[dev] = self._upper(mount)
+        return self._beneath[dev] or mount
+
+    def _namespace(self, pid: int) -> dict[int, Mount]:
+        try:
+            namespace = str(Path(f"/proc/{pid}/ns/mnt").readlink())
+        except OSError:
+            return {}
+        if namespace not in self._others:
+            try:
+                self._others[namespace] = _by_dev(Mounts.read(Path(f"/proc/{pid}/mountinfo")))
+            except OSError:
+                return {}
+        return self._others[namespace]
+
+    def _upper(self, overlay: Mount) -> Mount | None:
+        prefix = "upperdir="
+        upper = next((o.removeprefix(prefix) for o in overlay.super_options if o.startswith(prefix)), None)
+        if upper is None:
+            return None
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            handle = os.open(upper, os.O_PATH | os.O_CLOEXEC)
+            try:
+                lines = Path(f"/proc/self/fdinfo/{handle}").read_text().split("\n")
+            finally:
+                os.close(handle)
+            mount_id = next(int(line[7:]) for line in lines if line.startswith("mnt_id:"))
+            return next(mount for mount in self._own if mount.mount_id == mount_id)
+        return None
+
+
+def _by_dev(mounts: Mounts) -> dict[int, Mount]:
+    places: dict[int, list[Mount]] = {}
+    for mount in mounts:
+        places.setdefault(mount.dev, []).append(mount)
+    return {dev: best for dev, several in places.items() if (best := preferred(several))}

@@ -1,0 +1,96 @@
+"""Processes: name, user, privilege, control group, container; read from /proc, gone ones are no error."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_CAP_SYS_RESOURCE: Final = 24
+#: A container's id in the name of its cgroup, as Docker, containerd, CRI-O and Podman make it.
+_CONTAINER_ID: Final = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope|/|$)")
+#: The name of a container, as LXC and systemd-nspawn make it.
+_CONTAINER_NAME: Final = re.compile(r"/(?:lxc\.payload[./]|machine\.slice/machine-)([^/]+?)(?:\.scope)?(?:/|$)")
+_SHORT_ID: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process. ``uid`` is the one that file access is checked with.
+
+    ``privileged``: it may use the blocks that ext4 keeps for root, and is not held to quotas of ext4 and f2fs (user 0,
+    or CAP_SYS_RESOURCE outside of containers with users of their own). ``cgroup`` is the path in the v2 hierarchy,
+    ``container`` the short id or the name that its cgroup tells; both may be empty.
+    """
+
+    pid: int
+    comm: str
+    uid: int
+    privileged: bool
+    cgroup: str
+    container: str
+
+    @property
+    def label(self) -> str:
+        """``comm[pid]``."""
+        return f"{self.comm}[{self.pid}]"
+
+
+def pids() -> list[int]:
+    """All processes that /proc shows, by number."""
+    return sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+
+
+def read(pid: int) -> Process | None:
+    """What is known of a process; None if it is gone."""
+    try:
+        comm = _contents(f"/proc/{pid}/comm").removesuffix(b"\n")
+        status = dict(_fields(_contents(f"/proc/{pid}/status")))
+        cgroup = _cgroup(_contents(f"/proc/{pid}/cgroup"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    uid = int(status[b"Uid"].split()[3])
+    capable = bool(int(status[b"CapEff"], 16) >> _CAP_SYS_RESOURCE & 1)
+    privileged = uid == 0 or (capable and _shares_users(pid))
+    return Process(pid, os.fsdecode(comm), uid, privileged, cgroup, container(cgroup))
+
+
+def container(cgroup: str) -> str:
+    """The short id or the name of the container that a cgroup's path belongs to, "" for none."""
+    if ids := _CONTAINER_ID.findall(cgroup):
+        return str(ids[-1])[:_SHORT_ID]
+    name = _CONTAINER_NAME.search(cgroup)
+    return name[1] if name else ""
+
+
+def _cgroup(text: bytes) -> str:
+    """The path on the line ``0::/path`` of /proc/PID/cgroup; on hosts without cgroup v2 the first line's."""
+    lines = [line.split(b":", 2) for line in text.split(b"\n") if line.count(b":") >= 2]
+    path = next((line[2] for line in lines if line[0] == b"0"), lines[0][2] if lines else b"")
+    return os.fsdecode(path)
+
+
+def _fields(status: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for line in status.split(b"\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            yield name, value
+
+
+def _shares_users(pid: int) -> bool:
+    """Whether a process is in our user namespace: a capability in another one is none here."""
+    try:
+        return Path(f"/proc/{pid}/ns/user").readlink() == Path("/proc/self/ns/user").readlink()
+    except OSError:
+        return False
+
+
+def _contents(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)

@@ -1,0 +1,57 @@
+"""Shared writable mappings as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from tracer.filesystems import rules
+from tracer.maps import Row
+from tracer.text import keep_ends, printable, size_text
+from tracer.ui.table import Column, Table, number
+
+
+class MapsView:
+    """A renderable: a line for each row, how many there are, and the notes."""
+
+    def __init__(self, rows: Sequence[Row], notes: Sequence[str], *, with_residency: bool = False) -> None:
+        self.rows = rows
+        self.notes = notes
+        self.with_residency = with_residency
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Table(_columns(self.rows, self.with_residency), self.rows)
+        files = {(row.file.dev, row.file.inode, row.file.path) for row in self.rows}
+        pids = {pid for row in self.rows for pid in row.pids}
+        yield Text(f"{len(files)} files, mapped by {len(pids)} processes", no_wrap=False)
+        for note in self.notes:
+            yield Text(f"note: {printable(note)}", style="yellow")
+
+
+def _columns(rows: Sequence[Row], with_residency: bool) -> list[Column[Row]]:
+    columns: list[Column[Row]] = [Column("PROCESS", lambda row: printable(row.who), 12, 24, shorten=keep_ends)]
+    if any(row.container for row in rows):
+        columns.append(Column("CONTAINER", lambda row: printable(row.container) or "-", 9, 20, drop=2))
+    columns += [
+        Column("FSTYPE", lambda row: printable(row.file.fstype) or "-", 6, drop=3),
+        Column("HANDLER", lambda row: rules(row.file.fstype).handler or "-", 8, drop=5),
+        Column("ACCESS", lambda row: "write" if row.writable else "could", 6),
+        number("MAPPED", lambda row: size_text(row.mapped), 8),
+        number("SIZE", lambda row: _size(row.file.size), 8, drop=4),
+        number("BACKED", lambda row: _size(row.file.allocated), 8, drop=1),
+    ]
+    if with_residency:
+        columns.append(number("RESIDENT", lambda row: _size(row.resident), 8))
+        columns.append(number("DIRTY", lambda row: _size(row.dirty), 8))
+    columns.append(Column("FILE", _file, 24, shorten=keep_ends))
+    return columns
+
+
+def _size(size: int | None) -> str:
+    return "-" if size is None else size_text(size)
+
+
+def _file(row: Row) -> str:
+    return printable(row.file.path) + (" (deleted)" if row.file.deleted else "")
