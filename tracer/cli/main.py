@@ -12,7 +12,7 @@ import click
 from tracer.cli.guard import guarded
 from tracer.cli.names import COMPLETE_VAR, PROGRAM
 
-COMMANDS: Final = ("top", "hist", "trace", "count", "export", "maps", "doctor", "completion")
+COMMANDS: Final = ("top", "hist", "trace", "count", "export", "maps", "risk", "doctor", "completion")
 
 EXAMPLES = """\b
 Examples:

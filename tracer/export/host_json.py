@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tracer.export.jsonl import text
@@ -9,6 +10,8 @@ from tracer.filesystems import rules
 from tracer.host.mapped import MappedFile, Scan
 from tracer.maps import Row
 from tracer.model import device_name
+from tracer.risk import Forecasts, Verdict
+from tracer.survey import Survey
 
 
 def maps_dict(scan: Scan, rows: Sequence[Row]) -> dict[str, object]:
@@ -27,6 +30,49 @@ def maps_dict(scan: Scan, rows: Sequence[Row]) -> dict[str, object]:
         "hidden_processes": scan.hidden,
         "notes": [text(note) for note in scan.notes],
     }
+
+
+def risk_dict(survey: Survey, forecasts: Forecasts | None = None) -> dict[str, object]:
+    """What ``risk --json`` prints; a time to refusal that is not in sight is null."""
+    return {
+        "time_ns": survey.time_ns,
+        "limits": [_verdict_dict(verdict, forecasts) for verdict in survey.verdicts],
+        "notes": [text(note) for note in survey.notes],
+    }
+
+
+def _verdict_dict(verdict: Verdict, forecasts: Forecasts | None) -> dict[str, object]:
+    limit = verdict.limit
+    record: dict[str, object] = {
+        "state": verdict.state.value,
+        "fstype": text(limit.place.fstype),
+        "mountpoint": text(limit.place.mountpoint),
+        "device": device_name(limit.place.dev),
+        "limit": limit.kind.value,
+        "who": text(limit.who),
+        "new_bytes": verdict.new,
+        "rewrite_bytes": verdict.rewrites,
+        "free_bytes": max(0, limit.free),
+        "fallocate": rules(limit.place.fstype).fallocate.value,
+        "files": [
+            {
+                "file": text(demand.path),
+                "deleted": demand.deleted,
+                "inode": demand.inode,
+                "size_bytes": demand.size,
+                "processes": [text(who) for who in demand.who],
+                "new_bytes": demand.new,
+                "rewrite_bytes": demand.rewrites,
+                "free_bytes": max(0, demand.free),
+            }
+            for demand in verdict.demands
+        ],
+    }
+    if forecasts is not None:
+        taken, seconds = forecasts[limit.key]
+        record["taken_bytes_per_second"] = round(taken)
+        record["refused_in_ns"] = None if math.isinf(seconds) else round(seconds * 1e9)
+    return record
 
 
 def _file_dict(file: MappedFile) -> dict[str, object]:

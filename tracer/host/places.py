@@ -22,7 +22,7 @@ class Places:
         """The mount of a device, None if it is mounted nowhere that can be seen: memory without a filesystem.
 
         For an overlay it is the mount that holds its upper directory, where what is written goes, if that is
-        visible from here; kernels before 6.8 name that device in the first place.
+        visible from here; older kernels name that device in the first place (show_map_vma in fs/proc/task_mmu.c).
         """
         mount = self._by_dev.get(dev) or self._namespace(pid).get(dev)
         if mount is None or mount.fstype != "overlay":

@@ -1,0 +1,201 @@
+"""`risk`: demands against limits, verdicts, what to do, forecasts, the table and the exit code."""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from test_ui import ESCAPED, render
+
+from tracer.cli.main import cli
+from tracer.errors import Exit
+from tracer.export.host_json import risk_dict
+from tracer.risk import Demand, Limit, LimitKind, Place, State, Verdict, assess, consequence, forecasts, remedy
+from tracer.survey import Survey
+from tracer.ui.risk import RiskView
+
+GIB = 1 << 30
+SRV = Place("ext4", "/srv", 8 << 20 | 1, "ext4_page_mkwrite")
+TREE = Place("btrfs", "/tree", 44, "btrfs_page_mkwrite")
+HOSTILE = "/srv/a\x1b[31m\nb[red]\u202ec" + b"\xff".decode(errors="surrogateescape")
+
+
+def limit(free: int, kind: LimitKind = LimitKind.SPACE, place: Place = SRV, who: str = "") -> Limit:
+    return Limit(place, kind, who, free)
+
+
+def demand(new: int, *limits: Limit, path: str = "/srv/ledger.dat", rewrites: int = 0, inode: int = 7) -> Demand:
+    return Demand(path, False, inode, 10 * GIB, ("postgres[812]",), limits[0].place, new, rewrites, limits)
+
+
+def survey(*demands: Demand) -> Survey:
+    return Survey(0, demands, assess(demands), ("a\x1bnote",))
+
+
+@pytest.mark.parametrize(
+    ("new", "rewrites", "free", "state", "used"),
+    [
+        (0, 0, 0, State.OK, 0.0),
+        (5, 0, 10, State.OK, 0.5),
+        (10, 0, 10, State.OK, 1.0),
+        (11, 0, 10, State.SHORT, 1.1),
+        (5, 6, 10, State.TIGHT, 0.5),
+        (0, 1, 0, State.SHORT, math.inf),
+        (1, 0, 0, State.SHORT, math.inf),
+        (1, 0, -5, State.SHORT, math.inf),
+    ],
+)
+def test_a_limit_is_short_when_what_is_new_does_not_fit(
+    new: int, rewrites: int, free: int, state: State, used: float
+) -> None:
+    (verdict,) = assess([demand(new, limit(free), rewrites=rewrites)])
+    assert (verdict.state, verdict.used) == (state, used)
+
+
+def test_demands_on_one_limit_add_up_and_the_most_dangerous_comes_first() -> None:
+    quota = limit(50, LimitKind.USER, who="26")
+    verdicts = assess([demand(30, limit(1000), quota), demand(25, limit(1000), quota, inode=8, path="/srv/b")])
+    assert [(v.limit.kind, v.state, v.new, [d.path for d in v.demands]) for v in verdicts] == [
+        (LimitKind.USER, State.SHORT, 55, ["/srv/ledger.dat", "/srv/b"]),
+        (LimitKind.SPACE, State.OK, 55, ["/srv/ledger.dat", "/srv/b"]),
+    ]
+
+
+def test_root_takes_the_space_of_others_though_its_limit_is_another() -> None:
+    verdicts = assess([demand(60, limit(70)), demand(60, limit(200, LimitKind.ROOT_SPACE), inode=8)])
+    assert {v.limit.kind: (v.state, v.new, len(v.demands)) for v in verdicts} == {
+        LimitKind.SPACE: (State.SHORT, 120, 1),
+        LimitKind.ROOT_SPACE: (State.OK, 120, 1),
+    }
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 50), st.integers(0, 1 << 50), st.integers(0, 3)), max_size=20))
+def test_nothing_is_lost_in_the_sum(parts: list[tuple[int, int, int]]) -> None:
+    demands = [
+        demand(n, limit(5, place=replace(SRV, dev=dev)), rewrites=r, inode=i) for i, (n, r, dev) in enumerate(parts)
+    ]
+    verdicts = assess(demands)
+    assert sum(v.new for v in verdicts) == sum(n for n, _, _ in parts)
+    assert sum(v.rewrites for v in verdicts) == sum(r for _, r, _ in parts)
+    assert [v.state for v in verdicts] == sorted(
+        (v.state for v in verdicts), key=[State.SHORT, State.TIGHT, State.OK].index
+    )
+
+
+@pytest.mark.parametrize(
+    ("met", "words"),
+    [
+        (limit(GIB), "Make room on /srv: 8.4 GiB are lacking; then fallocate -l 10737418240 /srv/ledger.dat"),
+        (limit(20 * GIB), "Give the file its space now: fallocate -l 10737418240 /srv/ledger.dat."),
+        (limit(GIB, place=TREE), "fallocate does not protect here: Copy on write"),
+        (limit(GIB, LimitKind.USER, who="26"), "Raise the hard limit by 8.4 GiB: edquota -u 26 (on /srv)."),
+        (limit(GIB, LimitKind.PROJECT, who="42"), "edquota -P 42"),
+        (limit(GIB, LimitKind.SUBVOLUME, TREE, "0/257"), "btrfs qgroup limit SIZE 0/257 /tree"),
+        (limit(GIB, place=Place("tmpfs", "/dev/shm", 27)), "mount -o remount,size=SIZE /dev/shm"),
+        (limit(GIB, LimitKind.HUGE_PAGES), "vm.nr_hugepages"),
+        (limit(GIB, LimitKind.HUGE_CGROUP, who="/a"), "cgroup /a"),
+    ],
+)
+def test_each_limit_has_its_remedy(met: Limit, words: str) -> None:
+    assert words in remedy(demand(int(9.4 * GIB), met), met)
+
+
+def test_what_a_filesystem_takes_and_loses_later_is_said_so() -> None:
+    assert "lost at writeback" in consequence(limit(0, place=Place("vfat", "/boot", 1)))
+    assert "SIGBUS" in consequence(limit(0))
+
+
+def verdict(new: int, free: int, rewrites: int = 0) -> Verdict:
+    return assess([demand(new, limit(free), rewrites=rewrites)])[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ((100, 50), (90, 40), (5.0, 8.0)),  # 5/s of both: 40 more, then 50 are lacking
+        ((50, 60), (40, 50), (5.0, math.inf)),  # all is written before the space is gone
+        ((100, 50), (100, 40), (0.0, 8.0)),  # somebody else takes it
+        ((100, 50), (90, 50), (5.0, math.inf)),
+        ((100, 40), (100, 50), (0.0, math.inf)),
+        ((100, 10), (100, 0), (0.0, 0.0)),
+    ],
+)
+def test_a_forecast_goes_by_what_changed(
+    before: tuple[int, int], now: tuple[int, int], expected: tuple[float, float]
+) -> None:
+    coming = forecasts([verdict(*before)], [verdict(*now)], 2 * 10**9)
+    assert list(coming.values()) == [expected]
+
+
+def test_the_first_look_forecasts_nothing() -> None:
+    assert list(forecasts((), [verdict(100, 5)], 10**9).values()) == [(0.0, math.inf)]
+
+
+def test_the_table_says_what_is_short_and_what_to_do() -> None:
+    found = survey(demand(int(9.4 * GIB), limit(int(1.2 * GIB))), demand(5, limit(GIB, place=TREE), path="/tree/x"))
+    lines = render(RiskView(found), 250)
+    assert lines[0].split() == ["STATE", "MOUNT", "FSTYPE", "LIMIT", "MAY", "ASK", "REWRITE", "FREE", "USED", "FILES"]
+    assert " ".join(lines[1].split()) == "short /srv ext4 free space 9.4 GiB - 1.2 GiB 783% 1"
+    assert lines[2].split()[:2] == ["ok", "/tree"]
+    assert "/srv/ledger.dat, mapped by postgres[812], can ask for 9.4 GiB; 1.2 GiB is free to it." in lines
+    assert any(line.startswith("-> Make room on /srv") for line in lines)
+    assert not any("/tree/x" in line for line in lines)
+    assert lines[-1] == r"note: a\x1bnote"
+    assert render(RiskView(found), 80)[1].startswith("short  /srv ")
+
+
+def test_hostile_names_are_escaped() -> None:
+    text = "".join(render(RiskView(survey(demand(5, limit(1), path=HOSTILE))), 250))
+    assert "/srv/" + ESCAPED in text
+
+
+def test_the_forecast_has_its_columns_and_json_members() -> None:
+    found = survey(demand(100, limit(40)))
+    coming = forecasts(assess([demand(110, limit(50))]), found.verdicts, 2 * 10**9)
+    assert render(RiskView(found, coming), 200)[1].split()[-3:] == ["5", "B", "8.00s"]
+    (record,) = risk_dict(found, coming)["limits"]  # type: ignore[misc]
+    assert (record["taken_bytes_per_second"], record["refused_in_ns"]) == (5, 8 * 10**9)
+    assert json.dumps(risk_dict(found, forecasts((), found.verdicts, 0)))
+
+
+def invoke(*arguments: str) -> Result:
+    result = CliRunner().invoke(cli, ["risk", "--pid", str(os.getpid()), *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_the_exit_code_tells_whether_files_may_ask_for_more_than_wanted(tmp_path: Path) -> None:
+    if rules_unknown(tmp_path):
+        pytest.skip("the temporary directory is on a filesystem that is not asked")
+    path = tmp_path / "ledger"
+    with path.open("wb+") as stream:
+        stream.truncate(7 * mmap.PAGESIZE)
+        with closing(mmap.mmap(stream.fileno(), 0)):
+            assert invoke().exit_code == Exit.OK
+            assert invoke("--above", "0").exit_code == Exit.AT_RISK
+            found = json.loads(invoke("--json", "--watch", "-d", "0.2", "-i", "0.1").stdout.splitlines()[-1])
+            files = [file for one in found["limits"] for file in one["files"] if file["file"] == str(path)]
+    assert files and all(file["new_bytes"] == 7 * mmap.PAGESIZE for file in files)
+
+
+def rules_unknown(directory: Path) -> bool:
+    """Whether nothing is known of the filesystem of a directory."""
+    from tracer.filesystems import rules
+    from tracer.host.mounts import Mounts
+
+    best = max((m for m in Mounts.read() if directory.is_relative_to(m.mountpoint)), key=lambda m: len(m.mountpoint))
+    return not rules(best.fstype).local
+
+
+@pytest.mark.parametrize("arguments", ["--above -1", "--above x", "-d 1s", "-i 1ms --watch"])
+def test_bad_usage(arguments: str) -> None:
+    assert invoke(*arguments.split()).exit_code == Exit.USAGE

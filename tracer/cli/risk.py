@@ -1,0 +1,101 @@
+"""``mkwrite risk``: who would be refused next."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from tracer.cli.options import INTERVAL, duration_option, json_option
+
+if TYPE_CHECKING:
+    from tracer.cli.run import Stop
+
+EXAMPLES = """\b
+Examples:
+  sudo mkwrite risk                     what every mapped file may still ask for
+  sudo mkwrite risk --above 80 >/dev/null || echo 'space for mapped files runs out'
+  sudo mkwrite risk --watch -i 10s      how fast it goes, and when it is gone
+  sudo mkwrite risk --fs xfs --json     for programs
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--pid", multiple=True, type=click.IntRange(min=1), metavar="PID", help="Only this process.")
+@click.option("--fs", multiple=True, metavar="TYPE", help="Only this filesystem type, such as ext4.")
+@click.option(
+    "--above",
+    type=click.FloatRange(min=0),
+    default=100.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Exit with 20 if files may ask for more than that part of what is free.",
+)
+@click.option("--watch", is_flag=True, help="Look again and again, and tell when they will be refused.")
+@click.option("-i", "--interval", type=INTERVAL, default="5s", show_default=True, help="Time between looks.")
+@duration_option
+@click.option("--remote", is_flag=True, help="Ask network filesystems and FUSE, too: that may hang.")
+@json_option
+@click.pass_context
+def risk(
+    context: click.Context,
+    pid: tuple[int, ...],
+    fs: tuple[str, ...],
+    above: float,
+    watch: bool,
+    interval: int,
+    duration: int | None,
+    remote: bool,
+    as_json: bool,
+) -> None:
+    """Say which mapped files may ask for more space than is left for them.
+
+    For each filesystem and quota: what the files that are mapped shared and writable may still ask for, and
+    what is free to them. Nothing is traced, read or changed.
+    """
+    from tracer.cli.output import Output, print_json
+    from tracer.cli.run import Stop, until
+    from tracer.errors import Exit
+    from tracer.export.host_json import risk_dict
+    from tracer.host.filters import check
+    from tracer.host.mounts import Mounts
+    from tracer.model import Filters
+    from tracer.risk import Forecasts, forecasts
+    from tracer.survey import Survey, survey
+    from tracer.ui.risk import RiskView
+
+    out = Output()
+
+    def show(found: Survey, coming: Forecasts | None) -> None:
+        if as_json:
+            print_json(risk_dict(found, coming))
+        else:
+            out.print(RiskView(found, coming))
+
+    if duration is not None and not watch:
+        raise click.UsageError("-d/--duration goes with --watch.")
+    check(Filters(fs=fs, pids=pid), Mounts.read(), ())
+    found = survey(pid, fs, remote=remote)
+    if watch:
+        with Stop() as stop:
+            end = until(duration)
+            show(found, forecasts((), found.verdicts, 0))
+            while time.monotonic_ns() < end and _waited(stop, min(time.monotonic_ns() + interval, end)):
+                before, found = found, survey(pid, fs, remote=remote)
+                if not as_json:
+                    out.print()
+                show(found, forecasts(before.verdicts, found.verdicts, found.time_ns - before.time_ns))
+    else:
+        show(found, None)
+    if any(verdict.used * 100 > above for verdict in found.verdicts):
+        context.exit(Exit.AT_RISK)
+
+
+def _waited(stop: Stop, until_ns: int) -> bool:
+    """Wait for a moment of CLOCK_MONOTONIC; whether it came before a request to end."""
+    from tracer.cli.run import SLICE_NS
+
+    while not stop.requested and (left := until_ns - time.monotonic_ns()) > 0:
+        time.sleep(min(left, SLICE_NS) / 1e9)
+    return not stop.requested

@@ -1,0 +1,84 @@
+"""What a btrfs has left: statfs(2) knows nothing of what is promised but not written."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import struct
+import uuid
+from pathlib import Path
+from typing import Final
+
+_FS_INFO: Final = 0x8400941F
+_FS_INFO_BYTES: Final = 1024
+_DEV_INFO: Final = 0xD000941E
+_DEV_INFO_BYTES: Final = 4096
+_INO_LOOKUP: Final = 0xD0009412
+_INO_LOOKUP_BYTES: Final = 4096
+_FIRST_FREE_OBJECTID: Final = 256
+#: The beginning of each device that is never given away (BTRFS_DEVICE_RANGE_RESERVED in fs/btrfs/fs.h).
+_RESERVED: Final = 1 << 20
+
+_SYSFS: Final = Path("/sys/fs/btrfs")
+
+
+def data_free(fd: int) -> int:
+    """Bytes that data may still take, on the filesystem of an open file: in data chunks, and where no chunk is yet.
+
+    Metadata chunks come from the latter, too. Raises OSError, or ValueError if sysfs is not as it should be.
+    """
+    highest, name = _filesystem(fd)
+    data = _SYSFS / name / "allocation/data"
+    free = _number(data / "total_bytes")
+    for taken in ("used", "pinned", "reserved", "may_use", "readonly"):
+        free -= _number(data / f"bytes_{taken}")
+    copies = _number(data / "disk_total") / max(1, _number(data / "total_bytes"))
+    return max(0, free + int(_without_chunk(fd, highest) / max(1.0, copies)))
+
+
+def subvolume(fd: int) -> int:
+    """The id of the subvolume that a file is in. Raises OSError."""
+    buffer = bytearray(_INO_LOOKUP_BYTES)
+    struct.pack_into("=QQ", buffer, 0, 0, _FIRST_FREE_OBJECTID)
+    fcntl.ioctl(fd, _INO_LOOKUP, buffer)
+    return int(struct.unpack_from("=Q", buffer)[0])
+
+
+def quota_free(fd: int, subvolume_id: int) -> int | None:
+    """What the quota group of a subvolume has left; None without a limit. Groups of groups cannot be seen here."""
+    group = _SYSFS / _filesystem(fd)[1] / f"qgroups/0_{subvolume_id}"
+    try:
+        flags = _number(group / "limit_flags")
+        promised = sum(_number(path) for path in group.glob("rsv_*"))
+        left = [
+            _number(group / f"max_{kind}") - _number(group / kind) - promised
+            for bit, kind in ((1, "referenced"), (2, "exclusive"))
+            if flags & bit
+        ]
+    except (OSError, ValueError):
+        return None
+    return max(0, min(left)) if left else None
+
+
+def _filesystem(fd: int) -> tuple[int, str]:
+    """The highest device id, and the name that sysfs has for the filesystem of an open file."""
+    buffer = bytearray(_FS_INFO_BYTES)
+    fcntl.ioctl(fd, _FS_INFO, buffer)
+    return int(struct.unpack_from("=Q", buffer)[0]), str(uuid.UUID(bytes=bytes(buffer[16:32])))
+
+
+def _without_chunk(fd: int, highest: int) -> int:
+    """Bytes of all devices that belong to no chunk yet."""
+    total = 0
+    for device in range(1, highest + 1):
+        buffer = bytearray(_DEV_INFO_BYTES)
+        struct.pack_into("=Q", buffer, 0, device)
+        with contextlib.suppress(OSError):  # no device of this id
+            fcntl.ioctl(fd, _DEV_INFO, buffer)
+            used, size = struct.unpack_from("=QQ", buffer, 24)
+            total += max(0, size - used - _RESERVED)
+    return total
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text())

@@ -1,0 +1,228 @@
+"""Who would be refused next: what mapped files may still ask of their filesystems, beside what is left. No I/O.
+
+A write through a mapping asks for space where the file has none (``Demand.new``), and on copy-on-write filesystems
+where it has, too (``Demand.rewrites``): the old copy is given back later, unless something else still refers to it.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tracer.filesystems import Fallocate, Refusal, rules
+from tracer.text import printable, size_text
+
+
+class LimitKind(StrEnum):
+    """What runs out."""
+
+    SPACE = "free space"
+    ROOT_SPACE = "free space, reserve included"
+    USER = "user quota"
+    GROUP = "group quota"
+    PROJECT = "project quota"
+    SUBVOLUME = "subvolume quota"
+    HUGE_PAGES = "huge pages"
+    HUGE_CGROUP = "huge pages of a cgroup"
+    THIN_POOL = "thin pool"
+
+
+_SPACES: Final = (LimitKind.SPACE, LimitKind.ROOT_SPACE)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A filesystem; ``dev`` is its device number in the kernel's encoding."""
+
+    fstype: str
+    mountpoint: str
+    dev: int
+    handler: str = ""
+
+
+#: What tells one limit from another.
+Key = tuple[Place, LimitKind, str]
+#: How fast mapped files take a limit's space (bytes/s), and the seconds until they are refused.
+Forecasts = Mapping[Key, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What is left of something, in bytes. ``who`` is held to it: a uid, a project, a cgroup; "" for all."""
+
+    place: Place
+    kind: LimitKind
+    who: str
+    free: int
+
+    @property
+    def key(self) -> Key:
+        """What it is, whatever is left of it."""
+        return self.place, self.kind, self.who
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one file may still ask for, in bytes. ``who`` maps it, as "comm[pid]"; ``limits`` are all that it meets."""
+
+    path: str
+    deleted: bool
+    inode: int
+    size: int
+    who: tuple[str, ...]
+    place: Place
+    new: int
+    rewrites: int
+    limits: tuple[Limit, ...]
+
+    @property
+    def free(self) -> int:
+        """What is free to it: the least of its limits."""
+        return min((limit.free for limit in self.limits), default=0)
+
+
+class State(StrEnum):
+    """How a limit stands; ``TIGHT``: there is room for what is new, but not for rewriting everything at once."""
+
+    OK = "ok"
+    TIGHT = "tight"
+    SHORT = "short"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A limit, the demands that are held to it, the largest first, and all that may be taken of what is left.
+
+    ``new`` and ``rewrites`` hold for all files of the filesystem where the limit is its space: root's writes are
+    not held to what is left to others, but take it.
+    """
+
+    limit: Limit
+    demands: tuple[Demand, ...]
+    new: int
+    rewrites: int
+
+    @property
+    def state(self) -> State:
+        """Whether there is room for all."""
+        if self.new > self.limit.free or (self.limit.free <= 0 and self.rewrites):
+            return State.SHORT
+        return State.TIGHT if self.new + self.rewrites > self.limit.free else State.OK
+
+    @property
+    def used(self) -> float:
+        """What may be asked for as a share of what is free: above 1 not everything can be given."""
+        if self.limit.free <= 0:
+            return math.inf if self.new or self.rewrites else 0.0
+        return self.new / self.limit.free
+
+
+def assess(demands: Iterable[Demand]) -> tuple[Verdict, ...]:
+    """A verdict on each limit that a demand meets, the most dangerous first."""
+    limits: dict[Key, Limit] = {}
+    meeting: dict[Key, list[Demand]] = {}
+    for demand in demands:
+        for limit in demand.limits:
+            limits[limit.key] = limit
+            meeting.setdefault(limit.key, []).append(demand)
+    verdicts = []
+    for key, limit in limits.items():
+        several = sorted(meeting[key], key=lambda d: (-d.new - d.rewrites, d.path, d.inode))
+        takers = several
+        if limit.kind in _SPACES:
+            takers = [demand for kind in _SPACES for demand in meeting.get((limit.place, kind, ""), ())]
+        new, rewrites = sum(d.new for d in takers), sum(d.rewrites for d in takers)
+        verdicts.append(Verdict(limit, tuple(several), new, rewrites))
+    return tuple(sorted(verdicts, key=_danger))
+
+
+def _danger(verdict: Verdict) -> tuple[object, ...]:
+    order = (State.SHORT, State.TIGHT, State.OK)
+    whole = verdict.new + verdict.rewrites
+    return order.index(verdict.state), -verdict.used, -whole / max(1, verdict.limit.free), verdict.limit.key
+
+
+def sentence(demand: Demand, limit: Limit) -> str:
+    """A demand in words: ``/srv/f, mapped by postgres[812], can ask for 9.4 GiB; 1.2 GiB is free to it``."""
+    who = demand.who[0] if len(demand.who) == 1 else f"{len(demand.who)} processes"
+    asks = f"can ask for {size_text(demand.new)}"
+    if demand.rewrites:
+        again = f"for {size_text(demand.rewrites)} to rewrite what it has"
+        asks = f"{asks}, and {again}" if demand.new else f"can ask {again}"
+    name = printable(demand.path) + (" (deleted)" if demand.deleted else "")
+    return f"{name}, mapped by {printable(who)}, {asks}; {size_text(max(0, limit.free))} is free to it."
+
+
+def consequence(limit: Limit) -> str:
+    """What becomes of the write that finds no space."""
+    if limit.kind is LimitKind.THIN_POOL or rules(limit.place.fstype).refusal is Refusal.WRITEBACK:
+        return "The write that finds no space is accepted, and lost at writeback: only msync(2) or fsync(2) tell."
+    return "The write that finds no space ends with SIGBUS, or EFAULT from a system call."
+
+
+def remedy(demand: Demand, limit: Limit) -> str:
+    """What to do about it, in one or two sentences."""
+    place = shlex.quote(printable(limit.place.mountpoint))
+    lacking = size_text(max(0, demand.new + demand.rewrites - limit.free))
+    match limit.kind:
+        case LimitKind.HUGE_PAGES:
+            return f"Add huge pages for {lacking} (sysctl vm.nr_hugepages), or map without MAP_NORESERVE."
+        case LimitKind.HUGE_CGROUP:
+            return f"Raise the limit of cgroup {printable(limit.who)} (its hugetlb.*.max) by {lacking}."
+        case LimitKind.SUBVOLUME:
+            return f"Raise the limit by {lacking}: btrfs qgroup limit SIZE {limit.who} {place}."
+        case LimitKind.USER | LimitKind.GROUP | LimitKind.PROJECT:
+            option = {LimitKind.USER: "-u", LimitKind.GROUP: "-g"}.get(limit.kind, "-P")
+            return f"Raise the hard limit by {lacking}: edquota {option} {limit.who} (on {place})."
+        case LimitKind.THIN_POOL:
+            return f"Extend the pool by {lacking} (lvextend); fallocate does not help, a thin volume writes elsewhere."
+    if limit.place.fstype in ("tmpfs", "devtmpfs"):
+        return f"Make it larger by {lacking}: mount -o remount,size=SIZE {place}."
+    return _fallocate(demand, limit, place, lacking)
+
+
+def _fallocate(demand: Demand, limit: Limit, place: str, lacking: str) -> str:
+    known = rules(limit.place.fstype)
+    room = f"Make room on {place}: {lacking} are lacking"
+    if known.fallocate is not Fallocate.PROTECTS:
+        return f"{room}. fallocate {known.fallocate.value} here: {known.fallocate_why}"
+    if demand.deleted:
+        return f"{room}."
+    command = f"fallocate -l {demand.size} {shlex.quote(printable(demand.path))}"
+    if demand.new > limit.free:
+        return f"{room}; then {command}, so that nobody else gets it."
+    return f"Give the file its space now: {command}."
+
+
+def forecasts(before: Sequence[Verdict], now: Sequence[Verdict], elapsed_ns: int) -> Forecasts:
+    """A forecast for each verdict of ``now``, from what changed in ``elapsed_ns``."""
+    return {verdict.limit.key: forecast(before, verdict, elapsed_ns) for verdict in now}
+
+
+def forecast(before: Sequence[Verdict], now: Verdict, elapsed_ns: int) -> tuple[float, float]:
+    """How fast the mapped files of ``now`` take up space (bytes/s), and how many seconds from now they are refused.
+
+    It goes by what changed since ``before``: space goes, to whomever, and what the files still lack does. They are
+    refused if something is lacking at the time when nothing is left; ``inf`` where that is not in sight.
+    """
+    earlier = next((verdict for verdict in before if verdict.limit.key == now.limit.key), None)
+    seconds = elapsed_ns / 1e9
+    if earlier is None or seconds <= 0:
+        return 0.0, math.inf
+    lacked = {_identity(demand): demand.new for demand in earlier.demands}
+    filled = sum(max(0, lacked.get(_identity(d), d.new) - d.new) for d in now.demands) / seconds
+    going = (earlier.limit.free - now.limit.free) / seconds
+    if now.limit.free <= 0 and now.new + now.rewrites:
+        return filled, 0.0
+    if going <= 0:
+        return filled, math.inf
+    left = now.limit.free / going
+    return filled, left if now.new + now.rewrites > filled * left else math.inf
+
+
+def _identity(demand: Demand) -> tuple[Place, int, str]:
+    return demand.place, demand.inode, demand.path

@@ -1,0 +1,92 @@
+"""Limits and what may still be asked of them, as a table; a verdict in words for each that is in danger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from tracer.risk import Forecasts, Limit, State, Verdict, consequence, remedy, sentence
+from tracer.survey import Survey
+from tracer.text import duration, keep_tail, printable, size_text
+from tracer.ui import labels
+from tracer.ui.table import Column, Table, number
+
+_STYLE: Final = {State.OK: "green", State.TIGHT: "yellow", State.SHORT: "bold red"}
+#: Files named for each limit.
+_NAMED: Final = 3
+
+
+class RiskView:
+    """A renderable: a line for each limit, then the files of those in danger, with what to do, then the notes."""
+
+    def __init__(self, survey: Survey, forecasts: Forecasts | None = None) -> None:
+        self.survey = survey
+        self.forecasts = forecasts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        verdicts = self.survey.verdicts
+        yield Table(_columns(self.forecasts), verdicts)
+        for verdict in verdicts:
+            if verdict.state is not State.OK:
+                yield from _explained(verdict)
+        yield _summary(verdicts, len(self.survey.demands))
+        for note in self.survey.notes:
+            yield Text(f"note: {printable(note)}", style="yellow")
+
+
+def _columns(forecasts: Forecasts | None) -> list[Column[Verdict]]:
+    columns: list[Column[Verdict]] = [
+        Column("STATE", lambda verdict: verdict.state.value, 5, style=lambda verdict: _STYLE[verdict.state]),
+        Column("MOUNT", lambda verdict: labels.mount(verdict.limit.place), 8, shorten=keep_tail),
+        Column("FSTYPE", lambda verdict: labels.fstype(verdict.limit.place), 5, drop=4),
+        Column("LIMIT", lambda verdict: _limit(verdict.limit), 10),
+        number("MAY ASK", lambda verdict: size_text(verdict.new), 8),
+        number("REWRITE", lambda verdict: size_text(verdict.rewrites) if verdict.rewrites else "-", 8, drop=2),
+        number("FREE", lambda verdict: size_text(max(0, verdict.limit.free)), 8),
+        number("USED", lambda verdict: percent(verdict.used), 5, drop=1),
+        number("FILES", lambda verdict: str(len(verdict.demands)), 5, drop=3),
+    ]
+    if forecasts is not None:
+        columns.append(number("TAKEN/s", lambda verdict: size_text(round(forecasts[verdict.limit.key][0])), 8))
+        columns.append(number("REFUSED IN", lambda verdict: _when(forecasts[verdict.limit.key][1]), 10))
+    return columns
+
+
+def percent(share: float) -> str:
+    """A share of what is free, in at most 5 columns."""
+    return ">999%" if share > 9.99 else f"{share:.0%}"
+
+
+def _limit(limit: Limit) -> str:
+    return f"{limit.kind.value} {printable(limit.who)}".rstrip()
+
+
+def _when(seconds: float) -> str:
+    return "-" if math.isinf(seconds) else duration(seconds * 1e9)
+
+
+def _explained(verdict: Verdict) -> list[Text]:
+    lines = [Text("")]
+    asking = [demand for demand in verdict.demands if demand.new or demand.rewrites]
+    lines += (Text(sentence(demand, verdict.limit)) for demand in asking[:_NAMED])
+    if len(asking) > _NAMED:
+        lines.append(Text(f"... and {len(asking) - _NAMED} more files"))
+    lines.append(Text(consequence(verdict.limit), style="dim"))
+    if asking:
+        lines.append(Text(f"-> {remedy(asking[0], verdict.limit)}", style="bold"))
+    return lines
+
+
+def _summary(verdicts: Sequence[Verdict], files: int) -> Text:
+    short = sum(verdict.state is State.SHORT for verdict in verdicts)
+    tight = sum(verdict.state is State.TIGHT for verdict in verdicts)
+    if not verdicts:
+        return Text("Nothing is mapped shared and writable on a filesystem that can run out of space.")
+    if not short and not tight:
+        return Text(f"\n{files} mapped files: there is room for all that they may ask for.", style="bold green")
+    worst = State.SHORT if short else State.TIGHT
+    return Text(f"\n{files} mapped files: {short} limits are short, {tight} are tight.", style=_STYLE[worst])
