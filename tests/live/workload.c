@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -240,6 +241,36 @@ static void storm(const char *path, double seconds, long threads)
 	printf("%ld\n", storm_calls);
 }
 
+static volatile size_t dirtied;
+
+static void tell_dirtied(int signal)
+{
+	(void)signal;
+	dprintf(STDOUT_FILENO, "%zu refused\n", dirtied);
+	_exit(0);
+}
+
+/* Map a whole file as another user, wait for a line, then write to every page until one is refused. */
+static void dirty(const char *path, uid_t user)
+{
+	int fd = open(path, O_RDWR);
+	struct stat status;
+	volatile char *m;
+
+	if (fd < 0 || fstat(fd, &status))
+		err(1, "%s", path);
+	m = map(fd, status.st_size, MAP_SHARED | MAP_NORESERVE);
+	if (setuid(user))
+		err(1, "setuid");
+	signal(SIGBUS, tell_dirtied);
+	dprintf(STDOUT_FILENO, "mapped\n");
+	getchar();
+	for (dirtied = 0; dirtied < (size_t)status.st_size; dirtied += PAGE)
+		m[dirtied] = 1;
+	dprintf(STDOUT_FILENO, "%zu written\n", dirtied);
+	getchar();
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 2 ? argv[1] : "";
@@ -260,8 +291,9 @@ int main(int argc, char **argv)
 		remote_write(argv[2], atol(argv[3]));
 	else if (!strcmp(what, "storm"))
 		storm(argv[2], atof(argv[3]), atol(argv[4]));
+	else if (!strcmp(what, "dirty"))
+		dirty(argv[2], atol(argv[3]));
 	else
-		errx(2,
-		     "usage: workload first-write|write-after-read|cow|race|blocked|read-into|remote-write|storm ...");
+		errx(2, "usage: workload PART ARGUMENT ...");
 	return 0;
 }
