@@ -21,9 +21,9 @@ MIB = 1 << 20
 NOBODY = 65534
 PROJECT = 42
 #: A large folio asks for all of its bytes at once: the last that does not fit is refused as a whole.
-FOLIO = 2 * MIB
-#: Blocks that ext4 takes for the map of a file's extents.
-EXTENT_TREE = 4 * 4096
+FOLIO = MIB // 2
+#: ext4 takes blocks for the map of a file's extents; it has large folios since 6.16.
+EXT4 = 4 * 4096 if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 16) else FOLIO
 #: A margin that is no multiple of anything but the page.
 MARGIN = 1021 * 4096
 
@@ -42,7 +42,7 @@ class Kind:
     options: str = ""
     setup: str = ""
     user: int = 0
-    slack: int = EXTENT_TREE
+    slack: int = EXT4
     where: str = ""
 
 

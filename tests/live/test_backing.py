@@ -1,0 +1,243 @@
+"""What files may ask for is told to the byte, however they are backed; and what fallocate keeps its promise."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.live.guest import run
+from tests.live.test_risk import MIB, Kind, look, mounted, sparse, writer, written
+from tracer.filesystems import Fallocate, rules
+from tracer.risk import Demand
+
+PAGE = mmap.PAGESIZE
+#: Pages: all of a file, those written to, those preallocated.
+ALL, WRITTEN, GIVEN = 127, 31, 13
+
+FILESYSTEMS = {
+    "ext4": Kind("ext4", 64, make="-b 4096"),
+    "ext4-1k": Kind("ext4", 64, make="-b 1024"),
+    "ext3": Kind("ext3", 64, make="-b 4096"),
+    "xfs": Kind("xfs", 320),
+    "btrfs": Kind("btrfs", 160),
+    "btrfs-compressed": Kind("btrfs", 160, options="compress-force=zstd"),
+    "f2fs": Kind("f2fs", 128),
+    "tmpfs": Kind("tmpfs", 64),
+}
+PLAIN = [name for name in FILESYSTEMS if name != "btrfs-compressed"]
+
+
+class Places(dict[str, Path]):
+    """Where the filesystems are, each mounted when it is asked for first."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        super().__init__()
+        self._stack = stack
+
+    def __missing__(self, name: str) -> Path:
+        self[name] = self._stack.enter_context(mounted(f"b-{name}", FILESYSTEMS[name]))
+        return self[name]
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator[Places]:
+    with contextlib.ExitStack() as stack:
+        yield Places(stack)
+
+
+@contextmanager
+def mapped(path: Path, length: int = 0, offset: int = 0) -> Iterator[mmap.mmap]:
+    with path.open("rb+") as stream, closing(mmap.mmap(stream.fileno(), length, offset=offset)) as memory:
+        yield memory
+
+
+def demand(path: Path) -> Demand:
+    return look(os.getpid(), path)[1]
+
+
+def asked(path: Path) -> tuple[int, int]:
+    """Pages that are new, and that are rewritten."""
+    found = demand(path)
+    assert found.new % PAGE == found.rewrites % PAGE == 0
+    return found.new // PAGE, found.rewrites // PAGE
+
+
+def write(path: Path, pages: int, at: int = 0) -> None:
+    with path.open("rb+") as stream:
+        stream.seek(at * PAGE)
+        stream.write(os.urandom(pages * PAGE))
+        os.fsync(stream.fileno())
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_sparse_file_asks_for_what_it_lacks(places: Places, name: str) -> None:
+    again = rules(FILESYSTEMS[name].fstype).rewrites
+    path = sparse(places[name] / "sparse", ALL * PAGE)
+    with mapped(path) as memory:
+        assert asked(path) == (ALL, 0)
+        write(path, WRITTEN, at=40)
+        assert asked(path) == (ALL - WRITTEN, WRITTEN * again)
+        # What a first write was promised is not asked for again, whether it is placed yet or not.
+        for page in range(GIVEN):
+            memory[page * PAGE] = 1
+        assert asked(path)[0] == ALL - WRITTEN - GIVEN
+        os.sync()
+        assert asked(path) == (ALL - WRITTEN - GIVEN, (WRITTEN + GIVEN) * again)
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if name != "ext3"])
+def test_a_preallocated_file_asks_for_nothing_new(places: Places, name: str) -> None:
+    again = rules(FILESYSTEMS[name].fstype).rewrites
+    path = sparse(places[name] / "given", ALL * PAGE)
+    with path.open("rb+") as stream:
+        os.posix_fallocate(stream.fileno(), 5 * PAGE, GIVEN * PAGE)
+    with mapped(path):
+        assert asked(path) == (ALL - GIVEN, GIVEN * again)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_only_what_is_mapped_counts_and_nothing_twice(places: Places, name: str) -> None:
+    path = sparse(places[name] / "parts", ALL * PAGE)
+    with mapped(path, 7 * PAGE, 2 * PAGE), mapped(path, 7 * PAGE, 5 * PAGE), mapped(path, 3 * PAGE, 20 * PAGE):
+        assert asked(path) == (13, 0)
+
+
+def test_the_last_block_counts_as_far_as_it_goes(places: Places) -> None:
+    for name, block in (("ext4", 4096), ("ext4-1k", 1024), ("xfs", 4096), ("tmpfs", 4096)):
+        path = sparse(places[name] / "short", PAGE + 100)
+        with mapped(path):
+            assert demand(path).new == PAGE + block, name
+
+
+@pytest.mark.parametrize("name", ["xfs", "btrfs"])
+def test_shared_extents_are_new_again(places: Places, name: str) -> None:
+    path, copy = sparse(places[name] / "original", ALL * PAGE), places[name] / "copy"
+    write(path, WRITTEN, at=3)
+    run("cp", "--reflink=always", str(path), str(copy))
+    os.sync()
+    with mapped(path):
+        assert asked(path) == (ALL, 0)
+        copy.unlink()
+        os.sync()
+        if name == "xfs":
+            assert asked(path) == (ALL - WRITTEN, 0)
+
+
+def test_a_snapshot_shares_everything(places: Places) -> None:
+    place = places["btrfs"]
+    run("btrfs", "subvolume", "create", str(place / "volume"))
+    path = sparse(place / "volume" / "file", ALL * PAGE)
+    write(path, WRITTEN)
+    with mapped(path):
+        assert asked(path) == (ALL - WRITTEN, WRITTEN)
+        run("btrfs", "subvolume", "snapshot", str(place / "volume"), str(place / "snapshot"))
+        assert asked(path) == (ALL, 0)
+
+
+def test_files_of_two_subvolumes_with_one_inode_number_are_two(places: Places) -> None:
+    place = places["btrfs"]
+    paths = []
+    for name, pages in (("one", 5), ("two", 7)):
+        run("btrfs", "subvolume", "create", str(place / name))
+        paths.append(sparse(place / name / "file", pages * PAGE))
+    assert paths[0].stat().st_ino == paths[1].stat().st_ino
+    with mapped(paths[0]), mapped(paths[1]):
+        assert [asked(path)[0] for path in paths] == [5, 7]
+
+
+def test_compressed_extents_are_rewritten_at_full_size(places: Places) -> None:
+    path = sparse(places["btrfs-compressed"] / "zeros", ALL * PAGE)
+    with path.open("rb+") as stream:
+        stream.write(bytes(WRITTEN * PAGE))
+        os.fsync(stream.fileno())
+    with mapped(path):
+        assert asked(path) == (ALL - WRITTEN, WRITTEN)
+
+
+def test_data_that_live_in_the_inode_need_a_block(places: Places) -> None:
+    path = places["btrfs"] / "tiny"
+    path.write_bytes(b"x" * 1000)
+    os.sync()
+    with mapped(path):
+        assert asked(path) == (1, 0)
+
+
+def test_a_file_of_an_overlay_asks_the_filesystem_of_its_upper_directory(places: Places) -> None:
+    base = places["ext4"]
+    for directory in ("lower", "upper", "work", "overlay"):
+        (base / directory).mkdir()
+    (base / "lower" / "file").write_bytes(b"x" * PAGE)
+    options = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+    run("modprobe", "overlay")
+    run("mount", "-t", "overlay", "-o", options, "overlay", str(base / "overlay"))
+    try:
+        path = base / "overlay" / "file"
+        with path.open("rb+") as stream:
+            stream.truncate(ALL * PAGE)
+        with mapped(path):
+            found = demand(path)
+            assert (found.place.fstype, found.place.mountpoint) == ("ext4", str(base))
+            assert found.new == (ALL - 1) * PAGE
+    finally:
+        run("umount", str(base / "overlay"))
+
+
+_ELSEWHERE = """
+import mmap, subprocess, sys
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", "/mnt"], check=True)
+with open("/mnt/file", "wb+") as stream:
+    stream.truncate(7 * 4096)
+    memory = mmap.mmap(stream.fileno(), 0)
+    print("mapped", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_process_in_namespaces_of_its_own_is_seen_with_its_filesystem() -> None:
+    child = subprocess.Popen(
+        ["unshare", "--mount", "--pid", "--fork", sys.executable, "-c", _ELSEWHERE],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "mapped\n"
+        (pid,) = map(int, run("pgrep", "-P", str(child.pid)).split())
+        found = look(pid, Path("/mnt/file"))[1]
+    finally:
+        child.communicate("\n")
+    assert (found.place.fstype, found.place.mountpoint, found.new, found.free) == ("tmpfs", "/mnt", 7 * PAGE, MIB)
+
+
+def _until_full(place: Path) -> None:
+    """Leave nothing free."""
+    with (place / "filler").open("wb", buffering=0) as stream:
+        for size in (MIB, PAGE):
+            with contextlib.suppress(OSError):
+                while True:
+                    stream.write(bytes(size))
+                    os.fsync(stream.fileno())
+
+
+@pytest.mark.parametrize("name", ["ext4", "xfs", "btrfs", "f2fs", "tmpfs"])
+def test_fallocate_protects_where_the_table_says_so(name: str) -> None:
+    kind = FILESYSTEMS[name]
+    with mounted(f"p-{name}", kind) as place:
+        path = place / "ledger"
+        with path.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, 4 * MIB)
+        _until_full(place)
+        with writer(path) as process:
+            number, outcome = written(process)
+    print(f"\nFALLOCATE {os.uname().release} {name}: {number} {outcome}", flush=True)
+    if rules(kind.fstype).fallocate is Fallocate.PROTECTS:
+        assert (number, outcome) == (4 * MIB, "written")
+    elif tuple(map(int, os.uname().release.split(".")[:2])) < (6, 17):
+        assert outcome == "refused"
