@@ -20,7 +20,9 @@ from prometheus_client.registry import CollectorRegistry
 
 from tracer.errors import MkwriteError
 from tracer.export.collector import MkwriteCollector, exposition
+from tracer.export.who import Who
 from tracer.histogram import Histogram
+from tracer.host.mounts import Mounts
 from tracer.model import (
     Backend,
     Hook,
@@ -71,9 +73,18 @@ def shot(calls: Mapping[Series, Histogram] | None = None, wp: int = 0, lost: int
     )
 
 
-def collector(*snapshots: Snapshot | Exception, max_series: int = 1000) -> MkwriteCollector:
-    """A collector over a session that hands these out."""
-    return MkwriteCollector(Source(*snapshots), "1.2.3", max_series)
+def mounted(*mountpoints: str, fstype: str = "ext4", options: str = "rw") -> Mounts:
+    """A mount table of one filesystem a mount point."""
+    lines = [f"1 1 8:{dev} / {place} rw - {fstype} /dev/sda {options}" for dev, place in enumerate(mountpoints)]
+    return Mounts.parse("\n".join(lines).encode())
+
+
+def collector(
+    *snapshots: Snapshot | Exception, max_series: int = 1000, who: Who | None = None, mounts: Mounts | None = None
+) -> MkwriteCollector:
+    """A collector over a session that hands these out, where these filesystems are mounted."""
+    table = mounts or mounted("/srv", "/m0", "/m1")
+    return MkwriteCollector(Source(*snapshots), "1.2.3", max_series, who, lambda: table)
 
 
 def scrape(source: MkwriteCollector) -> dict[str, list[tuple[Labels, float]]]:
@@ -138,10 +149,24 @@ def test_every_bucket_counts_exactly_the_calls_below_its_bound(latencies: list[i
 
 def test_failures_are_those_of_the_vocabulary_and_start_at_zero() -> None:
     full = replace(EXT4, outcome=Outcome.SIGBUS)
-    samples = scrape(collector(shot({EXT4: Histogram.of(1), full: Histogram.of(1, 1)})))
+    calls = {EXT4: Histogram.of(1), full: Histogram.of(1, 1)}
+    samples = scrape(collector(shot(calls), mounts=mounted("/srv")))
     found = {labels["outcome"]: number for labels, number in samples["mkwrite_failures_total"]}
     assert found == {"sigbus": 2, "oom": 0, "hwpoison": 0, "other": 0}
-    assert set(samples["mkwrite_failures_total"][0][0]) == {"fstype", "mountpoint", "handler", "outcome"}
+    assert set(samples["mkwrite_failures_total"][0][0]) == {"fstype", "mountpoint", "outcome"}
+
+
+def test_failures_of_a_mount_are_there_before_the_first_call() -> None:
+    table = [
+        b"1 1 8:1 / /srv rw - ext4 /dev/sda1 rw",
+        b"2 1 8:1 /part /bind rw - ext4 /dev/sda1 rw",
+        b"3 1 8:2 / /cd ro - iso9660 /dev/sr0 ro",
+        b"4 1 0:9 / /proc rw - proc proc rw",
+        b"5 1 0:40 / /net rw - fuse.sshfs host: rw",
+    ]
+    samples = scrape(collector(shot(), mounts=Mounts.parse(b"\n".join(table))))
+    found = {(labels["fstype"], labels["mountpoint"], n) for labels, n in samples["mkwrite_failures_total"]}
+    assert found == {("ext4", "/srv", 0), ("fuse", "/net", 0)}
 
 
 def test_known_label_values_start_at_zero() -> None:

@@ -134,6 +134,19 @@ def test_refresh_forgets_the_names_of_modules_that_went(tmp_path: Path) -> None:
     assert "ext4_page_mkwrite" not in symbols.handlers()
 
 
+def test_what_went_with_its_module_keeps_its_name(tmp_path: Path) -> None:
+    directory = proc(tmp_path, RECORDED, EXT4)
+    symbols = Symbols(proc=directory)
+    assert symbols.name_of(0xFFFFFFFFC0A51230) == "ext4_page_mkwrite"
+    for _ in range(2):
+        proc(directory, "".join(line for line in RECORDED.splitlines(True) if "[ext4]" not in line), XFS)
+        assert symbols.refresh()
+        assert symbols.name_of(0xFFFFFFFFC0A51230) == "ext4_page_mkwrite"
+        assert "ext4_page_mkwrite" not in symbols.handlers()
+        (directory / "modules").write_text(EXT4)
+        assert symbols.refresh()
+
+
 def test_refresh_does_not_mind_use_counts(tmp_path: Path) -> None:
     directory = proc(tmp_path, RECORDED, EXT4 + XFS)
     symbols = Symbols(proc=directory)

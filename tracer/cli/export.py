@@ -39,7 +39,7 @@ def export(listen: str, once: bool, duration: int | None, **tracing: Any) -> Non
     """
     from tracer.cli.run import Stop, follow, opened, until
     from tracer.export.collector import MkwriteCollector, exposition
-    from tracer.export.http import Address, serve
+    from tracer.export.server import Address, serve
     from tracer.ui.status import hooks
 
     address = Address.parse(listen)

@@ -92,6 +92,8 @@ class Symbols:
         self._handlers: dict[str, Handler] = {}
         self._found: dict[bytes, list[Symbol]] = {}
         self._names: dict[int, str] = {}
+        #: Names of functions that went with their modules: what was counted under them is still shown.
+        self._former: dict[int, str] = {}
 
     @property
     def hidden(self) -> bool:
@@ -114,14 +116,14 @@ class Symbols:
         return list(self._found.get(wanted, ()))
 
     def name_of(self, address: int) -> str:
-        """The function that starts at ``address``, "0x..." if there is none.
+        """The function that starts at ``address``, or did when its module was there; "0x..." if there is none.
 
         An address not seen before costs a pass: it may belong to a module loaded since.
         """
         self._scan_once()
         name = self._names.get(address)
         if name is None:
-            name = hex(address)
+            name = self._former.get(address, hex(address))
             if self._shown:
                 self._scan(address)
                 self._names.setdefault(address, name)
@@ -134,6 +136,7 @@ class Symbols:
         if modules == self._modules:
             return False
         self._modules = modules
+        self._former |= {address: name for address, name in self._names.items() if name != hex(address)}
         self._names.clear()
         self._scanned = False
         return True

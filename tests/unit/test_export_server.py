@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tracer.errors import Exit, MkwriteError, UsageError
-from tracer.export.http import Address, Server, serve
+from tracer.export.server import Address, Server, serve
 
 
 class One(Collector):
