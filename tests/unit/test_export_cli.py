@@ -9,14 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import bcrypt
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 HERE = Path(__file__).parent
+BOB = bcrypt.hashpw(b"builder", bcrypt.gensalt(4)).decode()
 COMMAND = [sys.executable, str(HERE / "fake_session.py"), "export"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{HERE.parents[1]}:{HERE}"}
 
@@ -43,16 +46,27 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, list[
             process.kill()
 
 
-def get(address: str, path: str) -> str:
-    """The body of a page that must be there."""
+def request(address: str, path: str) -> tuple[int, str]:
+    """Status and body of a page."""
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        assert answer.status == 200
-        return answer.read().decode()
+        return answer.status, answer.read().decode()
     finally:
         connection.close()
+
+
+def get(address: str, path: str) -> str:
+    """The body of a page that must be there."""
+    code, body = request(address, path)
+    assert code == 200
+    return body
+
+
+def status(address: str) -> int:
+    """Whether metrics are to be had."""
+    return request(address, "/metrics")[0]
 
 
 def test_once_prints_the_metrics_and_ends() -> None:
@@ -92,3 +106,103 @@ def test_an_address_that_is_none_is_bad_usage() -> None:
     result = run("--listen", ":9788")
     assert result.returncode == 2
     assert "HOST:PORT" in result.stderr
+
+
+def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_where_that_is_wrong(tmp_path: Path) -> None:
+    config = tmp_path / "web.yml"
+    config.write_text("")
+    with running("--web.config.file", str(config)) as (process, address, _):
+        assert process.stderr is not None
+        assert "mkwrite_up 1.0" in get(address, "/metrics")
+        config.write_text(f"basic_auth_users: {{bob: '{BOB}'}}")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr.readline() == "Reloaded.\n"
+        assert status(address) == 401
+        config.write_text("basic_auth_users: {bob: builder}")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr.readline().startswith("Not reloaded: ")
+        assert status(address) == 401
+        config.write_text("")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr.readline() == "Reloaded.\n"
+        assert status(address) == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_scrapes_during_reloads_are_all_answered(tmp_path: Path) -> None:
+    config = tmp_path / "web.yml"
+    config.write_text("")
+    with running("--web.config.file", str(config)) as (process, address, _):
+        for _ in range(20):
+            process.send_signal(signal.SIGHUP)
+            assert "mkwrite_up 1.0" in get(address, "/metrics")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_a_wrong_configuration_is_bad_usage_before_anything_is_attached(tmp_path: Path) -> None:
+    result = run("--web.config.file", str(tmp_path / "nowhere"))
+    assert result.returncode == 2
+    assert "cannot be read: No such file" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_textfile_is_written_and_goes_with_the_exporter(tmp_path: Path) -> None:
+    file = tmp_path / "mkwrite.prom"
+    with subprocess.Popen([*COMMAND, "--textfile", str(tmp_path)], env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None and b"backend: " in process.stderr.readline()
+            end = time.monotonic() + 30
+            while not (file.exists() and file.stat().st_size) and time.monotonic() < end:
+                time.sleep(0.05)
+            text = file.read_text()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert "mkwrite_up 1.0" in text and "process_" not in text
+    assert not file.exists()
+
+
+def test_once_into_a_textfile_leaves_it_there(tmp_path: Path) -> None:
+    result = run("--once", "--textfile", str(tmp_path))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert "mkwrite_up 1.0" in (tmp_path / "mkwrite.prom").read_text()
+
+
+def test_a_textfile_may_be_served_too(tmp_path: Path) -> None:
+    with running("--textfile", str(tmp_path)) as (_, address, _):
+        assert "mkwrite_up 1.0" in get(address, "/metrics")
+
+
+def test_the_service_manager_is_told_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    channel.bind(str(tmp_path / "notify"))
+    channel.settimeout(30)
+    command = [*COMMAND, "--listen", "127.0.0.1:0"]
+    environment = {**ENVIRONMENT, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    with channel, subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert channel.recv(100) == b"READY=1"
+            process.send_signal(signal.SIGHUP)
+            assert channel.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert channel.recv(100) == b"READY=1"
+            process.send_signal(signal.SIGTERM)
+            assert channel.recv(100) == b"STOPPING=1"
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--once", "--listen", "127.0.0.1:0"), ("--cgroups", "--per", "file"), ("--per", "pid"), ("--top", "0")],
+)
+def test_what_contradicts_itself_is_bad_usage(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).returncode == 2
+
+
+def test_per_process_is_a_label_of_its_own() -> None:
+    result = run("--once", "--per", "process")
+    assert 'process="other"' in result.stdout
+    result = run("--once", "--cgroups")
+    assert 'container_id=""' in result.stdout and 'pod_uid=""' in result.stdout

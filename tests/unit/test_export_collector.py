@@ -19,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.registry import CollectorRegistry
 
 from tracer.errors import MkwriteError
-from tracer.export.collector import MkwriteCollector, exposition
+from tracer.export.application import exposition
+from tracer.export.collector import MkwriteCollector
 from tracer.export.who import Who
 from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
@@ -90,7 +91,7 @@ def collector(
 def scrape(source: MkwriteCollector) -> dict[str, list[tuple[Labels, float]]]:
     """Samples by name, as Prometheus would read them; each label set at most once."""
     samples: dict[str, list[tuple[Labels, float]]] = {}
-    for family in parse(exposition(source)):
+    for family in parse(exposition(source).decode()):
         for sample in family.samples:
             samples.setdefault(sample.name, []).append((sample.labels, sample.value))
     for name, found in samples.items():
@@ -220,7 +221,7 @@ def test_counters_never_go_backwards(states: list[list[int]]) -> None:
 
 def test_labels_are_valid_and_harmless_whatever_a_mount_is_called() -> None:
     nasty = replace(EXT4, mountpoint='/a"b\\c\nd\x1b[31m\udcff‮')
-    text = exposition(collector(shot({nasty: Histogram.of(1)})))
+    text = exposition(collector(shot({nasty: Histogram.of(1)}))).decode()
     assert "\x1b" not in text and "‮" not in text
     samples = scrape(collector(shot({nasty: Histogram.of(1)})))
     ((labels, _),) = samples["mkwrite_calls_total"]

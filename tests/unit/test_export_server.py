@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tracer.errors import Exit, MkwriteError, UsageError
-from tracer.export.server import Address, Server, serve
+from tracer.export.application import Application
+from tracer.export.server import Address, Server
+from tracer.export.server import serve as serve_application
+from tracer.export.webconfig import Users, WebConfig
 
 
 class One(Collector):
@@ -24,11 +29,25 @@ class One(Collector):
         return [GaugeMetricFamily("one", "One.", 1)]
 
 
+def serve(collector: Collector, address: Address, page: str, users: Users | None = None) -> Server:
+    """A server of plain HTTP."""
+    application = Application(collector, lambda: page, lambda: True, users or Users({}))
+    return serve_application(application, address, WebConfig())
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server on a free port."""
-    with serve(One(), Address("127.0.0.1", 0), "1.2<3") as running:
+    with serve(One(), Address("127.0.0.1", 0), "a page") as running:
         yield running
+
+
+def eventually(test: Callable[[], bool]) -> bool:
+    """Whether it comes true before long."""
+    end = time.monotonic() + 20
+    while not test() and time.monotonic() < end:
+        time.sleep(0.05)
+    return test()
 
 
 def request(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[int, str, bytes]:
@@ -53,10 +72,23 @@ def test_metrics_are_compressed_on_request(server: Server) -> None:
     assert b"one 1.0" in gzip.decompress(body)
 
 
-def test_the_landing_page_names_the_rest_and_escapes(server: Server) -> None:
-    status, kind, body = request(server, "/")
-    assert (status, kind) == (200, "text/html; charset=utf-8")
-    assert b'href="/metrics"' in body and b"1.2&lt;3" in body and b"1.2<3" not in body
+def test_the_landing_page_is_served(server: Server) -> None:
+    assert request(server, "/") == (200, "text/html; charset=utf-8", b"a page")
+
+
+def test_every_answer_keeps_browsers_from_making_more_of_it(server: Server) -> None:
+    for path in ("/", "/metrics", "/-/healthy", "/nowhere"):
+        connection = http.client.HTTPConnection(server.address.host, server.address.port, timeout=10)
+        connection.request("GET", path)
+        headers = connection.getresponse().headers
+        connection.close()
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+
+
+def test_the_process_tells_of_itself(server: Server) -> None:
+    assert b"process_resident_memory_bytes " in request(server, "/metrics")[2]
 
 
 def test_healthy_is_healthy(server: Server) -> None:
@@ -74,14 +106,106 @@ def test_only_get_is_answered(server: Server, path: str, method: str) -> None:
     assert request(server, path, method)[0] == 405
 
 
-def test_many_scrapes_at_once_are_all_served(server: Server) -> None:
+class Slow(One):
+    """Takes a while, and counts how often it was asked."""
+
+    asked = 0
+
+    def describe(self) -> Iterable[Metric]:
+        """The gauge, without being asked."""
+        return super().collect()
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauge."""
+        self.asked += 1
+        time.sleep(0.2)
+        return super().collect()
+
+
+def outcomes(server: Server, number: int) -> list[int]:
+    """Status of so many scrapes at the same time; 0 for those that were refused."""
     statuses: list[int] = []
-    threads = [threading.Thread(target=lambda: statuses.append(request(server, "/metrics")[0])) for _ in range(50)]
+
+    def scrape() -> None:
+        try:
+            statuses.append(request(server, "/metrics")[0])
+        except (OSError, http.client.HTTPException):
+            statuses.append(0)
+
+    threads = [threading.Thread(target=scrape) for _ in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert statuses == [200] * 50
+    return statuses
+
+
+def test_who_waits_together_is_served_together() -> None:
+    collector = Slow()
+    with serve(collector, Address("127.0.0.1", 0), "") as running:
+        assert outcomes(running, 20) == [200] * 20
+    assert collector.asked <= 4
+
+
+def test_too_many_scrapes_at_once_are_served_or_refused_and_it_stays_up() -> None:
+    with serve(Slow(), Address("127.0.0.1", 0), "") as running:
+        threads = threading.active_count()
+        statuses = outcomes(running, 200)
+        assert set(statuses) <= {0, 200} and statuses.count(200) >= 32
+        assert request(running, "/metrics")[0] == 200
+        assert eventually(lambda: threading.active_count() <= threads)
+
+
+def test_who_dawdles_makes_room_for_who_asks(server: Server) -> None:
+    address = (server.address.host, server.address.port)
+    dawdlers = [socket.create_connection(address) for _ in range(100)]
+    for dawdler in dawdlers:
+        dawdler.sendall(b"GET /metrics HT")
+    for _ in range(3):
+        assert request(server, "/metrics")[0] == 200
+    cut = 0
+    for dawdler in dawdlers:
+        dawdler.setblocking(False)
+        with contextlib.suppress(BlockingIOError), contextlib.suppress(ConnectionError):
+            cut += dawdler.recv(1) == b""
+        dawdler.close()
+    assert cut >= 60
+
+
+def test_who_is_not_done_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.export.server._DEADLINE_S", 0.5)
+    with serve(One(), Address("127.0.0.1", 0), "") as running:
+        dawdler = socket.create_connection((running.address.host, running.address.port), timeout=30)
+        with dawdler, pytest.raises(OSError):  # one byte now and then, for ever
+            while True:
+                dawdler.sendall(b"x")
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "header", ["X: " + "a" * 40_000, "\r\n".join(f"X{number}: {'b' * 900}" for number in range(90))]
+)
+def test_oversize_requests_are_refused(server: Server, header: str) -> None:
+    with socket.create_connection((server.address.host, server.address.port), timeout=10) as client:
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            client.sendall(f"GET / HTTP/1.0\r\n{header}\r\n\r\n".encode())
+            while chunk := client.recv(4096):
+                answer += chunk
+    assert b" 200 " not in answer
+    assert request(server, "/-/healthy")[0] == 200
+
+
+def test_a_failing_page_is_an_error_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    def broken() -> str:
+        raise ZeroDivisionError
+
+    application = Application(One(), broken, lambda: False, Users({}))
+    with serve_application(application, Address("127.0.0.1", 0), WebConfig()) as running:
+        assert request(running, "/")[0] == 500
+        assert request(running, "/-/ready")[0] == 503
+        assert request(running, "/-/healthy")[0] == 200
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_a_broken_connection_is_quiet_and_harmless(server: Server, capfd: pytest.CaptureFixture[str]) -> None:

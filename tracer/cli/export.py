@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+import signal
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Final
 
 import click
 
 from tracer.cli.names import PROGRAM
 from tracer.cli.options import duration_option, session_options, tracing_options
+from tracer.model import By, Options
 
 EXAMPLES = """\b
 Examples:
-  mkwrite export                         serve http://127.0.0.1:9788/metrics
-  mkwrite export --listen [::]:9788      to other machines, too
-  mkwrite export --fs ext4 --fs xfs      two filesystems only
-  mkwrite export --once -d 10s           ten seconds' metrics on stdout
+  mkwrite export                              serve http://127.0.0.1:9788/metrics, and a page at /
+  mkwrite export --listen [::]:9788 --web.config.file web.yml
+                                              to other machines, with TLS and passwords
+  mkwrite export --fs ext4 --fs xfs           two filesystems only
+  mkwrite export --textfile /var/lib/prometheus/node-exporter
+                                              leave the serving to node_exporter
+  mkwrite export --cgroups                    tell containers and pods apart
+  mkwrite export --once -d 10s                ten seconds' metrics on stdout
 """
+
+DEFAULT_LISTEN: Final = "127.0.0.1:9788"
+
+
+class Hangup:
+    """Whether to read the configuration again: after each SIGHUP, while this is entered."""
+
+    def __init__(self) -> None:
+        self._requested = False
+
+    def __enter__(self) -> Hangup:
+        self._before = signal.signal(signal.SIGHUP, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGHUP, self._before)
+
+    def heard(self) -> bool:
+        """Whether there was one since this was last asked."""
+        requested, self._requested = self._requested, False
+        return requested
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._requested = True
 
 
 def _version() -> str:
@@ -27,31 +63,81 @@ def _version() -> str:
         return "unknown"
 
 
-@click.command(epilog=EXAMPLES)
-@click.option("--listen", default="127.0.0.1:9788", show_default=True, metavar="HOST:PORT", help="Where to serve.")
+@click.command(epilog=EXAMPLES, context_settings={"default_map": {"max_series": 1000}})
+@click.option("--listen", metavar="HOST:PORT", help=f"Where to serve.  [default: {DEFAULT_LISTEN}]")
+@click.option(
+    "--web.config.file",
+    "web_config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TLS and passwords, as for other exporters; read again on SIGHUP.",
+)
+@click.option(
+    "--textfile",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write DIR/mkwrite.prom every 10 s, and serve only with --listen.",
+)
 @click.option("--once", is_flag=True, help="Print the metrics, after --duration if given, and end.")
+@click.option("--per", type=click.Choice([by.value for by in By]), help="A label for the busiest of these.")
+@click.option("--top", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, with --per.")
+@click.option("--cgroups", is_flag=True, help="Labels for container and pod.")
 @duration_option
 @tracing_options
-def export(listen: str, once: bool, duration: int | None, **tracing: Any) -> None:
-    """Serve metrics for Prometheus.
+def export(
+    listen: str | None,
+    web_config: Path | None,
+    textfile: Path | None,
+    once: bool,
+    per: str | None,
+    top: int,
+    cgroups: bool,
+    duration: int | None,
+    **tracing: Any,
+) -> None:
+    """Serve metrics for Prometheus, and a page for people.
 
     Calls, latency, outcomes and failures of page_mkwrite, wp faults, and the tracer's own losses and hooks.
     """
     from tracer.cli.run import Stop, follow, opened, until
-    from tracer.export.collector import MkwriteCollector, exposition
-    from tracer.export.server import Address, serve
+    from tracer.export.application import exposition
+    from tracer.export.collector import MkwriteCollector
+    from tracer.export.daemon import Daemon
+    from tracer.export.server import Address
+    from tracer.export.textfile import Textfile
+    from tracer.export.webconfig import WebConfig
+    from tracer.export.who import Who
     from tracer.ui.status import hooks
 
-    address = Address.parse(listen)
-    with opened(session_options(**tracing)) as session, Stop() as stop:
-        collector = MkwriteCollector(session, _version())
+    if once and (listen or web_config):
+        raise click.UsageError("--once does not serve: leave --listen and --web.config.file out")
+    if cgroups and per not in (None, By.CGROUP):
+        raise click.UsageError(f"--cgroups tells calls apart by cgroup: leave --per {per} out")
+    address = None if textfile and not listen else Address.parse(listen or DEFAULT_LISTEN)
+    load = partial(WebConfig.load, web_config) if web_config else WebConfig
+    load()  # before it takes the time to attach
+    file = Textfile(textfile) if textfile else None
+    who = Who(By(per) if per else None, top, cgroups)
+    options = session_options(**tracing, by=By.CGROUP if cgroups else per)
+    # Sources that are gone keep their room in the kernel, so that has to be larger.
+    room = replace(options, max_series=max(options.max_series, Options.max_series))
+    with opened(room) as session, Stop() as stop:
+        collector = MkwriteCollector(session, _version(), options.max_series, who)
         if once:
             for _ in follow(session, stop, until(duration or 0)):
                 pass
-            click.echo(exposition(collector), nl=False)
+            metrics = exposition(collector)
+            if file:
+                file.write(metrics)
+            else:
+                click.echo(metrics, nl=False)
             return
-        with serve(collector, address, _version()) as server:
-            click.echo(f"{PROGRAM}: listening on http://{server.address}/metrics", err=True)
-            click.echo(f"{PROGRAM}: {hooks(session.snapshot()).plain}", err=True)
-            for _ in follow(session, stop, until(duration)):
-                pass
+        first = session.snapshot()
+        with Daemon(collector, first, _version(), load, file) as daemon, Hangup() as hangup:
+            if address:
+                click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)
+            click.echo(f"{PROGRAM}: {hooks(first).plain}", err=True)
+            for events in follow(session, stop, until(duration)):
+                daemon.beat(events)
+                if hangup.heard():
+                    daemon.reload()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final, Protocol
 
-from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -18,7 +17,7 @@ from prometheus_client.metrics_core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.registry import Collector
 
 from tracer.export.ledger import Kind, Ledger, Place, Source
 from tracer.export.who import OTHER, Who
@@ -196,13 +195,6 @@ class MkwriteCollector(Collector):
         key = (family.name, *labels)
         self._highest[key] = highest = max(number, self._highest.get(key, 0))
         family.add_metric(labels, highest)
-
-
-def exposition(collector: Collector) -> str:
-    """The metrics in the text format, as a scrape would get them."""
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return generate_latest(registry).decode()
 
 
 def _places(mounts: Iterable[Mount]) -> set[Place]:

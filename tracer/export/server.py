@@ -1,36 +1,34 @@
-"""The exporter's HTTP end: /metrics, /-/healthy and a page that names them."""
+"""An HTTP server that stays up and small, whoever asks, and however: slowly, endlessly, or all at once."""
 
 from __future__ import annotations
 
-import html
+import http.client
 import logging
 import re
 import socket
+import ssl
 import threading
-from collections.abc import Callable, Iterable
+import time
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-from prometheus_client.exposition import make_wsgi_app
-from prometheus_client.registry import Collector, CollectorRegistry
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import WSGIApplication
 
 from tracer.errors import MkwriteError, UsageError
+from tracer.export.webconfig import WebConfig
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)
 
-#: A client that sends or takes nothing for so many seconds is cut off.
+#: A client that sends or takes nothing for so long is cut off,
 _TIMEOUT_S: Final = 10.0
-
-_PAGE: Final = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>mkwrite</title></head>
-<body><h1>mkwrite</h1><p>Live tracer of the Linux kernel's page_mkwrite, version {version}.</p>
-<ul><li><a href="/metrics">/metrics</a>: metrics for Prometheus</li>
-<li><a href="/-/healthy">/-/healthy</a>: whether this server answers</li></ul></body></html>
-"""
+#: and so is one that is not done after this time, however busy it looks.
+_DEADLINE_S: Final = 30.0
+#: Requests that are served at once; a Prometheus server makes one at a time.
+_MOST_CONNECTIONS: Final = 32
+#: Bytes of a request line with its headers.
+_MOST_HEADER_BYTES: Final = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Address:
 class Server:
     """A running server; ``address`` is where it listens."""
 
-    def __init__(self, server: WSGIServer, address: Address) -> None:
+    def __init__(self, server: _Server, address: Address) -> None:
         self.address = address
         self._server = server
         self._thread = threading.Thread(target=server.serve_forever, name="mkwrite-http", daemon=True)
@@ -73,6 +71,15 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def url(self) -> str:
+        """Where to find it."""
+        return f"{'https' if self._server.config.tls else 'http'}://{self.address}"
+
+    def configure(self, config: WebConfig) -> None:
+        """Serve connections that come from now on in this way; those that there are go on."""
+        self._server.config = config
+
     def close(self) -> None:
         """Stop answering and free the port."""
         self._server.shutdown()
@@ -80,36 +87,100 @@ class Server:
         self._thread.join()
 
 
-def serve(collector: Collector, address: Address, version: str) -> Server:
-    """Answer at ``address`` from a thread until closed; raises MkwriteError if that is not possible."""
-    registry = CollectorRegistry()
-    registry.register(collector)
+def serve(application: WSGIApplication, address: Address, config: WebConfig) -> Server:
+    """Answer at ``address`` from a thread until closed; raises MkwriteError if that is not possible.
+
+    ``config.users`` is the application's to ask.
+    """
     host, port = address.host, address.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        server = make_server(
-            host,
-            port,
-            _application(make_wsgi_app(registry), version),
-            server_class=_Server6 if family == socket.AF_INET6 else _Server,
-            handler_class=_Handler,
-        )
+        server = (_Server6 if family == socket.AF_INET6 else _Server)((host, port), _Handler)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MkwriteError(
             f"Cannot listen on {printable(str(address))}: {reason}.",
             f"Choose another with --listen HOST:PORT; 'ss -ltnp sport = {port}' shows who has the port.",
         ) from error
+    server.set_app(application)
+    server.config = config
     return Server(server, Address(host, server.server_port))
 
 
+@dataclass(slots=True)
+class _Connection:
+    """A connection that is served: a handle of its own to cut it off, since when, and whether its request is in."""
+
+    handle: socket.socket
+    since: float
+    asked: bool = False
+
+
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread a request; a broken connection is a line in the log and no traceback."""
+    """A thread a connection, of which there are so many at most; a broken one is a line in the log, no traceback."""
 
     daemon_threads = True
     request_queue_size = 128
+    config = WebConfig()
+
+    def __init__(self, *arguments: Any) -> None:
+        self._connections: dict[Any, _Connection] = {}
+        self._lock = threading.Lock()
+        super().__init__(*arguments)
+
+    def server_bind(self) -> None:
+        """Bind, without asking the resolver for a name, which can take long."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve it from a thread of its own. Where there are too many, who dawdles with the request must go."""
+        with self._lock:
+            if len(self._connections) >= _MOST_CONNECTIONS:
+                dawdling = [(c.since, who) for who, c in self._connections.items() if not c.asked]
+                if not dawdling:
+                    self.shutdown_request(request)
+                    return
+                _cut(self._connections.pop(min(dawdling, key=lambda one: one[0])[1]))
+            self._connections[client_address] = _Connection(request.dup(), time.monotonic())
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Greet and serve one connection."""
+        try:
+            request.settimeout(_TIMEOUT_S)
+            if (config := self.config).tls is not None:
+                request = config.tls.wrap_socket(request, server_side=True)
+                if not config.admits(request.getpeercert()):
+                    raise ssl.SSLError("the client's certificate has none of the names allowed")
+            self.finish_request(request, client_address)
+        except Exception:
+            self.handle_error(request, client_address)
+        finally:
+            self.shutdown_request(request)
+            with self._lock:
+                connection = self._connections.pop(client_address, None)
+            if connection:
+                connection.handle.close()
+
+    def asked(self, client_address: Any) -> None:
+        """The request of this client is in."""
+        with self._lock:
+            if client_address in self._connections:
+                self._connections[client_address].asked = True
+
+    def service_actions(self) -> None:
+        """What is done twice a second: cut off who is over time."""
+        latest = time.monotonic() - _DEADLINE_S
+        with self._lock:
+            for who in [who for who, c in self._connections.items() if c.since < latest]:
+                _cut(self._connections.pop(who))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whatever a client did."""
         _log.debug("A connection from %s broke.", client_address, exc_info=True)
 
 
@@ -117,33 +188,50 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
+def _cut(connection: _Connection) -> None:
+    """End a connection that a thread is busy with: that gets an end of file or a broken pipe."""
+    with connection.handle:
+        try:
+            connection.handle.shutdown(socket.SHUT_RDWR)
+        except OSError:  # it went by itself
+            return
+
+
+class _Limited:
+    """Lines of a request, as long as they are not too much."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._left = _MOST_HEADER_BYTES
+
+    def readline(self, size: int = -1) -> bytes:
+        line: bytes = self._stream.readline(min(size, self._left + 1) if size >= 0 else self._left + 1)
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.LineTooLong("header")
+        return line
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_S
+    server_version = "mkwrite"
+    sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _Limited(self.rfile)  # type: ignore[assignment]
+
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        self.server.asked(self.client_address)  # type: ignore[attr-defined]
+        return parsed
+
+    def address_string(self) -> str:
+        """The address: a name would have to be asked for."""
+        return str(self.client_address[0])
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged."""
-
-
-def _application(metrics: Callable[..., Iterable[bytes]], version: str) -> WSGIApplication:
-    page = _PAGE.format(version=html.escape(version)).encode()
-
-    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        status, kind, body = "200 OK", "text/plain", b"OK\n"
-        if environ["REQUEST_METHOD"] != "GET":
-            status, body = "405 Method Not Allowed", b"Only GET is answered here.\n"
-        elif path == "/metrics":
-            try:
-                return metrics(environ, start_response)
-            except Exception as error:  # the client library does not take every header that can be sent
-                _log.warning("A scrape failed: %s", printable(repr(error)))
-                status, body = "500 Internal Server Error", b"This request cannot be answered.\n"
-        elif path == "/":
-            kind, body = "text/html", page
-        elif path != "/-/healthy":
-            status, body = "404 Not Found", b"There is / and /metrics and /-/healthy.\n"
-        headers = [("Content-Type", f"{kind}; charset=utf-8"), ("Content-Length", str(len(body)))]
-        start_response(status, headers)
-        return [body]
-
-    return application

@@ -135,6 +135,23 @@ class MountTable:
                 self._known[dev] = (best.fstype, best.mountpoint)
 
 
+class MountChanges:
+    """Tells whether anything was mounted or unmounted since it was last asked."""
+
+    def __init__(self, path: Path = MOUNTINFO) -> None:
+        """Raises OSError when ``path`` cannot be read."""
+        self._watched = path.open("rb", buffering=0)
+        self._poll = select.poll()
+        self._poll.register(self._watched, select.POLLPRI)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watched.close()
+
+    def __bool__(self) -> bool:
+        return bool(self._poll.poll(0))
+
+
 def _parse_line(line: bytes) -> Mount | None:
     """``36 35 98:0 /root /mnt rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue``, see proc(5)."""
     fields = line.split(b" ")

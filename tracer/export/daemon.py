@@ -1,0 +1,102 @@
+"""The exporter at work: reads the counts in time, serves them, writes them to a file, takes a new configuration."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Final
+
+from tracer.errors import MkwriteError
+from tracer.export.application import Application, exposition
+from tracer.export.collector import MkwriteCollector
+from tracer.export.history import History
+from tracer.export.landing import page
+from tracer.export.server import Address, Server, serve
+from tracer.export.textfile import Textfile
+from tracer.export.webconfig import WebConfig
+from tracer.host.mounts import MountChanges
+from tracer.host.systemd import notify
+from tracer.model import CallEvent, Snapshot
+from tracer.text import printable
+
+_log = logging.getLogger(__name__)
+
+#: How often the counts are read when nobody asks: for the page, for the file, and lest a label comes too late.
+READ_EVERY_NS: Final = 10_000_000_000
+
+
+class Daemon:
+    """Works while it is entered, in ``beat``, which is to be called several times a second."""
+
+    def __init__(
+        self,
+        collector: MkwriteCollector,
+        first: Snapshot,
+        version: str,
+        load: Callable[[], WebConfig] = WebConfig,
+        file: Textfile | None = None,
+    ) -> None:
+        """``load`` reads the web configuration, and raises MkwriteError if that cannot be used."""
+        self._load = load
+        self._config = load()
+        self._file = file
+        self._collector = collector
+        self._version = version
+        self._history = History(first)
+        self._due_ns = 0
+        self._server: Server | None = None
+        self._application: Application | None = None
+        self._mount_changes = MountChanges()
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        notify("STOPPING=1")
+        if self._server:
+            self._server.close()
+        if self._file:
+            self._file.remove()
+        self._mount_changes.close()
+
+    def serve(self, address: Address) -> Server:
+        """Answer at ``address`` from now on; raises MkwriteError if that is not possible."""
+        self._application = Application(self._collector, self._page, lambda: self._history.up, self._config.users)
+        self._server = serve(self._application, address, self._config)
+        return self._server
+
+    def beat(self, events: Iterable[CallEvent]) -> None:
+        """Take in events, and do what is due."""
+        self._history.note(events)
+        now = time.monotonic_ns()
+        if now >= self._due_ns:
+            first = not self._due_ns
+            self._due_ns = now + READ_EVERY_NS
+            self._history.add(self._collector.read())
+            if self._file:
+                self._file.write(exposition(self._collector))
+            notify("READY=1" if first else "WATCHDOG=1")
+        elif self._mount_changes:
+            # What a filesystem did until it was unmounted is booked under its name, before another has the device.
+            self._collector.read()
+
+    def reload(self) -> None:
+        """Read the web configuration again; one that cannot be used is logged, and the old one stays."""
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self._config = self._load()
+        except MkwriteError as error:
+            _log.warning("Not reloaded: %s", printable(error.problem))
+        else:
+            if self._server and self._application:
+                self._server.configure(self._config)
+                self._application.users = self._config.users
+            _log.warning("Reloaded.")
+        notify("READY=1")
+
+    def _page(self) -> str:
+        return page(self._history.view(), self._version)

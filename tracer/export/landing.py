@@ -1,0 +1,196 @@
+"""The landing page: what goes on, for a person with a browser and nothing else.
+
+One document without scripts and without anything to fetch; it loads itself anew. Whatever traced programs and
+mounted disks call things is escaped, and the content security policy lets nothing run even if it were not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from tracer.export.heatmap import heat_map
+from tracer.export.history import View
+from tracer.histogram import Histogram
+from tracer.model import CallEvent, Outcome, Series, Snapshot, device_name
+from tracer.text import count_text, duration, offset_text, printable
+
+#: How often the page loads itself anew.
+REFRESH_S: Final = 10
+#: Rows of the table of calls: the busiest.
+_ROWS: Final = 50
+
+_STYLE: Final = """
+:root{color-scheme:light dark;--fg:#1b1f24;--dim:#57606a;--bg:#fff;--line:#d0d7de;--bad:#b42318;--good:#1a7f37;
+--h1:#e3eefb;--h2:#b6d3f5;--h3:#7fb0e8;--h4:#4387d3;--h5:#1f5fae;--h6:#0b3d7d}
+@media(prefers-color-scheme:dark){:root{--fg:#e6edf3;--dim:#9aa4af;--bg:#0d1117;--line:#30363d;--bad:#ff7b72;
+--good:#56d364;--h1:#10233c;--h2:#133a66;--h3:#1b5795;--h4:#2f7dcb;--h5:#6aa9ec;--h6:#c3dffb}}
+body{font:14px/1.45 system-ui,sans-serif;color:var(--fg);background:var(--bg);
+margin:1.5rem auto;max-width:76rem;padding:0 1rem}
+h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:1.6rem 0 .4rem}p{margin:.3rem 0}
+a{color:inherit}nav a{margin-right:1rem}.dim{color:var(--dim)}td.bad,p.bad,span.bad{color:var(--bad);font-weight:600}
+.good{color:var(--good)}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:.2rem .7rem .2rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
+th{font-weight:600;color:var(--dim);white-space:nowrap}.n{text-align:right;white-space:nowrap}
+td.when{white-space:nowrap}td.text{overflow-wrap:anywhere;min-width:7rem}svg{max-width:100%;height:auto;display:block}
+svg text{font:11px system-ui,sans-serif;fill:var(--dim)}.h0{fill:none;stroke:var(--line);stroke-width:.3}
+.h1{fill:var(--h1)}.h2{fill:var(--h2)}.h3{fill:var(--h3)}.h4{fill:var(--h4)}.h5{fill:var(--h5)}.h6{fill:var(--h6)}
+"""
+
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-"
+    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    + "'"
+)
+
+
+def page(view: View, version: str) -> str:
+    """The document."""
+    main = "\n".join([
+        _status(view),
+        *_section("Calls of page_mkwrite", _calls(view)),
+        *_section("Latency over the last hour", heat_map(view.minutes)),
+        *_section("Recent failures", _failures(view.failures)),
+        *_section("Write-protection faults", _wp_faults(view)),
+        *_section("The tracer itself", _hooks(view.total) + _losses(view.total) + _notes(view.total)),
+    ])  # fmt: skip
+    host, kernel = _text(os.uname().nodename), _text(os.uname().release)
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>mkwrite on {host}</title>
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<meta http-equiv="refresh" content="{REFRESH_S}"><style>{_STYLE}</style></head>
+<body><header><h1>mkwrite</h1>
+<p class="dim">page_mkwrite on {host}, Linux {kernel}; mkwrite {_text(version)}</p>
+<nav><a href="/metrics">metrics</a><a href="/-/healthy">healthy</a><a href="/-/ready">ready</a></nav></header>
+<main>
+{main}
+</main></body></html>
+"""
+
+
+def _status(view: View) -> str:
+    if not view.up:
+        return '<p class="bad">The counts cannot be read; what follows is from the last time that they could.</p>'
+    lost = view.total.total_lost
+    return (
+        f"<p>Tracing for {duration(view.total.elapsed_ns)}; {view.total.in_flight} calls in flight; "
+        + (f'<span class="bad">lost: {lost}</span>' if lost else '<span class="good">lost: 0</span>')
+        + f'; <span class="dim">as of {_moment(datetime.now())}</span></p>'
+    )
+
+
+def _calls(view: View) -> str:
+    def source(series: Series) -> Series:
+        return replace(series, outcome=Outcome.WRITABLE, initiator=series.initiator.USER)
+
+    now, failed = view.recent.grouped(source), _failed(view.total).grouped(source)
+    rows = [(series, now.get(series, Histogram()), total) for series, total in view.total.grouped(source).items()]
+    rows.sort(key=lambda row: (-row[1].count, -row[2].count, row[0]))
+    seconds = view.recent.elapsed_ns / 1e9 or 1.0
+    columns: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("Filesystem", "", lambda row: row[0].fstype or "?"),
+        ("Mount point", "text", lambda row: row[0].mountpoint or device_name(row[0].dev)),
+        ("Handler", "", lambda row: row[0].handler),
+        ("Path", "", lambda row: row[0].path.value),
+        ("Calls/s", "n", lambda row: count_text(row[1].count / seconds)),
+        ("p50", "n", lambda row: _quantile(row[1], 0.5)),
+        ("p99", "n", lambda row: _quantile(row[1], 0.99)),
+        ("Max", "n", lambda row: duration(row[1].max_ns) if row[1].count else "-"),
+        ("Calls", "n", lambda row: count_text(row[2].count)),
+        ("Max ever", "n", lambda row: duration(row[2].max_ns)),
+        ("Failed", "n bad", lambda row: str(failed[row[0]].count) if row[0] in failed else ""),
+    ]
+    if any(series.who for series, _, _ in rows):
+        columns.insert(2, ("Who", "text", lambda row: row[0].who))
+    more = f'<p class="dim">and {len(rows) - _ROWS} more.</p>' if len(rows) > _ROWS else ""
+    title = f'<p class="dim">Rates and percentiles of the last {duration(view.recent.elapsed_ns)}.</p>'
+    return title + _table("calls", columns, rows[:_ROWS], "No call yet.") + more
+
+
+def _failures(events: Sequence[CallEvent]) -> str:
+    columns: list[tuple[str, str, Callable[[CallEvent], str]]] = [
+        (
+            "Time",
+            "when",
+            lambda event: f"{datetime.fromtimestamp(event.time_ns // 10**9).astimezone():%Y-%m-%d %H:%M:%S}",
+        ),
+        ("Process", "", lambda event: f"{event.comm}[{event.pid}]"),
+        ("Outcome", "bad", lambda event: event.outcome.value),
+        ("Filesystem", "", lambda event: event.fstype),
+        ("Mount point", "text", lambda event: event.mountpoint),
+        ("File", "text", lambda event: event.file or f"inode {event.inode}"),
+        ("Offset", "n", lambda event: offset_text(event.offset)),
+        ("Latency", "n", lambda event: duration(event.latency_ns)),
+    ]
+    return _table("failures", columns, events, "None.")
+
+
+def _wp_faults(view: View) -> str:
+    seconds = view.recent.elapsed_ns / 1e9 or 1.0
+    columns: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("Outcome", "", lambda item: item[0].value),
+        ("Faults/s", "n", lambda item: count_text(view.recent.wp_faults[item[0]] / seconds)),
+        ("Faults", "n", lambda item: count_text(item[1])),
+    ]
+    return _table("wp-faults", columns, list(view.total.wp_faults.items()), "None.")
+
+
+def _hooks(snapshot: Snapshot) -> str:
+    columns: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("Hook", "", lambda hook: hook.name),
+        ("Function", "", lambda hook: hook.function),
+        ("Backend", "", lambda hook: hook.backend.value),
+        ("Attached", "", lambda hook: "yes" if hook.attached else f"no: {hook.detail}"),
+    ]
+    return _table("hooks", columns, snapshot.hooks, "None.")
+
+
+def _losses(snapshot: Snapshot) -> str:
+    columns: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("Lost", "", lambda item: item[0].value),
+        ("Number", "n", lambda item: str(item[1])),
+    ]
+    return _table("losses", columns, [item for item in snapshot.lost.items() if item[1]], "Nothing was lost.")
+
+
+def _notes(snapshot: Snapshot) -> str:
+    return "".join(f'<p class="dim">{_text(note)}</p>' for note in snapshot.notes)
+
+
+def _failed(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, calls={s: h for s, h in snapshot.calls.items() if s.outcome.failed})
+
+
+def _quantile(histogram: Histogram, q: float) -> str:
+    return duration(histogram.quantile(q)) if histogram.count else "-"
+
+
+def _section(title: str, content: str) -> Iterable[str]:
+    return f"<section><h2>{title}</h2>", content, "</section>"
+
+
+def _table(name: str, columns: Sequence[tuple[str, str, Callable[[Any], str]]], rows: Sequence[Any], none: str) -> str:
+    """``columns`` are title, class and text of a cell; ``none`` is said instead of a table without rows."""
+    if not rows:
+        return f'<p id="{name}" class="dim">{none}</p>'
+    titles = "".join(f'<th scope="col" class="{kind}">{title}</th>' for title, kind, _ in columns)
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{kind}">{_text(cell(row))}</td>' for _, kind, cell in columns) + "</tr>\n"
+        for row in rows
+    )
+    return f'<div class="wide"><table id="{name}"><thead><tr>{titles}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def _moment(local: datetime) -> str:
+    return f"{local.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _text(raw: str) -> str:
+    return html.escape(printable(raw))
