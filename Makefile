@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 PREFIX ?= /opt/mkwrite
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
-TEST_PACKAGES := bpftool btrfs-progs busybox-static clang-format e2fsprogs f2fs-tools gcc iproute2 kmod \
-	libc6-dev nilfs-tools qemu-system-x86 quota util-linux xfsprogs zstd
+TEST_PACKAGES := bpftool btrfs-progs busybox-static chromium clang-format e2fsprogs f2fs-tools gcc iproute2 kmod \
+	libc6-dev nilfs-tools openssl prometheus qemu-system-x86 quota systemd util-linux xfsprogs zstd
 
 .PHONY: help install uninstall demo test unit live lint format clean
 help:
@@ -49,7 +49,7 @@ demo: $(VENV)/.ready
 test: lint unit live
 
 unit: $(VENV)/.ready
-	$(BIN)/python -m pytest tests/unit -q -p no:cacheprovider
+	$(BIN)/python -m pytest tests/unit tests/observability -q -p no:cacheprovider
 
 live: $(VENV)/.ready
 	$(BIN)/python tests/live/run
