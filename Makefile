@@ -53,6 +53,7 @@ unit: $(VENV)/.ready
 
 live: $(VENV)/.ready
 	$(BIN)/python tests/live/run
+	$(BIN)/python tests/live/run 6.12 --slow
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check -q .

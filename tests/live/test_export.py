@@ -1,0 +1,171 @@
+"""The exporter on a real kernel: exact counts over HTTP, mounts that come and go, and a real Prometheus server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from tests.live.guest import ROOT, WORKLOAD, command, eventually, run, workload
+from tests.observability.panels import DASHBOARDS, queries
+from tests.observability.prometheus import Prometheus
+
+#: Odd primes.
+ROUNDS, FIRST = 7, 61
+
+
+@contextmanager
+def exporter(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and its host:port."""
+    listen = command("export", "--listen", "127.0.0.1:0", "--fs", "ext4", *arguments)
+    with subprocess.Popen(listen, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            match = re.search(r"http://(\S+)/metrics", line)
+            assert match, line + process.stderr.read()
+            yield process, match[1]
+        finally:
+            process.terminate()
+
+
+def small(name: str) -> Path:
+    """A fresh ext4 of 16 MiB."""
+    place = ROOT / name
+    place.mkdir(parents=True)
+    image = place.with_suffix(".img")
+    with image.open("wb") as stream:
+        stream.truncate(16 << 20)
+    run("mkfs.ext4", "-q", str(image))
+    run("mount", "-o", "loop", str(image), str(place))
+    return place
+
+
+def fill_and_die(place: Path) -> None:
+    """Leave no block free, then let a process write into a hole."""
+    with (place / "filler").open("wb", buffering=0) as stream:
+        for size in (1 << 20, 4096):
+            with suppress(OSError):
+                while True:
+                    stream.write(bytes(size))
+    victim = subprocess.run(
+        [shutil.copy(WORKLOAD, "/tmp/victim"), "first-write", str(place / "hole"), "7"], check=False
+    )
+    assert victim.returncode == -signal.SIGBUS
+    (place / "filler").unlink()
+
+
+def get(address: str, path: str = "/metrics") -> str:
+    """A page that must be there."""
+    connection = HTTPConnection(address, timeout=60)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    assert answer.status == 200, body
+    return body
+
+
+def counters(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample that must not go backwards."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in parse(text)
+        if family.type in ("counter", "histogram") and family.name.startswith("mkwrite")
+        for sample in family.samples
+    }
+
+
+def calls(text: str, mountpoint: Path | str, **wanted: str) -> int:
+    """Calls on a mount."""
+    wanted["mountpoint"] = str(mountpoint)
+    found = (
+        n for (name, labels), n in counters(text).items() if name == "mkwrite_calls_total" and wanted.items() <= labels
+    )
+    return int(sum(found))
+
+
+@pytest.mark.usefixtures("clean_kernel")
+def test_filesystems_that_come_and_go_keep_their_counts() -> None:
+    place = small("churn")
+    run("umount", str(place))
+    image = place.with_suffix(".img")
+    before: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    with exporter("--max-series", "3") as (process, address):
+        for number in range(ROUNDS):
+            place = ROOT / f"churn-{number}"
+            place.mkdir()
+            # The same device number every time, or nearly.
+            run("mount", "-o", "loop", str(image), str(place))
+            workload("first-write", place / "file", number + 1)
+            now = counters(text := get(address))
+            assert calls(text, place, path="first_write", outcome="writable") == number + 1
+            assert {key for key, count in now.items() if count < before.get(key, 0)} == set()
+            assert re.search(r"^mkwrite_series_dropped 0\.0$", text, re.MULTILINE)
+            before |= now
+            (place / "file").unlink()
+            run("umount", str(place))
+            time.sleep(0.5)  # for the exporter to see it go
+        assert len({key for key in now if key[0] == "mkwrite_calls_total"}) <= 2 * 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    total = sum(count for (name, labels), count in before.items() if name == "mkwrite_calls_total")
+    assert total >= sum(range(1, ROUNDS + 1))
+
+
+def hasty(rules: Path, directory: Path) -> Path:
+    """The rules with minutes made seconds, so that nobody has to wait."""
+    text = re.sub(r"\[(?:5|10|15)m\]", "[10s]", rules.read_text())
+    copy = directory / rules.name
+    copy.write_text(re.sub(r"for: \w+", "for: 1s", text).replace("interval: 30s", "interval: 1s"))
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("clean_kernel")
+def test_a_real_prometheus_server_gets_every_panel_and_alerts_fire(mounts: dict[str, Path], tmp_path: Path) -> None:
+    place = small("export")
+    rules = [hasty(DASHBOARDS / name, tmp_path) for name in ("rules.yml", "alerts.yml")]
+    # In the background: under emulation it would leave no time for anything else.
+    storm = subprocess.Popen(["nice", "-n", "19", WORKLOAD, "storm", str(mounts["ext4"] / "export"), "900", "1"])
+    try:
+        with exporter() as (process, address), Prometheus(tmp_path, {"mkwrite": address}, rules) as server:
+            selector = f'{{mountpoint="{place}"}}'
+            assert eventually(lambda: server.value(f"sum(mkwrite_failures_total{selector})") == 0)
+            workload("first-write", place / "first", FIRST)
+            fill_and_die(place)
+            assert eventually(
+                lambda: server.value(f'sum(mkwrite_calls_total{{mountpoint="{place}",outcome="writable"}})') == FIRST
+            )
+            assert eventually(lambda: server.alerts() >= {"MkwriteWriteRefused"})
+            assert server.value(f'sum(mkwrite_failures_total{{mountpoint="{place}",outcome="sigbus"}})') == 1
+            assert "sigbus" in get(address, "/") and "victim" in get(address, "/")
+
+            empty = {query.panel for query in queries() if not server.query(query.expanded("10s", "1m"))}
+            assert empty == set()
+
+            blocked = subprocess.Popen(["nice", "-n", "19", WORKLOAD, "storm", str(place / "frozen"), "900", "7"])
+            assert eventually(lambda: calls(get(address), place) > FIRST + 100)
+            run("fsfreeze", "--freeze", str(place))
+            assert eventually(lambda: server.alerts() >= {"MkwriteCallsStuck"}, 60)
+            blocked.terminate()  # which it sees when its calls return
+            run("fsfreeze", "--unfreeze", str(place))
+            assert blocked.wait(60) == 0
+            assert eventually(lambda: server.alerts() >= {"MkwriteCallsSlow"}, 60)
+            provoked = {"MkwriteWriteRefused", "MkwriteCallsStuck", "MkwriteCallsSlow"}
+            assert eventually(lambda: not server.alerts() & provoked, 60)  # they resolve
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+            assert eventually(lambda: server.alerts() >= {"MkwriteDown"}, 60)
+    finally:
+        storm.kill()
+        storm.wait()
