@@ -3,6 +3,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 PREFIX ?= /opt/mkwrite
+UNITS := /usr/local/lib/systemd/system
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
 TEST_PACKAGES := bpftool btrfs-progs busybox-static chromium clang-format e2fsprogs f2fs-tools gcc iproute2 kmod \
@@ -31,9 +32,16 @@ install:
 	$(PYTHON) -m venv --system-site-packages $(PREFIX)
 	$(PREFIX)/bin/pip install -q .
 	ln -sf $(PREFIX)/bin/mkwrite /usr/local/bin/mkwrite
+	@if [ -d /run/systemd/system ]; then \
+		install -D -m 644 packaging/mkwrite-exporter.service $(UNITS)/mkwrite-exporter.service && systemctl daemon-reload; \
+	fi
 	@echo 'Installed. Try: mkwrite doctor; mkwrite top'
 
 uninstall:
+	@if [ -e $(UNITS)/mkwrite-exporter.service ]; then \
+		systemctl disable -q --now mkwrite-exporter; \
+		rm -f $(UNITS)/mkwrite-exporter.service && systemctl daemon-reload; \
+	fi
 	rm -rf $(PREFIX) /var/cache/mkwrite
 	rm -f /usr/local/bin/mkwrite
 

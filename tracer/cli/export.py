@@ -17,14 +17,13 @@ from tracer.model import By, Options
 
 EXAMPLES = """\b
 Examples:
-  mkwrite export                              serve http://127.0.0.1:9788/metrics, and a page at /
+  mkwrite export                      serve http://127.0.0.1:9788/metrics
   mkwrite export --listen [::]:9788 --web.config.file web.yml
-                                              to other machines, with TLS and passwords
-  mkwrite export --fs ext4 --fs xfs           two filesystems only
-  mkwrite export --textfile /var/lib/prometheus/node-exporter
-                                              leave the serving to node_exporter
-  mkwrite export --cgroups                    tell containers and pods apart
-  mkwrite export --once -d 10s                ten seconds' metrics on stdout
+                                      to other machines, TLS and passwords
+  mkwrite export --fs ext4 --fs xfs   two filesystems only
+  mkwrite export --textfile DIR       leave the serving to node_exporter
+  mkwrite export --cgroups            tell containers and pods apart
+  mkwrite export --once -d 10s        ten seconds' metrics on stdout
 """
 
 DEFAULT_LISTEN: Final = "127.0.0.1:9788"

@@ -1,0 +1,94 @@
+"""The unit under a real systemd: least rights, and it still counts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.guest import Backend, eventually, run, workload
+from tests.live.test_export import calls, get, small
+
+HERE = Path(__file__).resolve().parents[2]
+UNITS = Path("/etc/systemd/system")
+ADDRESS = "127.0.0.1:9788"
+WRITES = 67
+
+
+class Systemd:
+    """A systemd that is the first process of a PID namespace, as in a container; mounts reach it as they come."""
+
+    def __init__(self) -> None:
+        (UNITS / "only.target").write_text("[Unit]\nDescription=Nothing but what is started\nDefaultDependencies=no\n")
+        self._process = subprocess.Popen(
+            ["unshare", "--fork", "--pid", "--mount-proc", "--propagation", "slave", "/lib/systemd/systemd", "--system",
+             "--unit=only.target", "--log-target=null"],
+            env={"PATH": os.environ["PATH"], "container": "other"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert eventually(lambda: self("is-system-running").stdout.strip() in ("running", "degraded"), 60)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run systemctl."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        inside = ["nsenter", "-m", "-p", "-t", children[0] if children else "1", "systemctl", "--no-pager"]
+        return subprocess.run([*inside, *arguments], capture_output=True, text=True, check=False)
+
+    def close(self) -> None:
+        """End it, with everything in it."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def systemctl() -> Iterator[Systemd]:
+    """A systemd that knows the unit; only what is run and where its output goes differ from what is installed."""
+    cache = Path("/var/cache/mkwrite")
+    shutil.copytree(os.environ["CACHE_DIRECTORY"], cache, dirs_exist_ok=True)
+    cache.chmod(0o700)
+    # Nothing of this host is to be pulled in.
+    unit = (HERE / "packaging" / "mkwrite-exporter.service").read_text()
+    (UNITS / "mkwrite-exporter.service").write_text(re.sub("After=.*", "DefaultDependencies=no", unit))
+    override = UNITS / "mkwrite-exporter.service.d" / "here.conf"
+    override.parent.mkdir()
+    override.write_text(
+        f"[Service]\nExecStart=\nExecStart={sys.executable} -m tracer export $ARGS\nWorkingDirectory={HERE}\n"
+        f"Environment=PYTHONPATH={HERE} PYTHONDONTWRITEBYTECODE=1\nStandardError=append:/var/log/exporter.log\n"
+    )
+    run("mount", "--make-rshared", "/")  # as systemd does it on a host
+    systemd = Systemd()
+    yield systemd
+    systemd.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", [Backend.FENTRY, Backend.KPROBE], ids=str)
+@pytest.mark.usefixtures("clean_kernel")
+def test_the_service_traces_with_the_least_rights(systemctl: Systemd, backend: Backend) -> None:
+    if backend is Backend.KPROBE:  # as docs/deployment/systemd.md has it
+        (UNITS / "mkwrite-exporter.service.d" / "kprobe.conf").write_text(
+            "[Service]\nCapabilityBoundingSet=CAP_SYS_ADMIN\n"
+        )
+        systemctl("daemon-reload")
+    Path("/etc/default/mkwrite-exporter").write_text(f'ARGS="--backend {backend}"\n')
+    log = Path("/var/log/exporter.log")
+    started = systemctl("start", "mkwrite-exporter")
+    assert started.returncode == 0, log.read_text()
+    place = small(f"service-{backend}")
+    workload("first-write", place / "file", WRITES)
+    assert calls(get(ADDRESS), place, path="first_write", outcome="writable") == WRITES
+    assert 'function="do_page_mkwrite",hook="do_page_mkwrite:entry"} 1.0' in get(ADDRESS)
+    assert get(ADDRESS, "/-/ready") == "OK\n"
+    assert systemctl("reload", "mkwrite-exporter").returncode == 0
+    assert eventually(lambda: log.read_text().endswith("Reloaded.\n"))
+    assert systemctl("stop", "mkwrite-exporter").returncode == 0
+    assert systemctl("show", "-P", "Result", "mkwrite-exporter").stdout == "success\n"
+    log.unlink()
+    run("umount", str(place))
