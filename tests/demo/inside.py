@@ -14,7 +14,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from tracer.export.collector import MkwriteCollector, exposition
+from tracer.export.application import exposition
+from tracer.export.collector import MkwriteCollector
 from tracer.model import CallEvent, Options, Snapshot
 from tracer.session import Session
 from tracer.ui.count import CountView
@@ -159,7 +160,11 @@ def main() -> int:
         console.print(lines.line(event))
     console.rule("as Prometheus would scrape it")
     collector = MkwriteCollector(Finished(final), version="demo")
-    shown = [line for line in exposition(collector).splitlines() if "_bucket" not in line and not line.startswith("#")]
+    shown = [
+        line
+        for line in exposition(collector).decode().splitlines()
+        if "_bucket" not in line and not line.startswith("#")
+    ]
     console.print("\n".join(shown), highlight=False, markup=False, soft_wrap=True)
     return 0
 

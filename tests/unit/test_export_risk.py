@@ -9,7 +9,7 @@ from dataclasses import replace
 from prometheus_client.registry import CollectorRegistry
 from test_risk import SRV, TREE, demand, limit
 
-from tracer.export.collector import exposition
+from tracer.export.application import exposition
 from tracer.export.risk_collector import RiskCollector
 from tracer.risk import Demand, LimitKind, assess
 from tracer.survey import Survey
@@ -54,17 +54,17 @@ def test_a_look_that_fails_takes_its_metrics_with_it_and_no_others() -> None:
     def fails() -> Survey:
         raise OSError("no /proc\x1b")
 
-    text = exposition(RiskCollector(fails))
+    text = exposition(RiskCollector(fails)).decode()
     assert "# TYPE mkwrite_risk_unallocated_bytes gauge" in text
     assert not [line for line in text.splitlines() if not line.startswith("#")]
 
 
 def test_a_real_look_has_metrics_that_parse() -> None:
-    assert "mkwrite_risk_look_duration_seconds" in exposition(RiskCollector())
+    assert "mkwrite_risk_look_duration_seconds" in exposition(RiskCollector()).decode()
 
 
 def test_labels_are_bounded_by_filesystem() -> None:
     many = [demand(5, limit(9), limit(9, LimitKind.USER, who=str(uid)), inode=uid) for uid in range(50)]
-    text = exposition(RiskCollector(lambda: next(looks((0, many)))))
+    text = exposition(RiskCollector(lambda: next(looks((0, many))))).decode()
     assert text.count("mkwrite_risk_unallocated_bytes{") == 1
     assert SRV.mountpoint in text
