@@ -7,13 +7,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from tracer.cli.names import PROGRAM
 from tracer.cli.options import duration_option, session_options, tracing_options
 from tracer.model import By, Options
+
+if TYPE_CHECKING:
+    from tracer.export.server import Address
 
 EXAMPLES = """\b
 Examples:
@@ -62,6 +65,18 @@ def _version() -> str:
         return "unknown"
 
 
+def _give_up_rights(address: Address | None, textfile: Path | None, web_config: Path | None) -> None:
+    """All but reading the counts, and what the options need."""
+    from tracer.host.privileges import Capability, keep
+
+    keep({
+        Capability.BPF,
+        *([Capability.NET_BIND_SERVICE] if address and 0 < address.port < 1024 else []),
+        *([Capability.DAC_OVERRIDE] if textfile else []),
+        *([Capability.DAC_READ_SEARCH] if web_config else []),
+    })  # fmt: skip
+
+
 @click.command(epilog=EXAMPLES, context_settings={"default_map": {"max_series": 1000}})
 @click.option("--listen", metavar="HOST:PORT", help=f"Where to serve.  [default: {DEFAULT_LISTEN}]")
 @click.option(
@@ -106,6 +121,7 @@ def export(
     from tracer.export.textfile import Textfile
     from tracer.export.webconfig import WebConfig
     from tracer.export.who import Who
+    from tracer.probes.plan import CORE
     from tracer.ui.status import hooks
 
     if once and (listen or web_config):
@@ -132,6 +148,8 @@ def export(
                 click.echo(metrics, nl=False)
             return
         first = session.snapshot()
+        if any(hook.function == CORE for hook in first.hooks):  # else modules that come have to be hooked, too
+            _give_up_rights(address, textfile, web_config)
         with Daemon(collector, first, _version(), load, file) as daemon, Hangup() as hangup:
             if address:
                 click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)
