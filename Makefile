@@ -6,8 +6,9 @@ PREFIX ?= /opt/mkwrite
 UNITS := /usr/local/lib/systemd/system
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
-TEST_PACKAGES := bpftool btrfs-progs busybox-static chromium clang-format e2fsprogs f2fs-tools gcc iproute2 kmod \
-	libc6-dev nilfs-tools openssl prometheus qemu-system-x86 quota systemd util-linux xfsprogs zstd
+TEST_PACKAGES := bpftool btrfs-progs busybox-static chromium clang-format dmsetup e2fsprogs f2fs-tools gcc \
+	iproute2 kmod libc6-dev nilfs-tools openssl prometheus qemu-system-x86 quota systemd util-linux \
+	xfsprogs zstd
 
 .PHONY: help install uninstall demo test unit live lint format clean
 help:

@@ -67,7 +67,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one file may still ask for, in bytes. ``who`` maps it, as "comm[pid]"; ``limits`` are all that it meets."""
+    """What one file may still ask for, in bytes. ``who`` maps it, as "comm[pid]"; ``limits`` are all that it meets.
+
+    ``given`` is preallocated and unwritten: the filesystem has placed it, a thin pool below has not.
+    """
 
     path: str
     deleted: bool
@@ -78,6 +81,11 @@ class Demand:
     new: int
     rewrites: int
     limits: tuple[Limit, ...]
+    given: int = 0
+
+    def asks(self, kind: LimitKind) -> int:
+        """What is new to a limit of this kind."""
+        return self.new + self.given if kind is LimitKind.THIN_POOL else self.new
 
     @property
     def free(self) -> int:
@@ -135,7 +143,7 @@ def assess(demands: Iterable[Demand]) -> tuple[Verdict, ...]:
         takers = several
         if limit.kind in _SPACES:
             takers = [demand for kind in _SPACES for demand in meeting.get((limit.place, kind, ""), ())]
-        new, rewrites = sum(d.new for d in takers), sum(d.rewrites for d in takers)
+        new, rewrites = sum(d.asks(limit.kind) for d in takers), sum(d.rewrites for d in takers)
         verdicts.append(Verdict(limit, tuple(several), new, rewrites))
     return tuple(sorted(verdicts, key=_danger))
 
@@ -149,10 +157,11 @@ def _danger(verdict: Verdict) -> tuple[object, ...]:
 def sentence(demand: Demand, limit: Limit) -> str:
     """A demand in words: ``/srv/f, mapped by postgres[812], can ask for 9.4 GiB; 1.2 GiB is free to it``."""
     who = demand.who[0] if len(demand.who) == 1 else f"{len(demand.who)} processes"
-    asks = f"can ask for {size_text(demand.new)}"
+    new = demand.asks(limit.kind)
+    asks = f"can ask for {size_text(new)}"
     if demand.rewrites:
         again = f"for {size_text(demand.rewrites)} to rewrite what it has"
-        asks = f"{asks}, and {again}" if demand.new else f"can ask {again}"
+        asks = f"{asks}, and {again}" if new else f"can ask {again}"
     name = printable(demand.path) + (" (deleted)" if demand.deleted else "")
     return f"{name}, mapped by {printable(who)}, {asks}; {size_text(max(0, limit.free))} is free to it."
 
@@ -167,7 +176,7 @@ def consequence(limit: Limit) -> str:
 def remedy(demand: Demand, limit: Limit) -> str:
     """What to do about it, in one or two sentences."""
     place = shlex.quote(printable(limit.place.mountpoint))
-    lacking = size_text(max(0, demand.new + demand.rewrites - limit.free))
+    lacking = size_text(max(0, demand.asks(limit.kind) + demand.rewrites - limit.free))
     match limit.kind:
         case LimitKind.HUGE_PAGES:
             return f"Add huge pages for {lacking} (sysctl vm.nr_hugepages), or map without MAP_NORESERVE."
@@ -213,8 +222,9 @@ def forecast(before: Sequence[Verdict], now: Verdict, elapsed_ns: int) -> tuple[
     seconds = elapsed_ns / 1e9
     if earlier is None or seconds <= 0:
         return 0.0, math.inf
-    lacked = {_identity(demand): demand.new for demand in earlier.demands}
-    filled = sum(max(0, lacked.get(_identity(d), d.new) - d.new) for d in now.demands) / seconds
+    kind = now.limit.kind
+    lacked = {_identity(demand): demand.asks(kind) for demand in earlier.demands}
+    filled = sum(max(0, lacked.get(_identity(d), 0) - d.asks(kind)) for d in now.demands) / seconds
     going = (earlier.limit.free - now.limit.free) / seconds
     if now.limit.free <= 0 and now.new + now.rewrites:
         return filled, 0.0

@@ -16,7 +16,7 @@ import pytest
 from tests.live.guest import run
 from tests.live.test_risk import MIB, Kind, look, mounted, sparse, writer, written
 from tracer.filesystems import Fallocate, rules
-from tracer.risk import Demand
+from tracer.risk import Demand, LimitKind, State
 
 PAGE = mmap.PAGESIZE
 #: Pages: all of a file, those written to, those preallocated.
@@ -56,6 +56,7 @@ def places() -> Iterator[Places]:
 @contextmanager
 def mapped(path: Path, length: int = 0, offset: int = 0) -> Iterator[mmap.mmap]:
     with path.open("rb+") as stream, closing(mmap.mmap(stream.fileno(), length, offset=offset)) as memory:
+        memory.madvise(mmap.MADV_RANDOM)  # no large folio, which would ask for more than what is written
         yield memory
 
 
@@ -216,14 +217,50 @@ def test_a_process_in_namespaces_of_its_own_is_seen_with_its_filesystem() -> Non
     assert (found.place.fstype, found.place.mountpoint, found.new, found.free) == ("tmpfs", "/mnt", 7 * PAGE, MIB)
 
 
+def test_a_thin_pool_is_a_limit_of_its_own_that_preallocation_does_not_pass(tmp_path: Path) -> None:
+    pool_blocks, block = 128, 64 << 10
+    loops = []
+    for name, size in (("meta", 4 * MIB), ("data", pool_blocks * block)):
+        with (tmp_path / name).open("wb") as stream:
+            stream.truncate(size)
+        loops.append(run("losetup", "-f", "--show", str(tmp_path / name)).strip())
+    run("modprobe", "dm-thin-pool")
+    table = f"0 {pool_blocks * block // 512} thin-pool {loops[0]} {loops[1]} {block // 512} 0 1 skip_block_zeroing"
+    run("dmsetup", "create", "risk-pool", "--table", table)
+    run("dmsetup", "mknodes")  # there is no udev
+    run("dmsetup", "message", "risk-pool", "0", "create_thin 0")
+    run("dmsetup", "create", "risk-thin", "--table", f"0 {64 * MIB // 512} thin /dev/mapper/risk-pool 0")
+    run("dmsetup", "mknodes")
+    place = tmp_path / "thin"
+    place.mkdir()
+    run("mkfs.ext4", "-q", "-b", "4096", "/dev/mapper/risk-thin")
+    run("mount", "/dev/mapper/risk-thin", str(place))
+    try:
+        path = sparse(place / "ledger", 16 * MIB)
+        with path.open("rb+") as stream:
+            os.posix_fallocate(stream.fileno(), 0, 4 * MIB)
+        os.sync()
+        with mapped(path):
+            found, demanding = look(os.getpid(), path)
+        used, _, total = run("dmsetup", "status", "risk-pool").split()[5].partition("/")
+        (verdict,) = (verdict for verdict in found.verdicts if verdict.limit.kind is LimitKind.THIN_POOL)
+        assert (int(total), verdict.limit.free) == (pool_blocks, (pool_blocks - int(used)) * block)
+        assert (demanding.new, verdict.new, verdict.state) == (12 * MIB, 16 * MIB, State.SHORT)
+    finally:
+        run("umount", str(place))
+        run("dmsetup", "remove", "risk-thin")
+        run("dmsetup", "remove", "risk-pool")
+        run("losetup", "-d", *loops)
+
+
 def _until_full(place: Path) -> None:
     """Leave nothing free."""
-    with (place / "filler").open("wb", buffering=0) as stream:
-        for size in (MIB, PAGE):
+    with (place / "filler").open("wb") as stream:
+        for size in (64 * MIB, MIB, PAGE):
             with contextlib.suppress(OSError):
                 while True:
-                    stream.write(bytes(size))
-                    os.fsync(stream.fileno())
+                    os.posix_fallocate(stream.fileno(), os.fstat(stream.fileno()).st_size, size)
+    os.sync()
 
 
 @pytest.mark.parametrize("name", ["ext4", "xfs", "btrfs", "f2fs", "tmpfs"])

@@ -12,6 +12,7 @@ import pytest
 from tracer.host import space as space_module
 from tracer.host.extents import Backing, _kind, backing
 from tracer.host.space import huge_cgroup_free, space
+from tracer.host.thin import free_of, pool_of
 
 SHM = Path("/dev/shm")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -98,3 +99,15 @@ def test_the_pool_of_huge_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert space_module.huge_pages_free(2 << 20, unreserved=False) == 9 * (2 << 20)
     assert space_module.huge_pages_free(2 << 20, unreserved=True) == 6 * (2 << 20)
     assert space_module.huge_pages_free(1 << 30, unreserved=True) is None
+
+
+def test_a_thin_volume_names_its_pool_and_the_pool_what_is_free() -> None:
+    assert pool_of("0 262144 thin 254:2 7\n") == "254:2"
+    assert pool_of("0 100 linear 8:1 0\n100 100 linear 8:2 0\n") is None
+    assert pool_of("") is None
+    table = "0 65536 thin-pool 7:0 7:1 128 0 2 skip_block_zeroing error_if_no_space"
+    status = "0 65536 thin-pool 1 12/4161 34/512 - rw no_discard_passdown error_if_no_space - 1024"
+    assert free_of(table, status) == (512 - 34) * 65536
+    assert free_of(table, "0 65536 thin-pool Fail") is None
+    assert free_of("0 10 linear 8:1 0 0", status) is None
+    assert free_of("", "") is None

@@ -61,7 +61,7 @@ def _verdict_dict(verdict: Verdict, forecasts: Forecasts | None) -> dict[str, ob
                 "inode": demand.inode,
                 "size_bytes": demand.size,
                 "processes": [text(who) for who in demand.who],
-                "new_bytes": demand.new,
+                "new_bytes": demand.asks(limit.kind),
                 "rewrite_bytes": demand.rewrites,
                 "free_bytes": max(0, demand.free),
             }

@@ -12,6 +12,7 @@ from tracer.host.mounts import Mounts, preferred
 from tracer.host.processes import Process
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
 from tracer.host.space import UNLIMITED, Space, huge_cgroup_free, huge_pages_free, space
+from tracer.host.thin import pool_free
 from tracer.risk import Limit, LimitKind, Place
 from tracer.text import size_text
 
@@ -26,6 +27,7 @@ class Limits:
     def __init__(self) -> None:
         self._spaces: dict[int, Space] = {}
         self._quotas: dict[int, Quotas] = {}
+        self._pools: dict[int, tuple[str, int] | None] = {}
         self._subvolumes: dict[tuple[int, int], int | None] = {}
         cgroups = preferred(mount for mount in Mounts.read() if mount.fstype == "cgroup2")
         self._cgroups = cgroups.mountpoint if cgroups else ""
@@ -46,6 +48,10 @@ class Limits:
             limits = [Limit(place, LimitKind.SPACE, "", left.free)] if left.free < UNLIMITED else []
         if not (privileged and file.fstype in _UNPRIVILEGED_ONLY):
             limits += self._quota(fd, file, place)
+        if file.dev not in self._pools:
+            self._pools[file.dev] = pool_free(file.dev)
+        if pool := self._pools[file.dev]:
+            limits.append(Limit(place, LimitKind.THIN_POOL, pool[0], pool[1]))
         if file.fstype == "btrfs":
             limits += self._subvolume(fd, file, place)
         return tuple(limits)

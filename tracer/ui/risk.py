@@ -71,7 +71,7 @@ def _when(seconds: float) -> str:
 
 def _explained(verdict: Verdict) -> list[Text]:
     lines = [Text("")]
-    asking = [demand for demand in verdict.demands if demand.new or demand.rewrites]
+    asking = [demand for demand in verdict.demands if demand.asks(verdict.limit.kind) or demand.rewrites]
     lines += (Text(sentence(demand, verdict.limit)) for demand in asking[:_NAMED])
     if len(asking) > _NAMED:
         lines.append(Text(f"... and {len(asking) - _NAMED} more files"))

@@ -1,0 +1,73 @@
+"""The thin pool below a filesystem: it can be full while the filesystem has space left.
+
+Read with dmsetup(8), which is wherever thin volumes are; ``--noflush`` keeps it from committing the pool.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from tracer.model import device_name
+
+_SECTOR: Final = 512
+_DEVICES: Final = Path("/sys/dev/block")
+_TIMEOUT_S: Final = 5.0
+#: Devices on top of each other, at most.
+_DEEPEST: Final = 8
+
+
+def pool_free(dev: int) -> tuple[str, int] | None:
+    """The thin pool that a block device takes its blocks from ("major:minor"), and its free bytes; None without one."""
+    if shutil.which("dmsetup") is None:
+        return None
+    level = [device_name(dev)]
+    for _ in range(_DEEPEST):
+        for device in level:
+            pool = pool_of(_dmsetup("table", device)) if (_DEVICES / device / "dm").exists() else None
+            if pool:
+                free = free_of(_dmsetup("table", pool), _dmsetup("status", pool))
+                return None if free is None else (pool, free)
+        level = [below for device in level for below in _below(device)]
+    return None
+
+
+def pool_of(table: str) -> str | None:
+    """The pool in the table of a thin volume: ``0 262144 thin 254:2 0``."""
+    for line in table.splitlines():
+        fields = line.split()
+        if len(fields) > 3 and fields[2] == "thin":
+            return fields[3]
+    return None
+
+
+def free_of(table: str, status: str) -> int | None:
+    """Free bytes of a pool, by its table and status (Documentation/admin-guide/device-mapper/thin-provisioning.rst)."""
+    try:
+        _, _, kind, _, _, block_sectors = table.split()[:6]
+        used, _, total = status.split()[5].partition("/")
+        if kind == "thin-pool":
+            return (int(total) - int(used)) * int(block_sectors) * _SECTOR
+    except (ValueError, IndexError):
+        pass
+    return None
+
+
+def _below(device: str) -> list[str]:
+    try:
+        return [(slave / "dev").read_text().strip() for slave in (_DEVICES / device / "slaves").iterdir()]
+    except OSError:
+        return []
+
+
+def _dmsetup(what: str, device: str) -> str:
+    major, _, minor = device.partition(":")
+    command = ["dmsetup", what, "--noflush", "-j", major, "-m", minor]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_TIMEOUT_S, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
