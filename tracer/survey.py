@@ -50,6 +50,8 @@ def survey(pids: Collection[int] = (), fstypes: Collection[str] = (), *, remote:
             continue
         try:
             demand = _demand(file, found, limits, known)
+        except FileNotFoundError:
+            continue  # its processes have ended meanwhile
         except OSError as error:
             refused[f"on {file.fstype} could not be asked: {error.strerror}"] += 1
             continue
@@ -89,6 +91,9 @@ def _demand(file: MappedFile, found: Scan, limits: Limits, known: Rules) -> Dema
         if file.fstype in _MEMORY:
             # Preallocated pages look like holes there, but count as blocks.
             new = min(new, _lacking(ranges, status, block))
+        elif known.refusal is Refusal.WRITEBACK:
+            # Most of these don't tell their holes.
+            new = max(new, _lacking(ranges, status, block))
         return Demand(
             path=file.path,
             deleted=file.deleted,

@@ -41,25 +41,30 @@ def status(mappings: Iterable[Mapping]) -> os.stat_result | None:
 
 
 def open_quietly(mappings: Iterable[Mapping]) -> int | None:
-    """A descriptor of the mapped file, for asking about it only; None if it cannot be had.
+    """A descriptor of the mapped file, for asking about it only; None if it may not be had.
 
     It is looked at before it is opened (O_PATH runs nothing of a driver or FIFO), and nothing is read through it.
+    Raises FileNotFoundError when none of the mappings is there any more.
     """
+    refused = False
     for mapping in mappings:
         for path in (link(mapping), _by_name(mapping)):
             try:
                 handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            except OSError:
+            except OSError as error:
+                refused |= isinstance(error, PermissionError)
                 continue
             try:
                 found = os.fstat(handle)
                 if stat.S_ISREG(found.st_mode) and (path == link(mapping) or found.st_ino == mapping.inode):
                     return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
-                continue
+                refused = True
             finally:
                 os.close(handle)
-    return None
+    if refused:
+        return None
+    raise FileNotFoundError
 
 
 def _by_name(mapping: Mapping) -> str:
