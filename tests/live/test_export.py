@@ -140,7 +140,7 @@ def test_a_real_prometheus_server_gets_every_panel_and_alerts_fire(mounts: dict[
     # In the background: under emulation it would leave no time for anything else.
     storm = subprocess.Popen(["nice", "-n", "19", WORKLOAD, "storm", str(mounts["ext4"] / "export"), "900", "1"])
     try:
-        with exporter() as (process, address), Prometheus(tmp_path, {"mkwrite": address}, rules) as server:
+        with exporter("--risk") as (process, address), Prometheus(tmp_path, {"mkwrite": address}, rules) as server:
             selector = f'{{mountpoint="{place}"}}'
             assert eventually(lambda: server.value(f"sum(mkwrite_failures_total{selector})") == 0)
             workload("first-write", place / "first", FIRST)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +93,22 @@ def test_every_metric_that_is_asked_for_is_documented() -> None:
         assert re.sub(r"_(bucket|sum|count)$", "", name) in documented, name
 
 
+@contextmanager
+def sparse_mapping(directory: Path) -> Iterator[None]:
+    """A file that may ask for space."""
+    with (directory / "sparse").open("w+b") as stream:
+        stream.truncate(1 << 20)
+        with mmap.mmap(stream.fileno(), 1 << 20):
+            yield
+
+
 def test_every_query_returns_data(tmp_path: Path) -> None:
     rules = (DASHBOARDS / "rules.yml", DASHBOARDS / "alerts.yml")
-    with exporter() as address, Prometheus(tmp_path, {"mkwrite": address}, rules) as server:
+    with (
+        sparse_mapping(tmp_path),
+        exporter("--risk") as address,
+        Prometheus(tmp_path, {"mkwrite": address}, rules) as server,
+    ):
 
         def empty() -> list[str]:
             return [query.panel for query in QUERIES if not server.query(query.expanded("5s"))]

@@ -31,7 +31,7 @@ class One(Collector):
 
 def serve(collector: Collector, address: Address, page: str, users: Users | None = None) -> Server:
     """A server of plain HTTP."""
-    application = Application(collector, lambda: page, lambda: True, users or Users({}))
+    application = Application([collector], lambda: page, lambda: True, users or Users({}))
     return serve_application(application, address, WebConfig())
 
 
@@ -200,7 +200,7 @@ def test_a_failing_page_is_an_error_without_a_traceback(capfd: pytest.CaptureFix
     def broken() -> str:
         raise ZeroDivisionError
 
-    application = Application(One(), broken, lambda: False, Users({}))
+    application = Application([One()], broken, lambda: False, Users({}))
     with serve_application(application, Address("127.0.0.1", 0), WebConfig()) as running:
         assert request(running, "/")[0] == 500
         assert request(running, "/-/ready")[0] == 503

@@ -69,7 +69,7 @@ class One(Collector):
 
 def served(web: WebConfig) -> Server:
     """A server of this configuration."""
-    return serve(Application(One(), str, lambda: True, web.users), Address("127.0.0.1", 0), web)
+    return serve(Application([One()], str, lambda: True, web.users), Address("127.0.0.1", 0), web)
 
 
 def status(server: Server, context: ssl.SSLContext | None, user: str = "") -> int:

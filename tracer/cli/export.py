@@ -26,6 +26,7 @@ Examples:
   mkwrite export --fs ext4 --fs xfs   two filesystems only
   mkwrite export --textfile DIR       leave the serving to node_exporter
   mkwrite export --cgroups            tell containers and pods apart
+  mkwrite export --risk               what mapped files may still ask for, too
   mkwrite export --once -d 10s        ten seconds' metrics on stdout
 """
 
@@ -96,6 +97,7 @@ def _give_up_rights(address: Address | None, textfile: Path | None, web_config: 
 @click.option("--per", type=click.Choice([by.value for by in By]), help="A label for the busiest of these.")
 @click.option("--top", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, with --per.")
 @click.option("--cgroups", is_flag=True, help="Labels for container and pod.")
+@click.option("--risk", is_flag=True, help="What mapped files may still ask of each filesystem, too.")
 @duration_option
 @tracing_options
 def export(
@@ -106,6 +108,7 @@ def export(
     per: str | None,
     top: int,
     cgroups: bool,
+    risk: bool,
     duration: int | None,
     **tracing: Any,
 ) -> None:
@@ -117,6 +120,7 @@ def export(
     from tracer.export.application import exposition
     from tracer.export.collector import MkwriteCollector
     from tracer.export.daemon import Daemon
+    from tracer.export.risk_collector import RiskCollector
     from tracer.export.server import Address
     from tracer.export.textfile import Textfile
     from tracer.export.webconfig import WebConfig
@@ -138,19 +142,21 @@ def export(
     room = replace(options, max_series=max(options.max_series, Options.max_series))
     with opened(room) as session, Stop() as stop:
         collector = MkwriteCollector(session, _version(), options.max_series, who)
+        more = [RiskCollector()] if risk else []
         if once:
             for _ in follow(session, stop, until(duration or 0)):
                 pass
-            metrics = exposition(collector)
+            metrics = exposition(collector, *more)
             if file:
                 file.write(metrics)
             else:
                 click.echo(metrics, nl=False)
             return
         first = session.snapshot()
-        if any(hook.function == CORE for hook in first.hooks):  # else modules that come have to be hooked, too
+        # Modules that come may have to be hooked, and other processes be looked at.
+        if not risk and any(hook.function == CORE for hook in first.hooks):
             _give_up_rights(address, textfile, web_config)
-        with Daemon(collector, first, _version(), load, file) as daemon, Hangup() as hangup:
+        with Daemon(collector, first, _version(), load, file, more) as daemon, Hangup() as hangup:
             if address:
                 click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)
             click.echo(f"{PROGRAM}: {hooks(first).plain}", err=True)

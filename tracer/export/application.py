@@ -34,9 +34,10 @@ _HEADERS: Final = (
 class Metrics:
     """The metrics as text. Who asks while others wait gets what they get: many at once cost no more than two."""
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, collectors: Iterable[Collector]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(collector)
+        for collector in collectors:
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         self._lock = threading.Lock()
         self._last: dict[tuple[str, bool], tuple[float, bytes]] = {}
@@ -62,8 +63,10 @@ class Metrics:
 class Application:
     """A WSGI application. ``users`` may come in; ``page`` makes the landing page, ``ready`` tells whether it traces."""
 
-    def __init__(self, collector: Collector, page: Callable[[], str], ready: Callable[[], bool], users: Users) -> None:
-        self._metrics = Metrics(collector)
+    def __init__(
+        self, collectors: Iterable[Collector], page: Callable[[], str], ready: Callable[[], bool], users: Users
+    ) -> None:
+        self._metrics = Metrics(collectors)
         self._page = page
         self._ready = ready
         self.users = users
@@ -101,8 +104,9 @@ class Application:
         return "404 Not Found", b"There is / and /metrics, /-/healthy and /-/ready.\n", text
 
 
-def exposition(collector: Collector) -> bytes:
+def exposition(*collectors: Collector) -> bytes:
     """The metrics in the text format, as a scrape would get them, without those of this process."""
     registry = CollectorRegistry()
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     return generate_latest(registry)

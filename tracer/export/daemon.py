@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final
+
+from prometheus_client.registry import Collector
 
 from tracer.errors import MkwriteError
 from tracer.export.application import Application, exposition
@@ -37,12 +39,14 @@ class Daemon:
         version: str,
         load: Callable[[], WebConfig] = WebConfig,
         file: Textfile | None = None,
+        more: Sequence[Collector] = (),
     ) -> None:
-        """``load`` reads the web configuration, and raises MkwriteError if that cannot be used."""
+        """``load`` reads the web configuration, or raises MkwriteError; ``more`` is exported, too."""
         self._load = load
         self._config = load()
         self._file = file
         self._collector = collector
+        self._collectors = (collector, *more)
         self._version = version
         self._history = History(first)
         self._due_ns = 0
@@ -65,7 +69,7 @@ class Daemon:
 
     def serve(self, address: Address) -> Server:
         """Answer at ``address`` from now on; raises MkwriteError if that is not possible."""
-        self._application = Application(self._collector, self._page, lambda: self._history.up, self._config.users)
+        self._application = Application(self._collectors, self._page, lambda: self._history.up, self._config.users)
         self._server = serve(self._application, address, self._config)
         return self._server
 
@@ -78,7 +82,7 @@ class Daemon:
             self._due_ns = now + READ_EVERY_NS
             self._history.add(self._collector.read())
             if self._file:
-                self._file.write(exposition(self._collector))
+                self._file.write(exposition(*self._collectors))
             notify("READY=1" if first else "WATCHDOG=1")
         elif self._mount_changes:
             # What a filesystem did until it was unmounted is booked under its name, before another has the device.
