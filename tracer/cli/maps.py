@@ -12,7 +12,7 @@ Examples:
   mkwrite maps                       your own processes
   mkwrite maps --by file --fs xfs    files, on xfs
   mkwrite maps --pid 812 --resident  what of them is in memory
-  mkwrite maps --json | jq '.mappings[] | select(.size_bytes > .allocated_bytes)'
+  mkwrite maps --json | jq .         for programs
 """
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\b
 Examples:
-  sudo mkwrite risk                     what every mapped file may still ask for
-  sudo mkwrite risk --above 80 >/dev/null || echo 'space for mapped files runs out'
-  sudo mkwrite risk --watch -i 10s      how fast it goes, and when it is gone
-  sudo mkwrite risk --fs xfs --json     for programs
+  sudo mkwrite risk                  what mapped files may still ask for
+  sudo mkwrite risk --above 80       a check for monitoring, that warns early
+  sudo mkwrite risk --watch -i 10s   how fast it goes, and when it is gone
+  sudo mkwrite risk --fs xfs --json  for programs
 """
 
 
