@@ -57,3 +57,10 @@ def test_values_are_as_many_as_labels_and_escaped() -> None:
     files.note({"/a\n": 1}, 1)
     assert files.values("/a\n") == ("/a\\x0a",)
     assert Who().values("") == ()
+
+
+def test_before_anyone_called_nobody_is_named() -> None:
+    assert Who().nobody == ()
+    assert Who(By.FILE).nobody == ("other",)
+    assert Who(containers=True).nobody == ("", "")
+    assert Who(By.CGROUP, containers=True).nobody == ("other", "other", "other")

@@ -99,7 +99,7 @@ class Ledger:
         A counter that comes to be with a 1 has a rate of 0: it must be there before it counts.
         """
         wanted = {Refused(source.place, source.who) for source, _ in self.calls()}
-        wanted |= {Refused(place, self._who.others) for place in places}
+        wanted |= {Refused(place, self._who.nobody) for place in places}
         return {
             refused: {o: self._refused.get(refused, Counter())[o] for o in Outcome if o.failed}
             for refused in sorted(wanted)

@@ -84,3 +84,8 @@ class Who:
     def others(self) -> tuple[str, ...]:
         """The values of who is not told apart."""
         return (OTHER,) * len(self.labels)
+
+    @property
+    def nobody(self) -> tuple[str, ...]:
+        """The values where nobody has called yet: not in the name of a container."""
+        return self.others if self._busiest else ("",) * len(self.labels)
