@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import faults, own
+from bench import faults, own, peers
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
     output = Path(sys.argv[1])
     wanted = sys.argv[2:]
     faults.prepare()
-    cases: dict[str, own.Attached] = {"nothing": nullcontext, **own.CASES, "nothing, again": nullcontext}
+    cases: dict[str, own.Attached] = {"nothing": nullcontext, **own.CASES, **peers.CASES, "nothing, again": nullcontext}
     rows = {}
     for name, attached in cases.items():
         if wanted and not name.startswith("nothing") and not any(word in name for word in wanted):
@@ -29,7 +29,7 @@ def main() -> int:
             with attached():
                 opened = time.monotonic()
                 costs = faults.measure_all()
-        except Exception as error:
+        except Exception as error:  # the others are still worth measuring
             print(f"{name}: {error}", file=sys.stderr, flush=True)
             continue
         rows[name] = {kind: asdict(cost) for kind, cost in costs.items()}
