@@ -1,4 +1,7 @@
-"""The part of the benchmark that runs in the guest: python -m bench.inside OUTPUT [PART ...]."""
+"""The part of the benchmark that runs in guests: python -m bench.inside OUTPUT faults|start|keys|threads [WORD ...].
+
+Writes one JSON document to OUTPUT. WORD: only cases with one of these words in their names.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +10,62 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from bench import faults, own, peers
+from bench import faults, keys, own, peers, startup, threads
 
 
-def main() -> int:
-    """Measure, and write one JSON document."""
-    output = Path(sys.argv[1])
-    wanted = sys.argv[2:]
-    faults.prepare()
+def measure_faults(words: Collection[str]) -> dict[str, Any]:
+    """Every case, between two looks at untraced faults."""
     cases: dict[str, own.Attached] = {"nothing": nullcontext, **own.CASES, **peers.CASES, "nothing, again": nullcontext}
-    rows = {}
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    print(" " * 45 + "".join(f"{kind.replace(' write', ''):>14}" for kind in faults.KINDS))
     for name, attached in cases.items():
-        if wanted and not name.startswith("nothing") and not any(word in name for word in wanted):
+        if words and not name.startswith("nothing") and not any(word in name for word in words):
             continue
         started = time.monotonic()
         try:
             with attached():
-                opened = time.monotonic()
                 costs = faults.measure_all()
         except Exception as error:  # the others are still worth measuring
             print(f"{name}: {error}", file=sys.stderr, flush=True)
             continue
         rows[name] = {kind: asdict(cost) for kind, cost in costs.items()}
         before = rows["nothing"]
-        added = "  ".join(f"{costs[k].median - before[k]['median']:8.0f}" for k in costs)
-        print(f"{name:40} {added}   ({opened - started:.1f} s + {time.monotonic() - opened:.1f} s)", flush=True)
-    output.write_text(json.dumps({"kernel": platform.release(), "faults": rows}, indent=1))
-    print("untraced: " + ", ".join(f"{k} {v['median']:.0f}±{v['spread']:.0f}" for k, v in rows["nothing"].items()))
+        columns = "".join(f"{costs[kind].median - before[kind]['median']:14.0f}" for kind in costs)
+        print(f"{name:45}{columns}  {time.monotonic() - started:4.0f} s", flush=True)
+    print(f"{'(untraced)':45}" + "".join(f"{row['median']:14.0f}" for row in rows["nothing"].values()), flush=True)
+    return rows
+
+
+PARTS: dict[str, Callable[[Collection[str]], Any]] = {
+    "faults": measure_faults,
+    "start": lambda words: startup.measure(startup.UNTRACED | startup.TRACED),
+    "keys": lambda words: keys.measure(),
+    "threads": lambda words: threads.measure(),
+}
+
+
+def tools() -> dict[str, str]:
+    """Versions of what is measured."""
+    return {
+        "bcc": faults.run("dpkg-query", "-W", "-f", "${Version}", "bpfcc-tools"),
+        "bpftrace": faults.run("bpftrace", "--version").split()[-1],
+        "perf": faults.run("perf", "--version").split()[-1],
+        "python": platform.python_version(),
+    }
+
+
+def main() -> int:
+    """Measure one part."""
+    output, part, *words = sys.argv[1:]
+    faults.prepare()
+    result = {"kernel": platform.release(), "tools": tools(), part: PARTS[part](words)}
+    Path(output).write_text(json.dumps(result, indent=1))
     return os.EX_OK
 
 

@@ -65,10 +65,11 @@ def _mkwrite(options: Options, tell_raced: bool = True) -> Iterator[None]:
 def _cases() -> Iterator[tuple[str, Attached]]:
     yield "empty fentry/fexit pair", _empty_fentry
     yield "empty kprobe/kretprobe pair", _empty_kprobe
+    yield "mkwrite as it comes", partial(_mkwrite, Options())
     for backend in Backend:
         name = f"mkwrite {backend}"
         yield f"{name}, calls and latency", partial(_mkwrite, Options(backend), tell_raced=False)
-        yield f"{name}, raced told (default)", partial(_mkwrite, Options(backend))
+        yield f"{name}, raced told", partial(_mkwrite, Options(backend))
         yield f"{name}, --by process", partial(_mkwrite, Options(backend, by=By.PROCESS))
         yield f"{name}, --slower 100ms", partial(_mkwrite, Options(backend, slower_ns=100_000_000))
         yield f"{name}, --fs tmpfs (none wanted)", partial(_mkwrite, Options(backend, Filters(fs=("tmpfs",))))

@@ -7,9 +7,11 @@
  *   write-protect FILE N   a store to a page that was read before: page_mkwrite from do_wp_page
  *   cow N                  a store to an anonymous page shared with a parent: do_wp_page copies
  *   anonymous N            the first store to an anonymous page: none of the functions that are traced
+ *   files DIR K N          first-write faults, K files in turn
  *   storm KIND FILE SECONDS T
  *                          T threads take faults for so long; prints how many. KIND is first-write, write-protect, or
  *                          cow, here of a page of the file that is mapped privately
+ *   run COMMAND ...        runs it; prints its CPU time in us and its peak memory in KiB, waited-for children included
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -21,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,7 +80,8 @@ static int open_file(const char *path, long n)
 	for (long i = 0; i < n; i++)
 		if (pwrite(fd, "x", 1, i * STRIDE) != 1)
 			err(1, "%s", path);
-	if (fsync(fd))
+	/* A file of one page need not be clean, and a sync of each of many would take long. */
+	if (n > 1 && fsync(fd))
 		err(1, "%s", path);
 	return fd;
 }
@@ -100,6 +104,25 @@ static void shared(const char *path, long n, int read_first)
 		if (read_first)
 			(void)m[i * STRIDE];
 		ticks[i] = timed_store(m + i * STRIDE);
+	}
+}
+
+static void files(const char *directory, long number, long n)
+{
+	area *page = calloc(number, sizeof(*page));
+	char path[4096];
+	int fd;
+
+	for (long i = 0; i < number; i++) {
+		snprintf(path, sizeof(path), "%s/%ld", directory, i);
+		fd = open_file(path, 1);
+		page[i] = map(fd, PAGE, MAP_SHARED);
+		close(fd);
+		page[i][0] = 1;
+	}
+	for (long i = 0; i < n; i++) {
+		unmap(page[i % number]);
+		ticks[i] = timed_store(page[i % number]);
 	}
 }
 
@@ -172,11 +195,32 @@ static void storm(const char *kind, const char *path, double seconds, long threa
 	printf("%ld\n", storm_faults);
 }
 
+/* A process starts with the peak of the one that made it: this one is small. */
+static int run(char **command)
+{
+	struct rusage usage;
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		execvp(command[0], command);
+		err(127, "%s", command[0]);
+	}
+	wait4(child, &status, 0, &usage);
+	printf("%ld\n%ld\n",
+	       (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 + usage.ru_utime.tv_usec +
+		       usage.ru_stime.tv_usec,
+	       usage.ru_maxrss);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 2 ? argv[1] : "";
 	long n = argc > 2 ? atol(argv[argc - 1]) : 0;
 
+	if (!strcmp(what, "run"))
+		return run(argv + 2);
 	/* Shared with the child that makes the copies, and touched before anything is timed. */
 	ticks = (void *)map(-1, (n + 1) * sizeof(*ticks), MAP_SHARED | MAP_ANONYMOUS);
 	memset(ticks, 1, (n + 1) * sizeof(*ticks));
@@ -184,6 +228,8 @@ int main(int argc, char **argv)
 		shared(argv[2], n, 0);
 	else if (!strcmp(what, "write-protect") && argc == 4)
 		shared(argv[2], n, 1);
+	else if (!strcmp(what, "files") && argc == 5)
+		files(argv[2], atol(argv[3]), n);
 	else if (!strcmp(what, "cow") && argc == 3)
 		cow(n);
 	else if (!strcmp(what, "anonymous") && argc == 3)
@@ -192,8 +238,8 @@ int main(int argc, char **argv)
 		storm(argv[2], argv[3], atof(argv[4]), n);
 		return 0;
 	} else
-		errx(2, "usage: workload first-write|write-protect FILE N, cow|anonymous N, "
-			"storm KIND FILE SECONDS THREADS");
+		errx(2, "usage: workload first-write|write-protect FILE N, files DIR K N, cow|anonymous N, "
+			"storm KIND FILE SECONDS THREADS, run COMMAND ...");
 	print_ticks(n);
 	return 0;
 }

@@ -1,0 +1,115 @@
+"""The tables: from the documents of the parts to Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
+from typing import Any
+
+Document = dict[str, Any]
+
+
+def as_markdown(documents: Sequence[Document]) -> str:
+    """What was measured, as tables."""
+    lines: list[str] = []
+    for document in documents:
+        kernel = document.get("kernel", "")
+        if "tools" in document and document["tools"] not in (
+            d.get("tools") for d in documents[: documents.index(document)]
+        ):
+            lines += ["Tools: " + ", ".join(f"{name} {version}" for name, version in document["tools"].items()), ""]
+        for part, table in (("faults", _faults), ("start", _start), ("keys", _keys), ("threads", _threads)):
+            if part in document:
+                lines += [*table(document[part], kernel), ""]
+        if "here" in document:
+            lines += [*_here(document["here"]), ""]
+    return "\n".join(lines)
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"### {title}"
+    yield ""
+    yield "| " + " | ".join(columns) + " |"
+    yield "|---" + "|---:" * (len(columns) - 1) + "|"
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _faults(rows: dict[str, Any], kernel: str) -> Iterator[str]:
+    before = rows["nothing"]
+    kinds = list(before)
+
+    def cells(name: str, row: dict[str, Any]) -> list[str]:
+        if name == "nothing":
+            return [f"{row[kind]['median']:,.0f}" for kind in kinds]
+        return [f"{row[kind]['median'] - before[kind]['median']:+,.0f}" for kind in kinds]
+
+    yield from _table(
+        f"Instructions added to a fault, {kernel}",
+        ["", *kinds],
+        ([("untraced fault" if name == "nothing" else name), *cells(name, row)] for name, row in rows.items()),
+    )
+    spread = max(cost["spread"] for row in rows.values() for cost in row.values())
+    yield ""
+    yield f"The medians of repeated runs lie at most {spread:.0f} instructions apart."
+
+
+def _start(rows: dict[str, Any], kernel: str) -> Iterator[str]:
+    yield from _table(
+        f"Start and memory, {kernel}",
+        ["", "10^9 instructions", "peak MB", "steady MB"],
+        (
+            [
+                name,
+                f"{row['cpu_s']:.2f}",
+                f"{row['peak_mb']:.0f}",
+                f"{row['steady_mb']:.0f}" if "steady_mb" in row else "",
+            ]
+            for name, row in rows.items()
+        ),
+    )
+
+
+def _keys(rows: dict[str, Any], kernel: str) -> Iterator[str]:
+    # JSON has made text of the numbers.
+    untraced, *traced = rows.items()
+    numbers = list(untraced[1])
+    yield from _table(
+        f"Instructions added to a first write on xfs, by number of files, {kernel}",
+        ["", *(f"{int(number):,}" for number in numbers)],
+        ([name, *(f"{costs[n] - untraced[1][n]:+,.0f}" for n in numbers)] for name, costs in traced),
+    )
+
+
+def _threads(rows: dict[str, Any], kernel: str) -> Iterator[str]:
+    yield from _table(
+        f"Instructions of a first write and its madvise on ext4, traced / untraced, by threads, {kernel}",
+        ["", *next(iter(rows.values()))],
+        (
+            [name, *(f"{median(r):.2f} ({min(r):.2f}-{max(r):.2f})" for r in by_number.values())]
+            for name, by_number in rows.items()
+        ),
+    )
+
+
+def _here(here: Document) -> Iterator[str]:
+    yield from _table(
+        f"Reading the counts: CPU time on {here['processor']}, Python {here['python']}",
+        ["CPUs", "series of calls", "snapshot, ms", "samples in a scrape", "scrape, ms"],
+        (
+            [
+                f"{row['cpus']}",
+                f"{row['keys']:,}",
+                f"{row['snapshot']['ms']:.1f} ±{row['snapshot']['spread_ms'] / 2:.1f}",
+                f"{row['samples']:,}",
+                f"{row['scrape']['ms']:.0f} ±{row['scrape']['spread_ms'] / 2:.0f}",
+            ]
+            for row in here["readout"]
+        ),
+    )
+    yield ""
+    yield from _table(
+        "Start here: CPU time, nothing traced",
+        ["", "s", "peak MB"],
+        ([name, f"{row['cpu_s']:.2f}", f"{row['peak_mb']:.0f}"] for name, row in here["start"].items()),
+    )

@@ -1,0 +1,160 @@
+"""What starting costs, and what stays in memory: CPU seconds to the first sample, and resident memory.
+
+In a guest under -icount a CPU second is 10^9 instructions. Here, on the host, only what needs no tracing can run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.peers import ROOT, TRACING
+
+_DISTRIBUTION = "/usr/bin/python3"
+_MKWRITE = (sys.executable, "-m", "tracer")
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "BCC_KERNEL_SOURCE": str(ROOT / "bpf/kernel")}
+_URL = "http://127.0.0.1:9788/metrics"
+_EXPORTER = """
+import http.server, threading, prometheus_client
+prometheus_client.Counter("calls", "Calls.").inc()
+prometheus_client.generate_latest()
+"""
+_SCRAPES = 20
+_RUNS = 3
+
+Row = dict[str, float]
+
+
+def _finished(command: Sequence[str], runs: int = _RUNS, tries: int = 1) -> Row:
+    """CPU time of a command until it ends, and its peak memory; children that it waited for included."""
+    rows: list[Row] = []
+    while len(rows) < runs:
+        done = subprocess.run(
+            [os.environ["WORKLOAD"], "run", *command], env=_ENVIRONMENT, cwd="/",
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        tries -= done.returncode != 0
+        if not tries:
+            raise RuntimeError(done.stderr[-500:])
+        if done.returncode:
+            continue
+        microseconds, kibibytes = done.stdout.split()[-2:]
+        rows.append({"cpu_s": int(microseconds) / 1e6, "peak_mb": int(kibibytes) / 1024})
+    # The first run reads the files.
+    return min(rows, key=lambda row: row["cpu_s"])
+
+
+def _attached(command: Sequence[str], function: str = "do_page_mkwrite") -> Row:
+    """CPU time of a tool until the function is hooked at both ends, and its memory then and at most."""
+    process = subprocess.Popen(
+        command, env={**_ENVIRONMENT, "PYTHONPATH": ""}, cwd="/",
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    started = time.monotonic()
+    try:
+        while not _hooked(function):
+            if process.poll() is not None or time.monotonic() - started > 600:
+                raise RuntimeError(f"{command[0]} did not attach")
+            time.sleep(0.05)
+        row = {"cpu_s": _cpu_seconds(process.pid)}
+        time.sleep(1)
+        return row | {"peak_mb": _memory_mb(process.pid, "VmHWM"), "steady_mb": _memory_mb(process.pid, "VmRSS")}
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def _hooked(function: str) -> bool:
+    return f"{function} (" in (TRACING / "enabled_functions").read_text()
+
+
+def _exporter() -> Row:
+    """The exporter while it serves: memory, and CPU time of a scrape."""
+    process = subprocess.Popen([*_MKWRITE, "export"], env=_ENVIRONMENT, cwd="/", stderr=subprocess.DEVNULL)
+    try:
+        started = time.monotonic()
+        while not _scrape():
+            if process.poll() is not None or time.monotonic() - started > 600:
+                raise RuntimeError("mkwrite export did not start")
+            time.sleep(0.5)
+        before = _cpu_seconds(process.pid)
+        for _ in range(_SCRAPES):
+            _scrape()
+        return {
+            "cpu_s": (_cpu_seconds(process.pid) - before) / _SCRAPES,
+            "steady_mb": _memory_mb(process.pid, "VmRSS"),
+            "peak_mb": _memory_mb(process.pid, "VmHWM"),
+        }
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def _scrape() -> bool:
+    try:
+        with urllib.request.urlopen(_URL, timeout=60) as answer:
+            return b"\nmkwrite_up 1" in answer.read()
+    except OSError:
+        return False
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of all threads, those that have ended included: the clock that clock_getcpuclockid(3) names."""
+    return time.clock_gettime(-8 * pid - 6)
+
+
+def _memory_mb(pid: int, what: str) -> float:
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc", str(pid), "status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+def _without_cache() -> Row:
+    kept = _ENVIRONMENT.get("CACHE_DIRECTORY", "")
+    _ENVIRONMENT["CACHE_DIRECTORY"] = "/proc/nowhere"
+    try:
+        # Time that is skipped while the compiler's files are read can look like a compiler that hangs.
+        return _finished([*_MKWRITE, "export", "--once"], runs=1, tries=3)
+    finally:
+        _ENVIRONMENT["CACHE_DIRECTORY"] = kept
+
+
+#: What runs anywhere.
+UNTRACED: dict[str, Callable[[], Row]] = {
+    "python3 -c pass": lambda: _finished([_DISTRIBUTION, "-c", "pass"]),
+    "python3 -c 'import bcc'": lambda: _finished([_DISTRIBUTION, "-c", "import bcc"]),
+    "a Python exporter without tracing": lambda: _finished([sys.executable, "-c", _EXPORTER]),
+    "mkwrite --version": lambda: _finished([*_MKWRITE, "--version"]),
+}
+
+_HISTOGRAM = "kprobe:do_page_mkwrite { @s[tid] = nsecs; } kretprobe:do_page_mkwrite { @ = hist(nsecs - @s[tid]); }"
+
+#: What has to be traced for.
+TRACED: dict[str, Callable[[], Row]] = {
+    "mkwrite export --once": lambda: _finished([*_MKWRITE, "export", "--once"]),
+    "mkwrite export --once, first time on this kernel": _without_cache,
+    "mkwrite export, serving (a scrape)": _exporter,
+    "bpftrace, to attached": lambda: _attached(["bpftrace", "-e", _HISTOGRAM]),
+    "funclatency, to attached": lambda: _attached(["funclatency-bpfcc", "do_page_mkwrite"]),
+}
+
+
+def measure(cases: dict[str, Callable[[], Row]]) -> dict[str, Row]:
+    """All of them; one that fails is left out, and said."""
+    rows = {}
+    for name, case in cases.items():
+        try:
+            rows[name] = case()
+        except (RuntimeError, OSError) as error:
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+        else:
+            values = "  ".join(f"{key} {value:.3f}" for key, value in rows[name].items())
+            print(f"{name:50} {values}", file=sys.stderr, flush=True)
+    return rows
