@@ -1,4 +1,4 @@
-# mkwrite: see README.md. Targets for people: install, demo, test, lint.
+# mkwrite: see README.md. Targets for people: install, demo, test, lint, bench.
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,12 +9,15 @@ RUN_PACKAGES := python3-bpfcc python3-venv
 TEST_PACKAGES := bpftool btrfs-progs busybox-static chromium clang-format dmsetup e2fsprogs f2fs-tools gcc \
 	iproute2 kmod libc6-dev nilfs-tools openssl prometheus qemu-system-x86 quota systemd util-linux \
 	xfsprogs zstd
+# What is measured beside it, and bench/profile's disassembler.
+BENCH_PACKAGES := binutils bpfcc-tools bpftrace linux-perf
 
-.PHONY: help install uninstall demo test unit live lint format clean
+.PHONY: bench help install uninstall demo test unit live lint format clean
 help:
 	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
 	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
 	@echo 'make test      all tests: here, and in guests with four kernels (root)'
+	@echo 'make bench     what tracing costs, beside other tracers: docs/performance.md (root)'
 	@echo 'make lint      ruff, mypy, clang-format'
 
 # Installs the packages that are missing, and says how where it may not.
@@ -55,6 +58,10 @@ $(VENV)/.ready: pyproject.toml
 demo: $(VENV)/.ready
 	$(BIN)/python -m tests.demo
 
+bench: $(VENV)/.ready
+	$(call packages,$(BENCH_PACKAGES))
+	$(BIN)/python bench/run
+
 test: lint unit live
 
 unit: $(VENV)/.ready
@@ -68,12 +75,12 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy
-	clang-format --dry-run -Werror $$(find bpf -name '*.[ch]') $$(find tests -name '*.c')
+	clang-format --dry-run -Werror $$(find bpf -name '*.[ch]') $$(find bench tests -name '*.c')
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check -q --fix .
 	$(BIN)/ruff format -q .
-	clang-format -i $$(find bpf -name '*.[ch]') $$(find tests -name '*.c')
+	clang-format -i $$(find bpf -name '*.[ch]') $$(find bench tests -name '*.c')
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
