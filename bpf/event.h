@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What is sent to user space one by one: failures, slow calls, and with --by the name behind a new series. */
 
-#define PATH_BYTES 4096
-#define PATH_DEPTH 96
-#define NAME_BYTES 256
-
 /* Why an event was sent: any of them together. */
 #define FAILED 0x1
 #define SLOW 0x2
@@ -35,53 +31,6 @@ BPF_RINGBUF_OUTPUT(events, 256);
 /* A program never nests on a CPU, so each has a scratch event of its own there. */
 enum scratch { AT_RETURN, AT_DIRTY, AT_ENTRY, SCRATCHES };
 BPF_TABLE("percpu_array", u32, struct event, scratch, SCRATCHES);
-
-/*
- * Walks from the file's dentry to the task's root, over mount points. Names are read without the rename lock: a
- * concurrent rename can mix old and new components, as it can in /proc/PID/maps.
- */
-static __always_inline void write_path(struct event *e, struct file *file)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct fs_struct *fs = READ(task, fs);
-	struct path root = READ(fs, root);
-	struct path at = READ(file, f_path);
-	struct dentry *dentry = at.dentry, *parent;
-	struct vfsmount *vfsmount = at.mnt;
-	struct mount *mount, *above;
-	u32 used = 0;
-	int i, n;
-
-	e->deleted = READ(dentry, d_hash.pprev) == NULL && READ(dentry, d_parent) != dentry;
-	e->cut = 1;
-#pragma nounroll
-	for (i = 0; i < PATH_DEPTH; i++) {
-		/* Makes every way through the loop look alike to the verifier. */
-		bounded(used, PATH_BYTES - 1);
-		if (dentry == root.dentry && vfsmount == root.mnt) {
-			e->cut = 0;
-			break;
-		}
-		parent = READ(dentry, d_parent);
-		if (dentry == READ(vfsmount, mnt_root) || parent == dentry) {
-			mount = (void *)vfsmount - offsetof(struct mount, mnt);
-			above = READ(mount, mnt_parent);
-			if (above == mount) {
-				e->cut = 0;
-				break;
-			}
-			dentry = READ(mount, mnt_mountpoint);
-			vfsmount = &above->mnt;
-			continue;
-		}
-		n = bpf_probe_read_kernel_str(&e->path[used], NAME_BYTES, READ(dentry, d_name.name));
-		if (n <= 0 || used + n >= PATH_BYTES)
-			break;
-		used += n;
-		dentry = parent;
-	}
-	e->path_bytes = used;
-}
 
 static __always_inline void send(struct event *e)
 {
@@ -124,7 +73,7 @@ static __always_inline void report(u32 where, u32 reason, struct vm_fault *vmf, 
 	inode = READ(file, f_inode);
 	e->inode = READ(inode, i_ino);
 	bpf_probe_read_kernel_str(e->fstype, sizeof(e->fstype), READ(READ(READ(inode, i_sb), s_type), name));
-	write_path(e, file);
+	e->path_bytes = write_path(e->path, file, &e->deleted, &e->cut);
 	send(e);
 }
 

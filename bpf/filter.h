@@ -19,9 +19,8 @@ static __always_inline int is_wanted(u64 kind, u64 low, u64 high)
 }
 
 /* In one of the wanted cgroups, or below it. (5.10 has no helper for ancestors' ids in tracing programs.) */
-static __always_inline int cgroup_wanted(void)
+static __always_inline int cgroup_wanted(struct task_struct *task)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct css_set *css_set = READ(task, cgroups);
 	struct cgroup *cgroup = READ(css_set, dfl_cgrp);
 	struct kernfs_node *node;
@@ -48,16 +47,16 @@ static __always_inline int task_wanted(void)
 		if (!is_wanted(WANT_COMM, comm[0], comm[1]))
 			return 0;
 	}
-	return !(kinds & (1 << WANT_CGROUP)) || cgroup_wanted();
+	return !(kinds & (1 << WANT_CGROUP)) || cgroup_wanted((void *)bpf_get_current_task());
 }
 
-static __always_inline int call_wanted(struct series *series, struct super_block *sb)
+static __always_inline int call_wanted(u64 handler, u32 dev, struct super_block *sb)
 {
 	u64 kinds = config(WANT_CALL), name[2] = {};
 
-	if (kinds & (1 << WANT_HANDLER) && !is_wanted(WANT_HANDLER, series->handler, 0))
+	if (kinds & (1 << WANT_HANDLER) && !is_wanted(WANT_HANDLER, handler, 0))
 		return 0;
-	if (kinds & (1 << WANT_DEV) && !is_wanted(WANT_DEV, series->dev, 0))
+	if (kinds & (1 << WANT_DEV) && !is_wanted(WANT_DEV, dev, 0))
 		return 0;
 	if (kinds & (1 << WANT_FS)) {
 		bpf_probe_read_kernel_str(name, sizeof(name), READ(READ(sb, s_type), name));

@@ -185,7 +185,7 @@ static __always_inline int apply_extras(struct series *series, struct inode *ino
 		if (!(*vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE)))
 			*vm_fault |= VM_FAULT_LOCKED;
 	}
-	return !config(WANT_CALL) || call_wanted(series, GET(inode, i_sb));
+	return !config(WANT_CALL) || call_wanted(series->handler, series->dev, GET(inode, i_sb));
 }
 
 static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, u64 task, struct slot *slot, u64 ns)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tracer.kernel.btf import Btf, header
 from tracer.model import Backend
+from tracer.probes import failures
 from tracer.probes.build import build, text
 
 
@@ -42,12 +43,13 @@ def prepare(image: Path, cache: Path) -> None:
         blob.write(vmlinux(image))
         blob.flush()
         with Btf(Path(blob.name)) as btf:
-            layout = header(btf)
+            texts = [text(header(btf), backend) for backend in Backend]
+            texts += [failures.source(btf, backend) for backend in Backend]
     before = os.environ.get("CACHE_DIRECTORY")
     os.environ["CACHE_DIRECTORY"] = str(cache)
     try:
-        for backend in Backend:
-            build(text(layout, backend))
+        for source in texts:
+            build(source)
     finally:
         if before is None:
             del os.environ["CACHE_DIRECTORY"]

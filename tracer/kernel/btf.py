@@ -196,10 +196,10 @@ class Btf:
         return f"{_SCALARS[size]} %s" if size in _SCALARS else f"u8 %s[{size}]"
 
 
-def header(btf: Btf) -> str:
-    """C declarations of every struct of ``FIELDS`` as this kernel lays it out, and the ids of what programs name."""
+def header(btf: Btf, fields: Mapping[str, tuple[str, ...]] = FIELDS) -> str:
+    """C declarations of every struct of ``fields`` as this kernel lays it out, and the ids of what programs name."""
     lines = ["/* Made from this kernel's BTF. */"]
-    for struct, names in FIELDS.items():
+    for struct, names in fields.items():
         lines.append(f"struct {struct} {{ union {{")
         for name in names:
             field = btf.field(struct, name)

@@ -15,6 +15,7 @@ SAMPLE: Final = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_size_t)
 _u32p = ct.POINTER(ct.c_uint32)
 _PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "btf__parse": (ct.c_void_p, (ct.c_char_p, ct.c_void_p)),
+    "btf__parse_split": (ct.c_void_p, (ct.c_char_p, ct.c_void_p)),
     "btf__free": (None, (ct.c_void_p,)),
     "btf__find_by_name_kind": (ct.c_int32, (ct.c_void_p, ct.c_char_p, ct.c_uint32)),
     "btf__type_by_id": (ct.c_void_p, (ct.c_void_p, ct.c_uint32)),
@@ -25,6 +26,8 @@ _PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_raw_tracepoint_open": (ct.c_int, (ct.c_char_p, ct.c_int)),
     "bpf_map_update_elem": (ct.c_int, (ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_uint64)),
     "bpf_map_lookup_batch": (ct.c_int, (ct.c_int, *[ct.c_void_p] * 4, _u32p, ct.c_void_p)),
+    "bpf_btf_get_next_id": (ct.c_int, (ct.c_uint32, _u32p)),
+    "bpf_btf_get_fd_by_id": (ct.c_int, (ct.c_uint32,)),
     "bpf_obj_get_info_by_fd": (ct.c_int, (ct.c_int, ct.c_void_p, _u32p)),
     "ring_buffer__new": (ct.c_void_p, (ct.c_int, SAMPLE, ct.c_void_p, ct.c_void_p)),
     "ring_buffer__epoll_fd": (ct.c_int, (ct.c_void_p,)),

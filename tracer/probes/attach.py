@@ -54,6 +54,11 @@ def attach_fentry(program: int) -> int:
     return checked(libbpf().bpf_raw_tracepoint_open(None, program))
 
 
+def attach_raw_tracepoint(program: int, name: str) -> int:
+    """Attach to a tracepoint's raw arguments. Returns the link's descriptor."""
+    return checked(libbpf().bpf_raw_tracepoint_open(name.encode(), program))
+
+
 def attach_kprobe(program: int, function: str) -> int:
     """Attach to a function's entry through the kprobe PMU, which keeps nothing beyond the returned descriptor."""
     kind = int(_KPROBE_PMU.read_text())

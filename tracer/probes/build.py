@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 #: In an installed package the C files lie inside it, in a checkout beside it.
 SOURCES: Final = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
 FILES: Final = (
-    "config.h", "kfunc.h", "read.h", "context.h", "histogram.h", "maps.h", "filter.h", "event.h", "series.h",
+    "config.h", "kfunc.h", "read.h", "context.h", "histogram.h", "maps.h", "filter.h", "path.h", "event.h", "series.h",
     "page_mkwrite.c", "wp_fault.c",
 )  # fmt: skip
 #: Slots for calls in flight, as a power of two; what finds its slot taken costs a hash map's look-up more.
@@ -32,10 +33,10 @@ _TIMEOUT_S: Final = 300
 _DISTRIBUTION: Final = "/usr/bin/python3"
 
 
-def text(layout: str, backend: Backend) -> str:
-    """The C text to compile: ``layout`` (see ``kernel.btf.header``), then our files in order."""
+def text(layout: str, backend: Backend, files: Sequence[str] = FILES) -> str:
+    """The C text to compile: ``layout`` (see ``kernel.btf.header``), then ``files`` of ours in order."""
     parts = ["#include <linux/types.h>\n", f"#define {backend.name}\n#define SLOT_BITS {SLOT_BITS}\n", layout]
-    for name in FILES:
+    for name in files:
         parts += [f'#line 1 "{name}"\n', (SOURCES / name).read_text()]
     return "".join(parts)
 

@@ -141,30 +141,33 @@ class Maps:
         }
 
     def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:
-        """All entries of a hash map, in one system call where it is not written to meanwhile."""
-        spec, descriptor = self._specs[name], self._descriptors[name]
-        keys = (ct.c_char * (spec.max_entries * spec.key_size))()
-        values = (ct.c_char * (spec.max_entries * spec.value_size))()
-        done, batch = 0, ct.c_uint64()
-        previous = None
-        while done < spec.max_entries:
-            count = ct.c_uint32(spec.max_entries - done)
-            result = libbpf().bpf_map_lookup_batch(
-                descriptor, previous, ct.byref(batch), ct.byref(keys, done * spec.key_size),
-                ct.byref(values, done * spec.value_size), ct.byref(count), None,
-            )  # fmt: skip
-            if result != -_ENOENT:
-                checked(result)
-            done += count.value
-            previous = ct.byref(batch)
-            if result == -_ENOENT:
-                break
-        view_keys, view_values = memoryview(keys).cast("B"), memoryview(values).cast("B")
-        for index in range(done):
-            yield (
-                bytes(view_keys[index * spec.key_size : (index + 1) * spec.key_size]),
-                bytes(view_values[index * spec.value_size : (index + 1) * spec.value_size]),
-            )
+        return entries(self._specs[name], self._descriptors[name])
+
+
+def entries(spec: MapSpec, descriptor: int) -> Iterator[tuple[bytes, bytes]]:
+    """All entries of a map, in one system call where it is not written to meanwhile."""
+    keys = (ct.c_char * (spec.max_entries * spec.key_size))()
+    values = (ct.c_char * (spec.max_entries * spec.value_size))()
+    done, batch = 0, ct.c_uint64()
+    previous = None
+    while done < spec.max_entries:
+        count = ct.c_uint32(spec.max_entries - done)
+        result = libbpf().bpf_map_lookup_batch(
+            descriptor, previous, ct.byref(batch), ct.byref(keys, done * spec.key_size),
+            ct.byref(values, done * spec.value_size), ct.byref(count), None,
+        )  # fmt: skip
+        if result != -_ENOENT:
+            checked(result)
+        done += count.value
+        previous = ct.byref(batch)
+        if result == -_ENOENT:
+            break
+    view_keys, view_values = memoryview(keys).cast("B"), memoryview(values).cast("B")
+    for index in range(done):
+        yield (
+            bytes(view_keys[index * spec.key_size : (index + 1) * spec.key_size]),
+            bytes(view_values[index * spec.value_size : (index + 1) * spec.value_size]),
+        )
 
 
 def _mapped_size(spec: MapSpec) -> int:

@@ -14,6 +14,7 @@ from tracer.kernel.libbpf import checked, libbpf
 
 # include/uapi/linux/bpf.h
 KPROBE: Final = 2
+RAW_TRACEPOINT: Final = 17
 TRACING: Final = 26
 FENTRY: Final = 24
 FEXIT: Final = 25
@@ -186,8 +187,18 @@ def create_maps(specs: Mapping[str, MapSpec]) -> dict[str, int]:
     return made
 
 
-def load(bpf: BpfObject, name: str, maps: Mapping[str, int], kind: int, attach: int = 0, btf_id: int = 0) -> int:
+def load(
+    bpf: BpfObject,
+    name: str,
+    maps: Mapping[str, int],
+    kind: int,
+    attach: int = 0,
+    btf_id: int = 0,
+    module: int = 0,
+) -> int:
     """Load one program and return its descriptor. ``kind`` is KPROBE or TRACING, the latter with FENTRY or FEXIT.
+
+    ``module`` is the descriptor of the module's types that ``btf_id`` is of, 0 for the kernel's own.
 
     Raises OSError as the kernel refuses, with the end of the verifier's log in ``filename`` if it wrote one.
     """
@@ -198,7 +209,9 @@ def load(bpf: BpfObject, name: str, maps: Mapping[str, int], kind: int, attach: 
         code[at + 1] |= _PSEUDO_MAP_VALUE << 4
         code[at + 4 : at + 8] = maps[_GLOBALS[number]].to_bytes(4, "little")
         code[at + 12 : at + 16] = bytes(4)  # offset within the value
-    opts = _ProgOpts(sz=ct.sizeof(_ProgOpts), expected_attach_type=attach, attach_btf_id=btf_id)
+    opts = _ProgOpts(
+        sz=ct.sizeof(_ProgOpts), expected_attach_type=attach, attach_btf_id=btf_id, attach_btf_obj_fd=module
+    )
     arguments = (kind, name.encode()[:15], b"GPL", kernel_calls(bytes(code)), len(code) // 8)
     result = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
     if result >= 0:

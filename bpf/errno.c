@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The errno that a handler folds into VM_FAULT_SIGBUS, taken at the return of the functions below it that allocate,
+ * reserve or fail. One program serves them all; INNER says which it is attached to.
+ */
+
+static __always_inline void returned_errno(u64 value)
+{
+	u64 task = bpf_get_current_task(), upper = value >> 32;
+	struct inner_error mine = {.inner = config(INNER)}, *last;
+	struct call *call;
+	int error = (int)value;
+
+	/* An int leaves the upper half empty, an ERR_PTR fills it; an address does neither. */
+	if (error >= 0 || error < -4095 || (upper && upper != 0xffffffff))
+		return;
+	call = call_of(task);
+	if (call)
+		mine.start_ns = call->start_ns;
+	mine.error = -error;
+	last = inner_errors.lookup(&task);
+	/* The innermost function of a call has it first, its callers pass it on. */
+	if (last && call && last->start_ns == mine.start_ns && last->error == mine.error)
+		return;
+	inner_errors.update(&task, &mine);
+}
+
+#ifdef FENTRY
+int inner_return(context_t *ctx)
+{
+	returned_errno(returned(ctx));
+	return 0;
+}
+#endif
+
+/* For functions of modules whose types are not known to the kernel. */
+int inner_probe(struct pt_regs *ctx)
+{
+	returned_errno(ctx->ax);
+	return 0;
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Refused faults and SIGBUS, one event each. These programs are an object of their own: who only counts calls pays
+ * nothing for them, and on a call that succeeds they do next to nothing.
+ */
+
+/* Settings of one hook, above those of config.h: the same program serves several functions. */
+#define INNER 16      /* number of the function that returns an errno */
+#define ARITY 17      /* how many parameters the hooked function has */
+#define DENTRY_ARG 18 /* which of do_truncate's is the dentry; the length follows */
+#define TASK_REGS 19  /* 1: bpf_task_pt_regs() exists (5.15) */
+#define FAILURE_SLOTS 4096
+#define COMMAND_BYTES 512
+
+enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL };
+
+struct failure {
+	u64 time_ns; /* CLOCK_MONOTONIC; names a refusal, too */
+	u64 latency_ns;
+	u64 id; /* of the task that wrote, or that the signal goes to */
+	u64 cgroup;
+	u64 refusal; /* of a signal: the refusal that caused it */
+	u64 inode;
+	u64 pgoff;
+	u64 address;
+	u64 size; /* of the file, then */
+	u64 blocks;
+	u64 handler;
+	u64 ip;
+	u64 seen; /* failures of this process, file and cause so far, those that were not told of included */
+	u64 truncated_ns;
+	u64 truncated_to;
+	u64 truncated_by;
+	u64 action; /* SIG_DFL, SIG_IGN or the handler */
+	u64 sender;
+	u32 dev;
+	u32 source;
+	u32 inner; /* the function that returned `error`, 0: none seen */
+	u32 error;
+	u32 vm_fault;
+	u32 flags; /* of the fault */
+	u32 write_protect;
+	u32 uid;
+	u32 superblock_flags;
+	u32 inode_flags;
+	u32 syscall; /* or -1 */
+	u32 code;    /* of the signal */
+	u32 result;
+	u32 blocked;
+	u32 sender_uid;
+	u32 deleted;
+	u32 cut;
+	u32 path_bytes;
+	char comm[16];
+	char fstype[16];
+	char truncated_comm[16];
+	char sender_comm[16];
+	u32 command_bytes;
+	char command[COMMAND_BYTES]; /* line, its arguments ended by NULs */
+	char path[PATH_BYTES + NAME_BYTES];
+};
+
+BPF_RINGBUF_OUTPUT(events, 256);
+
+/* Each program has a scratch event of its own on a CPU. */
+BPF_TABLE("percpu_array", u32, struct failure, scratch, 4);
+
+enum failure_loss { FAILURES_FULL, CALLS_FULL, FAILURE_LOSSES };
+BPF_TABLE("array", u32, u64, failures_lost, FAILURE_LOSSES);
+
+static __always_inline void lose_failure(u32 kind)
+{
+	u64 *n = failures_lost.lookup(&kind);
+
+	if (n)
+		lock_xadd(n, 1);
+}
+
+/* The page_mkwrite call that a task is in: a slot by the task's address, or `crowded` where another has it. */
+struct call {
+	u64 task;
+	u64 start_ns;
+	u64 vmf;
+	u64 crowded; /* this one is in `crowded` */
+};
+BPF_TABLE("array", u32, struct call, calls, FAILURE_SLOTS);
+BPF_TABLE("hash", u64, struct call, crowded, 4096);
+
+static __always_inline struct call *first_slot(u64 task)
+{
+	u32 index = (task * 0x9e3779b97f4a7c15ULL) >> 52;
+
+	return calls.lookup(&index);
+}
+
+static __always_inline struct call *call_of(u64 task)
+{
+	struct call *call = first_slot(task);
+
+	return call && call->task == task ? call : crowded.lookup(&task);
+}
+
+/* The last errno that an inner function returned to a task; start_ns: in which call, 0 outside of any. */
+struct inner_error {
+	u64 start_ns;
+	u32 inner;
+	u32 error;
+};
+BPF_TABLE("lru_hash", u64, struct inner_error, inner_errors, 4096);
+
+/* A refusal that a signal is to follow, by task. */
+struct refused {
+	u64 time_ns;
+	u64 address;
+	u64 told; /* 0: counted only */
+};
+BPF_TABLE("lru_hash", u64, struct refused, refusals, 4096);
+
+/* A process that is refused again and again is told of a few times, then every 100 ms; the rest is counted. */
+#define BURST 16
+#define BURST_NS 100000000ULL
+
+struct burst_key {
+	u64 inode;
+	u32 dev;
+	u32 tgid;
+	u32 source;
+	u32 error;
+};
+struct burst {
+	u64 seen;
+	u64 told_ns;
+};
+BPF_TABLE("lru_hash", struct burst_key, struct burst, bursts, 4096);
+
+/* Whether to tell of one more. */
+static __always_inline int worth_telling(struct failure *f)
+{
+	struct burst_key key = {
+		.inode = f->inode,
+		.dev = f->dev,
+		.tgid = f->id >> 32,
+		.source = f->source,
+		.error = f->error,
+	};
+	struct burst fresh = {}, *burst;
+
+	f->seen = 1;
+	burst = bursts.lookup_or_try_init(&key, &fresh);
+	if (!burst)
+		return 1;
+	lock_xadd(&burst->seen, 1);
+	f->seen = burst->seen;
+	if (f->seen > BURST && f->time_ns - burst->told_ns < BURST_NS)
+		return 0;
+	burst->told_ns = f->time_ns;
+	return 1;
+}
+
+/* The last time that each file was made shorter. */
+struct file_key {
+	u64 inode;
+	u64 dev;
+};
+struct truncation {
+	u64 time_ns;
+	u64 to;
+	u64 by;
+	char comm[16];
+};
+BPF_TABLE("lru_hash", struct file_key, struct truncation, truncations, 4096);
+
+static __always_inline void send(struct failure *f)
+{
+	u32 size = f->path_bytes;
+
+	bounded(size, PATH_BYTES - 1);
+	size += offsetof(struct failure, path);
+	if (events.ringbuf_output(f, size, 0))
+		lose_failure(FAILURES_FULL);
+}
+
+#include <uapi/linux/ptrace.h>
+
+#ifdef FENTRY
+typedef u64 context_t;
+#define argument(ctx, n) ((ctx)[n])
+#define ARGUMENT_AT(ctx, n, value) asm volatile("%0 = *(u64 *)(%1 + 8 * " #n ")" : "=r"(value) : "r"(ctx))
+/* Behind the arguments; the branches not taken are never verified. */
+static __always_inline u64 returned(context_t *ctx)
+{
+	u64 value = 0;
+
+	if (config(ARITY) == 1)
+		ARGUMENT_AT(ctx, 1, value);
+	else if (config(ARITY) == 2)
+		ARGUMENT_AT(ctx, 2, value);
+	else if (config(ARITY) == 3)
+		ARGUMENT_AT(ctx, 3, value);
+	else if (config(ARITY) == 4)
+		ARGUMENT_AT(ctx, 4, value);
+	else if (config(ARITY) == 5)
+		ARGUMENT_AT(ctx, 5, value);
+	else if (config(ARITY) == 6)
+		ARGUMENT_AT(ctx, 6, value);
+	else if (config(ARITY) == 7)
+		ARGUMENT_AT(ctx, 7, value);
+	else if (config(ARITY) == 8)
+		ARGUMENT_AT(ctx, 8, value);
+	else
+		ARGUMENT_AT(ctx, 9, value);
+	return value;
+}
+#else
+typedef struct pt_regs context_t;
+#define argument(ctx, n) ((n) == 0 ? (ctx)->di : (n) == 1 ? (ctx)->si : (n) == 2 ? (ctx)->dx : (ctx)->cx)
+#define returned(ctx) ((ctx)->ax)
+#endif

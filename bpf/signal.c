@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Every SIGBUS: to whom, from whom, and which refusal it belongs to. And who made files shorter. */
+
+#define SIGBUS_NUMBER 7
+#define SIGACTION_BYTES 32
+#define BUS_ADRERR 2
+#define BUS_MCEERR_AR 4
+
+/* As filter.h's task_wanted(), for a task that is not the current one. */
+static __always_inline int victim_wanted(struct task_struct *task, struct failure *f)
+{
+	u64 kinds = config(WANT_TASK), comm[2] = {};
+
+	/* A signal has no file: it is in no filesystem that one could ask for. */
+	if (config(WANT_CALL))
+		return 0;
+	if (kinds & (1 << WANT_PID) && !is_wanted(WANT_PID, f->id >> 32, 0))
+		return 0;
+	if (kinds & (1 << WANT_COMM)) {
+		bpf_probe_read_kernel_str(comm, sizeof(comm), &task->comm);
+		if (!is_wanted(WANT_COMM, comm[0], comm[1]))
+			return 0;
+	}
+	return !(kinds & (1 << WANT_CGROUP)) || cgroup_wanted(task);
+}
+
+/* raw tracepoint signal_generate: sig, info, task, group, result */
+int signal_generated(u64 *ctx)
+{
+	u64 current_task = bpf_get_current_task(), info = ctx[1], values[2];
+	struct task_struct *task = (void *)ctx[2];
+	struct refused *refused = NULL;
+	u32 where = SIGNAL, code = 0;
+	struct sighand_struct *sighand;
+	struct failure *f;
+
+	if ((u32)ctx[0] != SIGBUS_NUMBER)
+		return 0;
+	f = scratch.lookup(&where);
+	if (!f)
+		return 0;
+	f->address = f->sender = f->sender_uid = f->refusal = 0;
+	if (info > 1) {
+		struct kernel_siginfo *siginfo = (void *)info;
+
+		code = READ(siginfo, si_code);
+		bpf_probe_read_kernel(values, sizeof(values), &siginfo->_sifields);
+		/* si_code is positive for the kernel's own. */
+		if ((int)code > 0)
+			f->address = values[0];
+	} else if (info) {
+		code = 0x80; /* SI_KERNEL */
+	}
+	f->code = code;
+	f->time_ns = bpf_ktime_get_ns();
+	f->id = (u64)READ(task, tgid) << 32 | (u32)READ(task, pid);
+	f->source = SIGNAL;
+	f->dev = f->inode = f->path_bytes = f->command_bytes = 0;
+	/* Tells bursts apart. */
+	f->error = code;
+	if ((u64)task == current_task)
+		refused = refusals.lookup(&current_task);
+	if (refused && (int)code > 0 && refused->address >> 12 == f->address >> 12) {
+		int told = refused->told;
+
+		f->refusal = refused->time_ns;
+		refusals.delete(&current_task);
+		if (!told)
+			return 0;
+	} else if (!victim_wanted(task, f) || !worth_telling(f)) {
+		return 0;
+	}
+	f->result = (u32)ctx[4];
+	f->uid = READ(READ(task, real_cred), uid);
+	f->cgroup = READ(READ(READ(READ(task, cgroups), dfl_cgrp), kn), id);
+	bpf_probe_read_kernel_str(f->comm, sizeof(f->comm), &task->comm);
+	sighand = READ(task, sighand);
+	bpf_probe_read_kernel(&f->action, sizeof(f->action), &sighand->action[(SIGBUS_NUMBER - 1) * SIGACTION_BYTES]);
+	f->blocked = READ(task, blocked) >> (SIGBUS_NUMBER - 1) & 1;
+	f->sender = bpf_get_current_pid_tgid();
+	f->sender_uid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(f->sender_comm, sizeof(f->sender_comm));
+	f->ip = 0;
+	f->syscall = -1;
+	if ((u64)task == current_task)
+		fill_command(f);
+	send(f);
+	return 0;
+}
+
+/* do_truncate: truncate(2), ftruncate(2) and O_TRUNC, of any filesystem. */
+int truncating(context_t *ctx)
+{
+	u64 first = argument(ctx, 0), second = argument(ctx, 1), third = argument(ctx, 2), to;
+	struct truncation mine = {};
+	struct file_key key = {};
+	struct dentry *dentry;
+	struct inode *inode;
+
+	/* Loaded by now: the compiler would rather choose what to load, and the verifier refuses that. */
+	asm volatile("" : "+r"(first), "+r"(second), "+r"(third));
+	dentry = (void *)(config(DENTRY_ARG) ? second : first);
+	to = config(DENTRY_ARG) ? third : second;
+	inode = READ(dentry, d_inode);
+	if (to >= READ(inode, i_size))
+		return 0;
+	key.inode = READ(inode, i_ino);
+	key.dev = READ(READ(inode, i_sb), s_dev);
+	mine.time_ns = bpf_ktime_get_ns();
+	mine.to = to;
+	mine.by = bpf_get_current_pid_tgid();
+	bpf_get_current_comm(mine.comm, sizeof(mine.comm));
+	truncations.update(&key, &mine);
+	return 0;
+}
