@@ -1,0 +1,127 @@
+"""Diagnosis: what the kernel said is told apart from what was concluded, and each class has its remedy."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+from failure_samples import FULL, REFUSED, ROOMY, refused
+
+from tracer.diagnose import Class, diagnose
+from tracer.failure import Actor, Code, Disposition, Signal, Source, Truncation
+from tracer.state import HostState, HugeState, QuotaState
+
+
+def test_an_errno_that_was_seen_is_not_inferred() -> None:
+    found = diagnose(refused(errno.ENOSPC), HostState(space=FULL))
+    assert (found.kind, found.errno, found.inferred_from) == (Class.REFUSED, "ENOSPC", "")
+    assert "posix_fallocate" in found.remedy
+    assert found.check == "df -h /srv"
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "name", "source"),
+    [
+        ({"swapfile": True}, HostState(), "ETXTBSY", "S_SWAPFILE"),
+        ({"immutable": True}, HostState(), "EPERM", "S_IMMUTABLE"),
+        ({"read_only": True}, HostState(), "EROFS", "SB_RDONLY"),
+        ({}, HostState(quotas=(QuotaState("user", 7, 0),), space=FULL), "EDQUOT", "a quota"),
+        ({}, HostState(space=FULL), "ENOSPC", "statfs"),
+    ],
+)
+def test_an_errno_that_was_not_seen_names_what_it_was_inferred_from(
+    changes: dict[str, bool], state: HostState, name: str, source: str
+) -> None:
+    found = diagnose(replace(REFUSED, **changes), state)  # type: ignore[arg-type]
+    assert found.errno == name
+    assert source in found.inferred_from
+
+
+def test_nothing_is_concluded_from_nothing() -> None:
+    found = diagnose(REFUSED, HostState(space=ROOMY))
+    assert (found.kind, found.errno, found.inferred_from) == (Class.REFUSED, "", "")
+    assert "No function was seen" in found.cause
+
+
+def test_a_quota_is_named_with_whose_it_is() -> None:
+    state = HostState(quotas=(QuotaState("user", 7, 4096), QuotaState("project", 42, 0)), space=ROOMY)
+    found = diagnose(refused(errno.EDQUOT), state)
+    assert "project 42" in found.cause
+    assert "project 42" in found.remedy
+
+
+def test_a_project_of_xfs_gets_enospc_for_its_quota() -> None:
+    state = HostState(quotas=(QuotaState("project", 42, 0),), space=FULL)
+    found = diagnose(refused(errno.ENOSPC, fstype="xfs"), state)
+    assert found.errno == "ENOSPC"
+    assert "quota of project 42" in found.cause
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(errno.EROFS, "read-only"), (errno.EIO, "metadata"), (errno.ESTALE, "stale"), (errno.ENOMEM, "memory")],
+)
+def test_other_errnos_are_kept_apart(number: int, word: str) -> None:
+    found = diagnose(refused(number), HostState())
+    assert found.errno == errno.errorcode[number]
+    assert word in found.cause
+
+
+def test_a_page_beyond_the_end_names_the_truncating_process() -> None:
+    cut = Truncation(REFUSED.time_ns - 2_000_000, 100, Actor(77, 78, "logrotate"))
+    failure = replace(REFUSED, source=Source.FAULT, size=100, write=False, truncation=cut)
+    found = diagnose(failure, HostState())
+    assert found.kind is Class.BEYOND_END
+    assert "logrotate[77]" in found.cause
+    assert "2.0ms" in found.cause
+    nobody = diagnose(replace(failure, truncation=None), HostState())
+    assert "Nobody was seen" in nobody.cause
+
+
+def test_a_fault_within_the_file_is_a_media_error() -> None:
+    seen = diagnose(replace(REFUSED, source=Source.FAULT, errno=errno.EIO), HostState())
+    assert (seen.kind, seen.errno, seen.inferred_from) == (Class.MEDIA, "EIO", "")
+    unseen = diagnose(replace(REFUSED, source=Source.FAULT), HostState())
+    assert unseen.errno == "EIO"
+    assert unseen.inferred_from.startswith("the fault handler")
+
+
+def test_a_full_tmpfs_names_its_size_and_container() -> None:
+    failure = replace(REFUSED, source=Source.FAULT, fstype="tmpfs", errno=errno.ENOSPC)
+    found = diagnose(failure, HostState(mountpoint="/dev/shm", limit="65536k", container="0123456789ab"))
+    assert found.kind is Class.TMPFS_FULL
+    assert "size=65536k" in found.cause
+    assert "0123456789ab" in found.remedy
+    assert "--shm-size" in found.remedy
+
+
+def test_huge_pages_tell_the_pool_from_the_cgroup() -> None:
+    failure = replace(REFUSED, source=Source.HUGETLB, fstype="hugetlbfs")
+    pool = diagnose(failure, HostState(huge=HugeState(2 << 20, 8, 0, 0)))
+    assert pool.kind is Class.HUGETLB
+    assert "nr_hugepages" in pool.remedy
+    limited = diagnose(failure, HostState(huge=HugeState(2 << 20, 8, 5, 0, "/pg", 0)))
+    assert "/pg" in limited.cause
+
+
+def test_a_signal_that_was_sent_has_nothing_to_do_with_files() -> None:
+    signal = Signal(Code.USER, Disposition.FATAL, 0, Actor(9, 9, "kill"), 1000)
+    found = diagnose(replace(REFUSED, source=Source.SIGNAL, signal=signal), HostState())
+    assert (found.kind, found.errno) == (Class.SENT, "")
+    assert "kill[9], user 1000" in found.cause
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(Code.MCEERR_AR, Class.MEDIA), (Code.ADRALN, Class.OTHER), (Code.KERNEL, Class.OTHER)]
+)
+def test_other_signals(code: Code, kind: Class) -> None:
+    signal = Signal(code, Disposition.FATAL, 0x1000)
+    assert diagnose(replace(REFUSED, source=Source.SIGNAL, signal=signal), HostState()).kind is kind
+
+
+def test_names_are_escaped() -> None:
+    cut = Truncation(REFUSED.time_ns, 0, Actor(77, 77, "\x1b[31mevil\n"))
+    failure = replace(REFUSED, source=Source.FAULT, size=0, truncation=cut, file="/a\n\x1b]0;b")
+    found = diagnose(failure, HostState())
+    assert all(text.isprintable() for text in (found.cause, found.remedy, found.check))

@@ -1,0 +1,318 @@
+"""From a failure and the state of the host to what happened, why, and what to do. No I/O.
+
+What the kernel said is told apart from what was concluded: a conclusion names what it was drawn from
+(``Diagnosis.inferred_from``), and where nothing allows one, none is drawn.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tracer.failure import Code, Failure, Source
+from tracer.filesystems import Fallocate, rules
+from tracer.state import HostState
+from tracer.text import duration, printable, size_text
+
+
+class Class(StrEnum):
+    """What kind of failure it is."""
+
+    REFUSED = "refused"
+    TMPFS_FULL = "tmpfs_full"
+    HUGETLB = "hugetlb_exhausted"
+    BEYOND_END = "beyond_end"
+    MEDIA = "media_error"
+    SENT = "sent"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """``cause`` and ``remedy`` are sentences, ``check`` commands to see for oneself. ``errno`` is a name, or ""."""
+
+    kind: Class
+    cause: str
+    remedy: str
+    check: str = ""
+    errno: str = ""
+    inferred_from: str = ""
+
+
+def diagnose(failure: Failure, state: HostState) -> Diagnosis:
+    """Why a failure happened."""
+    if failure.source is Source.SIGNAL:
+        return _signal(failure)
+    if failure.vm_fault & _HWPOISON:
+        return _poisoned()
+    if failure.beyond_end:
+        return _beyond_end(failure)
+    if failure.source is Source.HUGETLB:
+        return _hugetlb(state)
+    if failure.fstype in _MEMORY:
+        return _tmpfs(failure, state)
+    errno, inferred = _errno(failure, state)
+    if failure.source is Source.FAULT:
+        return _fault(failure, errno, inferred)
+    cause, remedy, check = _REASONS.get(errno, _unknown)(failure, state)
+    return Diagnosis(Class.REFUSED, cause, remedy, check, errno, inferred)
+
+
+_HWPOISON: Final = 0x30
+_MEMORY: Final = ("tmpfs", "devtmpfs")
+
+
+def _errno(failure: Failure, state: HostState) -> tuple[str, str]:
+    """The errno and what it was inferred from: "" where the kernel was seen to return it."""
+    if failure.errno:
+        return failure.errno_name, ""
+    if failure.source is Source.FAULT:
+        return "EIO", "the fault handler: within the file it fails only where a page cannot be read"
+    if failure.swapfile:
+        return "ETXTBSY", "the inode's flag S_SWAPFILE"
+    if failure.immutable:
+        return "EPERM", "the inode's flag S_IMMUTABLE"
+    if failure.read_only:
+        return "EROFS", "the superblock's flag SB_RDONLY"
+    if failure.vm_fault & 1:
+        return "ENOMEM", "VM_FAULT_OOM"
+    if any(quota.free == 0 for quota in state.quotas):
+        return "EDQUOT", "a quota that has nothing left"
+    if state.space and not state.space.free:
+        return "ENOSPC", "statfs, which finds nothing free"
+    return "", ""
+
+
+def _where(failure: Failure, state: HostState) -> str:
+    return printable(state.mountpoint or failure.mountpoint) or "the filesystem"
+
+
+def _df(failure: Failure, state: HostState) -> str:
+    return f"df -h {shlex.quote(_where(failure, state))}"
+
+
+def _no_space(failure: Failure, state: HostState) -> tuple[str, str, str]:
+    where, check = _where(failure, state), _df(failure, state)
+    if failure.fstype == "xfs" and any(quota.kind == "project" and not quota.free for quota in state.quotas):
+        # xfs_trans_dqresv in fs/xfs/xfs_trans_dquot.c: a project over its limit gets ENOSPC, not EDQUOT.
+        cause, remedy, _ = _quota(failure, state)
+        return cause, remedy, f"xfs_quota -x -c 'report -p -h' {shlex.quote(where)}"
+    cause = f"The page has no block on disk yet, and {where} has none to give."
+    if state.space and state.space.free >= _PLENTY:
+        cause = f"{where} refused to reserve a block, though it has {size_text(state.space.free)} free by statfs now."
+        if failure.fstype == "btrfs":
+            check = f"btrfs filesystem usage {shlex.quote(where)}"
+            cause += " On btrfs the space may be allotted to the other kind of data, or promised."
+    elif state.space and state.space.free_to_root > state.space.free:
+        cause += f" Only root may use the last {size_text(state.space.free_to_root - state.space.free)}."
+    return cause, f"Free some space. {_preallocate(failure)}", check
+
+
+def _preallocate(failure: Failure) -> str:
+    known = rules(failure.fstype)
+    if known.fallocate is Fallocate.PROTECTS:
+        return "To fail early instead, have the program allocate the file (posix_fallocate) before it maps it."
+    return known.fallocate_why if known.fallocate is not Fallocate.UNKNOWN else ""
+
+
+def _quota(failure: Failure, state: HostState) -> tuple[str, str, str]:
+    where = shlex.quote(_where(failure, state))
+    empty = next((quota for quota in state.quotas if not quota.free), None)
+    least = empty or min(state.quotas, key=lambda quota: quota.free, default=None)
+    if failure.fstype == "btrfs":
+        check = f"btrfs qgroup show -re {where}"
+    else:
+        check = f"xfs_quota -x -c 'report -ugp -h' {where}" if failure.fstype == "xfs" else f"repquota -ugP {where}"
+    if least is None:
+        return "A quota does not allow one more block.", "Raise the quota, or remove files that count for it.", check
+    name = f"{least.kind} {least.number}"
+    left = f"has {size_text(least.free)} left" if least.free else "has nothing left"
+    return (
+        f"The page needs a block, and the quota of {name} {left}; the filesystem itself may have space.",
+        f"Raise the quota of {name}, or remove files that count for it. {_preallocate(failure)}",
+        check,
+    )
+
+
+def _read_only(failure: Failure, state: HostState) -> tuple[str, str, str]:
+    return (
+        f"{_where(failure, state)} is read-only: remounted, or made so by the filesystem after an error.",
+        "Look in the kernel's log for the error that made it read-only; repair the filesystem, then mount it again.",
+        f"dmesg | tail -50; findmnt {shlex.quote(_where(failure, state))}",
+    )
+
+
+def _io(failure: Failure, state: HostState) -> tuple[str, str, str]:
+    what = "is shut down, or " if failure.fstype in ("xfs", "ext4", "ext3", "ext2", "f2fs") else ""
+    return (
+        f"{_where(failure, state)} {what}could not read or write its metadata.",
+        "Look in the kernel's log for the device's errors; unmount and repair the filesystem.",
+        "dmesg | tail -50",
+    )
+
+
+def _stale(failure: Failure, state: HostState) -> tuple[str, str, str]:
+    return (
+        "The file's handle is stale: the server no longer has the file.",
+        "Find out who removed or replaced the file on the server; open it anew.",
+        f"nfsstat -m; ls -l {shlex.quote(printable(failure.file))}",
+    )
+
+
+def _no_memory(failure: Failure, state: HostState) -> tuple[str, str, str]:
+    return (
+        "There was no memory for the page or for the filesystem's work on it, in the host or in the cgroup.",
+        "Raise the memory limit of the cgroup, or give the host more memory.",
+        f"cat /sys/fs/cgroup{state.cgroup}/memory.events; dmesg | tail -50",
+    )
+
+
+def _swap(failure: Failure, state: HostState) -> tuple[str, str, str]:
+    return "The file is in use as swap.", "Switch the swap off before the file is written to.", "swapon --show"
+
+
+def _immutable(failure: Failure, state: HostState) -> tuple[str, str, str]:
+    path = shlex.quote(printable(failure.file))
+    return "The file was made immutable.", f"Take the flag away: chattr -i {path}.", f"lsattr {path}"
+
+
+def _unknown(failure: Failure, state: HostState) -> tuple[str, str, str]:
+    errno = f" with {failure.errno_name}" if failure.errno else ""
+    hint = "" if errno else " No function was seen to return an errno, and nothing about the host tells it."
+    return (
+        f"{failure.handler or 'The handler'} refused to make the page writable{errno}.{hint}",
+        "Look in the kernel's log, and at the state of the filesystem.",
+        f"dmesg | tail -50; {_df(failure, state)}",
+    )
+
+
+_REASONS: Final = {
+    "ENOSPC": _no_space,
+    "EDQUOT": _quota,
+    "EROFS": _read_only,
+    "EIO": _io,
+    "EUCLEAN": _io,
+    "ESTALE": _stale,
+    "ENOMEM": _no_memory,
+    "ETXTBSY": _swap,
+    "EPERM": _immutable,
+}
+#: More than a page needs, with its metadata: a filesystem that has it did not refuse for want of blocks alone.
+_PLENTY: Final = 1 << 20
+
+
+def _fault(failure: Failure, errno: str, inferred: str) -> Diagnosis:
+    return Diagnosis(
+        Class.MEDIA,
+        "The page lies within the file, and could not be read from the device or server.",
+        "Look in the kernel's log for the device's errors, and check the device; restore the file from a backup.",
+        "dmesg | tail -50",
+        errno,
+        inferred,
+    )
+
+
+def _tmpfs(failure: Failure, state: HostState) -> Diagnosis:
+    where = _where(failure, state)
+    if failure.errno_name not in ("", "ENOSPC"):
+        return Diagnosis(
+            Class.OTHER if failure.errno_name != "EIO" else Class.MEDIA,
+            f"tmpfs could not give the page: {failure.errno_name}.",
+            "Look in the kernel's log; a page of tmpfs may have been swapped out to a device that failed.",
+            "dmesg | tail -50",
+            failure.errno_name,
+        )
+    limit = f" (size={printable(state.limit)})" if state.limit else ""
+    container = f" of container {printable(state.container)}" if state.container else ""
+    remedy = f"Make the tmpfs{container} larger: mount -o remount,size=... {shlex.quote(where)}"
+    if state.container or where == "/dev/shm":
+        remedy += "; a container's /dev/shm is 64 MB unless started with --shm-size (Docker) or an emptyDir of " + (
+            "medium Memory with a sizeLimit (Kubernetes)"
+        )
+    return Diagnosis(
+        Class.TMPFS_FULL,
+        f"The tmpfs at {where}{limit} is full, and a page of this file had to be allocated.",
+        f"{remedy}. Or remove what fills it.",
+        f"df -h {shlex.quote(where)}; du -ah {shlex.quote(where)} | sort -h | tail",
+        "ENOSPC",
+        "" if failure.errno else "shmem_fault, which gives SIGBUS within a file only when it may allocate no page",
+    )
+
+
+def _hugetlb(state: HostState) -> Diagnosis:
+    pool = state.huge
+    why, remedy = "The pool of huge pages had none free.", "Raise the pool: sysctl vm.nr_hugepages=N."
+    if pool and pool.cgroup and pool.cgroup_free < pool.page:
+        why = f"The cgroup {printable(pool.cgroup)} may take no more huge pages."
+        remedy = "Raise hugetlb.*.max of that cgroup."
+    elif pool and pool.free > pool.reserved:
+        why = f"A huge page could not be had; now the pool has {pool.free - pool.reserved} free."
+    return Diagnosis(
+        Class.HUGETLB,
+        f"{why} The mapping was made without a reservation (MAP_NORESERVE, fork, or a limit of the mount).",
+        f"{remedy} Programs that reserve their huge pages learn it from mmap(2) instead.",
+        "grep -i huge /proc/meminfo; grep . /sys/fs/cgroup/*/hugetlb.*.max",
+        "ENOSPC",
+        "hugetlb_fault, which gives SIGBUS within a file only when it may allocate no page",
+    )
+
+
+def _beyond_end(failure: Failure) -> Diagnosis:
+    size, offset = size_text(failure.size), size_text(failure.offset)
+    cut = failure.truncation
+    if cut is not None and failure.offset >= cut.size:
+        who = f"{printable(cut.by.comm)}[{cut.by.pid}]"
+        ago = duration(max(0, failure.time_ns - cut.time_ns))
+        cause = (
+            f"The page at {offset} is beyond the end of the file: {who} had cut it to {size_text(cut.size)} {ago} ago."
+        )
+        remedy = (
+            f"Keep {who} from truncating a file that others have mapped: replace the file (write another, rename it) "
+            "instead."
+        )
+    else:
+        cause = f"The page at {offset} is beyond the end of the file, which has {size}. Nobody was seen "
+        cause += "to cut it since mkwrite was started."
+        remedy = "Have the program check the file's size before it uses the mapping, and find out who truncates it."
+    return Diagnosis(
+        Class.BEYOND_END, cause, remedy, f"stat {shlex.quote(printable(failure.file))}", failure.errno_name
+    )
+
+
+def _poisoned() -> Diagnosis:
+    return Diagnosis(
+        Class.MEDIA,
+        "The page's memory is broken (a hardware error was reported for it), and its content is lost.",
+        "Replace the memory module; restart the program, which then gets another page.",
+        "dmesg | grep -i -e mce -e poison; grep HardwareCorrupted /proc/meminfo",
+    )
+
+
+def _signal(failure: Failure) -> Diagnosis:
+    signal = failure.signal
+    assert signal is not None
+    if signal.code in (Code.MCEERR_AR, Code.MCEERR_AO):
+        return _poisoned()
+    if signal.code.sent and signal.sender is not None:
+        who = f"{printable(signal.sender.comm)}[{signal.sender.pid}]"
+        return Diagnosis(
+            Class.SENT,
+            f"No fault: {who}, user {signal.sender_uid}, sent the signal.",
+            f"Ask why {who} does so; memory, files and disks have nothing to do with it.",
+            f"ps -o pid,ppid,user,lstart,args -p {signal.sender.pid}",
+        )
+    if signal.code is Code.ADRALN:
+        return Diagnosis(
+            Class.OTHER,
+            "An access that was not aligned, by a program that has alignment checks on, or a split lock.",
+            "Correct the program at the instruction; no file is concerned.",
+            "dmesg | tail",
+        )
+    return Diagnosis(
+        Class.OTHER,
+        f"The kernel sent SIGBUS ({signal.code.value}), and not for a page of a file that it was seen to refuse.",
+        "Look in the kernel's log; possible are devices' memory, swap that cannot be read, and userfaultfd.",
+        "dmesg | tail -50",
+    )

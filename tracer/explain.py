@@ -1,0 +1,60 @@
+"""From failures as they come to reports: each explained, and those that repeat told once and then counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tracer.diagnose import Diagnosis, diagnose
+from tracer.failure import Failure, Source
+from tracer.host.state import StateReader
+from tracer.probes.failures import Burst
+from tracer.state import HostState
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A failure, what the host was like then, and what follows from both."""
+
+    failure: Failure
+    state: HostState
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """``count`` more failures like one that was explained before: the same process, file and cause."""
+
+    first: Explained
+    count: int
+
+
+class Explainer:
+    """Explains the first failure of each kind and counts the others."""
+
+    def __init__(self) -> None:
+        self._reader = StateReader()
+        self._known: dict[Burst, Explained] = {}
+        self._told: dict[Burst, int] = {}
+
+    def explain(self, failures: Iterable[Failure]) -> Iterator[Explained]:
+        """Those failures that are the first of their kind, explained at once: the host does not wait."""
+        for failure in failures:
+            kind = _kind(failure)
+            if kind in self._known:
+                continue
+            state = self._reader.read(failure)
+            self._known[kind] = Explained(failure, state, diagnose(failure, state))
+            self._told[kind] = 1
+            yield self._known[kind]
+
+    def repeats(self, seen: dict[Burst, int]) -> Iterator[Repeated]:
+        """What has been counted since the last time; ``seen`` are the kernel's counts (``Failures.seen``)."""
+        for kind, count in seen.items():
+            if kind in self._known and count > self._told[kind]:
+                more, self._told[kind] = count - self._told[kind], count
+                yield Repeated(self._known[kind], more)
+
+
+def _kind(failure: Failure) -> Burst:
+    return Burst(failure.pid, failure.dev, failure.inode, tuple(Source).index(failure.source), failure.kernel_error)

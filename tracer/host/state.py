@@ -1,0 +1,176 @@
+"""The state of a host at the moment of a failure, from the victim's mount namespace where it still lives."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tracer.failure import Failure, Source
+from tracer.filesystems import rules
+from tracer.host import btrfs, processes
+from tracer.host.cgroups import Cgroups
+from tracer.host.extents import backing
+from tracer.host.mounts import Mount, Mounts, preferred
+from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
+from tracer.host.space import huge_cgroup_free, space
+from tracer.state import FileState, HostState, HugeState, QuotaState, SpaceState
+
+_PAGE: Final = 4096
+_HUGE: Final = Path("/sys/kernel/mm/hugepages")
+_KINDS: Final = ((USER, "user"), (GROUP, "group"), (PROJECT, "project"))
+
+
+class StateReader:
+    """Reads the state for one failure after the other."""
+
+    def __init__(self) -> None:
+        self._cgroups = Cgroups(Mounts.read())
+
+    def read(self, failure: Failure) -> HostState:
+        """What can be learned now; what cannot be had is left out. Raises nothing."""
+        process = None
+        with suppress(OSError, KeyError, ValueError, IndexError):
+            process = processes.read(failure.pid)
+        cgroup = self._cgroups.path_of(failure.cgroup_id)
+        mount, root = _mount(failure)
+        directory = _open(f"{root}{mount.mountpoint}") if mount and _answers(mount.fstype) else None
+        file = _open_file(failure, mount, root) if directory is not None else None
+        try:
+            return HostState(
+                running=process is not None,
+                cgroup=cgroup,
+                container=processes.container(cgroup),
+                module=_module(failure),
+                mountpoint=mount.mountpoint if mount else "",
+                read_only=mount is not None and "ro" in (*mount.options, *mount.super_options),
+                limit=_limit(mount),
+                space=None if directory is None or mount is None else _space(directory, mount),
+                quotas=() if directory is None or mount is None else tuple(_quotas(failure, directory, file, mount)),
+                huge=_huge(failure, self._cgroups.root, cgroup),
+                file=None if file is None else _file(failure, file),
+            )
+        finally:
+            for descriptor in (directory, file):
+                if descriptor is not None:
+                    os.close(descriptor)
+
+
+def _mount(failure: Failure) -> tuple[Mount | None, str]:
+    """The mount of the failure's filesystem and the root to look it up from: the victim's, else ours."""
+    if failure.dev:
+        for mountinfo, root in ((f"/proc/{failure.pid}/mountinfo", f"/proc/{failure.pid}/root"), (None, "")):
+            with suppress(OSError):
+                mounts = Mounts.read(Path(mountinfo)) if mountinfo else Mounts.read()
+                found = preferred(mount for mount in mounts if mount.dev == failure.dev)
+                # A process that has exited has no root any more.
+                if found and (not root or Path(root).exists()):
+                    return found, root
+    return None, ""
+
+
+def _answers(fstype: str) -> bool:
+    """Whether it can be asked without waiting for a server that may be dead."""
+    return rules(fstype).local
+
+
+def _limit(mount: Mount | None) -> str:
+    options = mount.super_options if mount else ()
+    return next((option.removeprefix("size=") for option in options if option.startswith("size=")), "")
+
+
+def _open(path: str) -> int | None:
+    with suppress(OSError, ValueError):
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_DIRECTORY)
+    return None
+
+
+def _open_file(failure: Failure, mount: Mount | None, root: str) -> int | None:
+    """The file itself, if it is still found under its name. Looked at before it is opened: no driver runs for it."""
+    if not failure.file.startswith("/") or failure.deleted or mount is None:
+        return None
+    with suppress(OSError, ValueError):
+        handle = os.open(f"{root}{failure.file}", os.O_PATH | os.O_CLOEXEC)
+        try:
+            found = os.fstat(handle)
+            if stat.S_ISREG(found.st_mode) and found.st_ino == failure.inode:
+                return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        finally:
+            os.close(handle)
+    return None
+
+
+def _space(directory: int, mount: Mount) -> SpaceState | None:
+    with suppress(OSError):
+        status = os.fstatvfs(directory)
+        left = space(directory, mount.fstype, mount.dev)
+        return SpaceState(
+            status.f_blocks * status.f_frsize, left.free, left.free_to_root, status.f_files, status.f_favail
+        )
+    return None
+
+
+def _quotas(failure: Failure, directory: int, file: int | None, mount: Mount) -> Iterator[QuotaState]:
+    with suppress(OSError, ValueError):
+        if mount.fstype == "btrfs":
+            subvolume = btrfs.subvolume(directory if file is None else file)
+            if (free := btrfs.quota_free(directory, subvolume)) is not None:
+                yield QuotaState("subvolume", subvolume, free)
+            return
+        quotas = Quotas(directory, mount.dev, mount.source)
+        if file is not None:
+            # Quotas are charged to who owns the file, not to who writes.
+            owner = os.fstat(file)
+            numbers = (owner.st_uid, owner.st_gid, project_of(file))
+        else:
+            numbers = (failure.uid, failure.uid, 0)
+        for (kind, name), number in zip(_KINDS, numbers, strict=True):
+            if kind in quotas.enforced and (left := quotas.left(directory, kind, number)):
+                yield QuotaState(name, number, left.free)
+
+
+def _huge(failure: Failure, root: Path | None, cgroup: str) -> HugeState | None:
+    if failure.source is not Source.HUGETLB:
+        return None
+    with suppress(OSError, ValueError):
+        # The only size there is, on most hosts; where there are several, the default one is the smallest on x86.
+        pool = min(_HUGE.iterdir(), key=lambda path: int(path.name.removeprefix("hugepages-").removesuffix("kB")))
+        page = int(pool.name.removeprefix("hugepages-").removesuffix("kB")) << 10
+        total, free, reserved = (
+            int((pool / f"{name}_hugepages").read_text()) for name in ("nr", "free", "resv")
+        )  # fmt: skip
+        limited = huge_cgroup_free(str(root), cgroup, page) if root else None
+        return HugeState(page, total, free, reserved, *(limited or ("", 0)))
+    return None
+
+
+def _file(failure: Failure, file: int) -> FileState | None:
+    with suppress(OSError):
+        status = os.fstat(file)
+        kinds = None
+        with suppress(OSError):
+            page = (failure.offset, failure.offset + _PAGE)
+            kinds = backing(file, [page], status.st_size, os.fstatvfs(file).f_frsize)
+        names = ("holes", "promised", "unwritten", "shared", "encoded", "written")
+        at = next((name for name in names if kinds and getattr(kinds, name)), "")
+        return FileState(status.st_size, status.st_blocks * 512, "hole" if at == "holes" else at)
+    return None
+
+
+def _module(failure: Failure) -> str:
+    """``libc.so.6+0x1234``: the file and the offset in it of the instruction, while the victim has its mappings."""
+    if not failure.ip:
+        return ""
+    with suppress(OSError, ValueError):
+        for line in Path(f"/proc/{failure.pid}/maps").read_bytes().split(b"\n"):
+            fields = line.split(maxsplit=5)
+            if len(fields) < 6:
+                continue
+            start, end = (int(number, 16) for number in fields[0].split(b"-"))
+            if start <= failure.ip < end:
+                name = os.fsdecode(fields[5]).rpartition("/")[2]
+                return f"{name}+{failure.ip - start + int(fields[2], 16):#x}"
+    return ""

@@ -1,0 +1,67 @@
+"""What a host is like at the moment of a failure, as types: no I/O (see ``tracer.host.state``). Sizes are in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceState:
+    """What a filesystem has in all, left for everybody, and left for root. ``inodes`` 0: it makes them as needed."""
+
+    total: int
+    free: int
+    free_to_root: int
+    inodes: int
+    inodes_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaState:
+    """What is left of a limited quota: ``kind`` is user, group, project or subvolume, ``number`` whose it is."""
+
+    kind: str
+    number: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class HugeState:
+    """The pool of huge pages of ``page`` bytes, in pages; ``cgroup`` has least left of those that have a limit."""
+
+    page: int
+    total: int
+    free: int
+    reserved: int
+    cgroup: str = ""
+    cgroup_free: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """The file a moment later. ``backing`` at the refused page: hole, promised, unwritten, shared, ..., "" unknown."""
+
+    size: int
+    allocated: int
+    backing: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """Everything that could be learned; what could not is empty or None.
+
+    ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
+    ``mountpoint`` is as the victim sees it, or as we do. ``limit`` is the mount's ``size=``.
+    """
+
+    running: bool = False
+    cgroup: str = ""
+    container: str = ""
+    module: str = ""
+    mountpoint: str = ""
+    read_only: bool = False
+    limit: str = ""
+    space: SpaceState | None = None
+    quotas: tuple[QuotaState, ...] = ()
+    huge: HugeState | None = None
+    file: FileState | None = None
