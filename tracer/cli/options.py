@@ -52,6 +52,13 @@ def tracing_options(function: _Function) -> _Function:
     return function
 
 
+def filter_options(function: _Function) -> _Function:
+    """Add the filters and ``--backend`` alone; the command passes them to ``filters_of``."""
+    for option in reversed(_TRACING[:-1]):
+        function = option(function)
+    return function
+
+
 _TRACING: tuple[Callable[[_Function], _Function], ...] = (
     click.option("--fs", multiple=True, metavar="TYPE", help="Only this filesystem type, such as ext4."),
     click.option("--mount", multiple=True, metavar="DIR", help="Only the filesystem mounted at DIR."),
@@ -101,3 +108,18 @@ def session_options(
         slower_ns=slower_ns,
         max_series=max_series,
     )
+
+
+def filters_of(
+    *,
+    fs: tuple[str, ...],
+    mount: tuple[str, ...],
+    pid: tuple[int, ...],
+    comm: tuple[str, ...],
+    cgroup: tuple[str, ...],
+    handler: tuple[str, ...],
+    backend: str,
+) -> tuple[Filters, Backend | None]:
+    """What ``filter_options`` ask for."""
+    filters = Filters(fs=fs, mounts=mount, pids=pid, comms=comm, cgroups=cgroup, handlers=handler)
+    return filters, None if backend == "auto" else Backend(backend)

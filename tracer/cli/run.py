@@ -33,12 +33,13 @@ def opened(options: Options) -> Iterator[Session]:
     from tracer.session import Session
 
     with ExitStack() as stack:
-        with _attaching():
+        with attaching():
             session = stack.enter_context(Session(options))
         yield session
 
 
-def _attaching() -> AbstractContextManager[object]:
+def attaching() -> AbstractContextManager[object]:
+    """On a terminal, a spinner on stderr: attaching takes a while."""
     if sys.stderr is None or not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console

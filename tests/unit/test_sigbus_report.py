@@ -1,0 +1,73 @@
+"""Reports: complete, escaped, and within the width."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import replace
+
+import pytest
+from failure_samples import FULL, REFUSED, refused
+from rich.cells import cell_len
+
+from tracer.diagnose import diagnose
+from tracer.explain import Explained, Repeated
+from tracer.export.failure_json import explained_dict, repeated_dict
+from tracer.export.jsonl import json_line
+from tracer.failure import Failure
+from tracer.model import Initiator
+from tracer.state import HostState
+from tracer.ui.sigbus import repeated, report
+
+
+def explained(failure: Failure, state: HostState = HostState(space=FULL)) -> Explained:  # noqa: B008  # frozen
+    return Explained(failure, state, diagnose(failure, state))
+
+
+def test_a_report_says_who_what_why_and_what_to_do() -> None:
+    text = report(explained(refused(errno.ENOSPC, latency_ns=12_345)), 200).plain
+    for part in ("postgres[4242]", "thread 4243", "user 7", "/srv/data, offset 0x3000 (page 3)", "ext4_page_mkwrite",
+                 "after 12.3us", "ENOSPC, returned by ext4_da_reserve_space", "fatal", "cause", "remedy",
+                 "0 B free of 1.0 GiB"):  # fmt: skip
+        assert part in text
+
+
+def test_an_inferred_errno_is_called_so() -> None:
+    assert "ENOSPC, inferred from statfs" in report(explained(REFUSED), 200).plain
+
+
+def test_a_system_call_gets_no_signal() -> None:
+    failure = refused(errno.ENOSPC, signal=None, initiator=Initiator.KERNEL, syscall=0)
+    text = report(explained(failure), 200).plain
+    assert text.startswith("EFAULT")
+    assert "none: read returns EFAULT, or less than it was asked for" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 250])
+def test_lines_fit_where_words_do(width: int) -> None:
+    text = report(explained(refused(errno.ENOSPC)), width).plain
+    for line in text.split("\n")[1:]:
+        assert cell_len(line) <= width or " " not in line[10:]
+
+
+def test_odd_names_are_escaped() -> None:
+    odd = "a\x1b[31m\n\udcff"
+    failure = refused(errno.ENOSPC, comm=odd, file=f"/srv/{odd}", command=(odd,), mountpoint=f"/{odd}")
+    text = report(explained(failure), 80).plain
+    assert "".join(text.split("\n")).isprintable()
+    assert "\\x1b[31m\\x0a\\xff" in text
+
+
+def test_json_is_one_line_with_everything() -> None:
+    failure = refused(errno.ENOSPC, file="/srv/\udcff")
+    record = json.loads(json_line(explained_dict(explained(failure))))
+    assert (record["class"], record["errno"], record["errno_from"]) == ("refused", "ENOSPC", "ext4_da_reserve_space")
+    assert record["file"] == "/srv/\\xff"
+    assert record["signal"] == {"code": "BUS_ADRERR", "disposition": "fatal", "sender": None}
+    assert record["host"]["space"]["free"] == 0
+
+
+def test_what_repeats_is_counted() -> None:
+    more = Repeated(explained(refused(errno.ENOSPC)), 209)
+    assert "209 more like it: postgres[4242] refused ENOSPC on /srv/data" in repeated(more).plain
+    assert repeated_dict(replace(more, count=1))["count"] == 1

@@ -1,0 +1,157 @@
+"""``mkwrite sigbus``: one report per failure."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from tracer.cli.options import duration_option, filter_options, filters_of, json_option
+
+if TYPE_CHECKING:
+    from tracer.explain import Explained, Explainer, Repeated
+    from tracer.failure import Failure
+    from tracer.failures import Failures
+
+#: How often what is only counted is told.
+_REPEATS_S: Final = 1.0
+_WAIT_S: Final = 0.2
+
+EXAMPLES = """\b
+Examples:
+  mkwrite sigbus                       explain every SIGBUS and refused write
+  mkwrite sigbus --once --json         wait for one, as JSON
+  mkwrite sigbus --pid 4242            of one process
+  mkwrite sigbus -- ./server -p 8080   run a command, and explain its death
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"allow_interspersed_args": False})
+@click.option("--once", is_flag=True, help="End after the first report; exit code 1 if none came in time.")
+@duration_option
+@json_option
+@filter_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def sigbus(
+    context: click.Context,
+    /,
+    once: bool,
+    duration: int | None,
+    as_json: bool,
+    command: tuple[str, ...],
+    **filters: Any,
+) -> None:
+    """Explain each SIGBUS and each refused write: who, which file, which errno, why, and what to do.
+
+    Waits, and prints a report for each. What a process meets again and again is told once and then counted.
+    Watched is what the filters let through, of the whole host: COMMAND sets the time. The exit code is then
+    COMMAND's.
+    """
+    from tracer.cli.child import check_command, run_command
+    from tracer.cli.output import Output, print_json
+    from tracer.cli.run import Stop, attaching, until
+    from tracer.explain import Explainer
+    from tracer.export.failure_json import explained_dict, repeated_dict
+    from tracer.failures import Failures
+    from tracer.ui.sigbus import repeated, report, watched
+
+    if command and (once or duration is not None):
+        raise click.UsageError("A COMMAND sets the time: --once and -d/--duration cannot be given with it.")
+    if command:
+        check_command(command)
+    out, notices = Output(), Output(stderr=True)
+
+    def show(explained: Explained) -> None:
+        if as_json:
+            print_json(explained_dict(explained))
+        else:
+            out.print_line(report(explained, out.width))
+
+    def count(more: Repeated) -> None:
+        if as_json:
+            print_json(repeated_dict(more))
+        else:
+            out.print_line(repeated(more))
+
+    chosen, backend = filters_of(**filters)
+    with attaching():
+        failures = Failures(chosen, backend)
+    with failures, Stop() as stop:
+        watch = _Watch(failures, Explainer(), show, count, once)
+        if command:
+            code = watch.meanwhile(lambda: run_command(command, meanwhile=lambda: None))
+        else:
+            end = until(duration)
+            while not stop.requested and not watch.done and time.monotonic_ns() < end:
+                watch.step(min(_WAIT_S, max(0.0, (end - time.monotonic_ns()) / 1e9)))
+            code = 1 if once and not watch.done else 0
+        hooks = failures.hooks
+        watch.handle(failures.finish())
+        watch.tell_repeats()
+        lost = failures.lost()
+    notices.print(watched(hooks, lost))
+    context.exit(code)
+
+
+class _Watch:
+    """Fetches failures, explains them and counts those that repeat."""
+
+    def __init__(
+        self,
+        failures: Failures,
+        explainer: Explainer,
+        show: Callable[[Explained], object],
+        count: Callable[[Repeated], object],
+        once: bool,
+    ) -> None:
+        self._failures = failures
+        self._explainer = explainer
+        self._show = show
+        self._count = count
+        self._once = once
+        self._due = time.monotonic() + _REPEATS_S
+        self._ended = False
+        self.done = False
+
+    def step(self, timeout_s: float) -> None:
+        """Wait for failures and tell of them; now and then, of those that were only counted."""
+        self.handle(self._failures.wait(timeout_s))
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _REPEATS_S
+            self.tell_repeats()
+
+    def handle(self, found: list[Failure]) -> None:
+        """Explain those that are the first of their kind."""
+        for explained in self._explainer.explain(found):
+            if self.done:
+                return
+            self._show(explained)
+            self.done = self._once
+
+    def tell_repeats(self) -> None:
+        """Tell how many more there were."""
+        if not self._once:
+            for more in self._explainer.repeats(self._failures.seen()):
+                self._count(more)
+
+    def meanwhile(self, run: Callable[[], int]) -> int:
+        """Watch in a thread while ``run`` runs: the state of the host is to be read at once."""
+        thread = threading.Thread(target=self._loop)
+        # Signals are for run(), which passes them on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        thread.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            return run()
+        finally:
+            self._ended = True
+            thread.join()
+
+    def _loop(self) -> None:
+        while not self._ended:
+            self.step(_WAIT_S)

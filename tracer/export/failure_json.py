@@ -1,0 +1,94 @@
+"""Failures as JSON objects; the conventions are those of ``tracer.export.jsonl``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from tracer import syscalls
+from tracer.explain import Explained, Repeated
+from tracer.export.jsonl import text
+from tracer.failure import Actor, Failure
+from tracer.model import device_name
+from tracer.state import HostState
+
+
+def explained_dict(explained: Explained) -> dict[str, object]:
+    """A failure with all that is known of it; members that do not apply are null."""
+    failure, diagnosis = explained.failure, explained.diagnosis
+    return {
+        "kind": "failure",
+        "class": diagnosis.kind.value,
+        "errno": diagnosis.errno or None,
+        "errno_from": text(failure.errno_from) or None,
+        "inferred_from": diagnosis.inferred_from or None,
+        "cause": text(diagnosis.cause),
+        "remedy": text(diagnosis.remedy),
+        "check": text(diagnosis.check),
+        **_failure_dict(failure),
+        "host": _state_dict(explained.state),
+    }
+
+
+def repeated_dict(more: Repeated) -> dict[str, object]:
+    """How many more there were like one that was told before: same pid, device, inode, class and errno."""
+    failure, diagnosis = more.first.failure, more.first.diagnosis
+    return {
+        "kind": "repeated",
+        "count": more.count,
+        "class": diagnosis.kind.value,
+        "errno": diagnosis.errno or None,
+        "pid": failure.pid,
+        "comm": text(failure.comm),
+        "device": device_name(failure.dev),
+        "inode": failure.inode,
+        "file": text(failure.file),
+        "first_time_ns": failure.time_ns,
+    }
+
+
+def _failure_dict(failure: Failure) -> dict[str, object]:
+    signal, cut = failure.signal, failure.truncation
+    return {
+        "time_ns": failure.time_ns,
+        "source": failure.source.value,
+        "pid": failure.pid,
+        "tid": failure.tid,
+        "uid": failure.uid,
+        "comm": text(failure.comm),
+        "command": [text(argument) for argument in failure.command],
+        "cgroup_id": failure.cgroup_id,
+        "fstype": text(failure.fstype),
+        "mountpoint": text(failure.mountpoint),
+        "device": device_name(failure.dev),
+        "inode": failure.inode,
+        "file": text(failure.file),
+        "deleted": failure.deleted,
+        "size": failure.size,
+        "allocated": failure.allocated,
+        "offset": failure.offset,
+        "address": hex(failure.address),
+        "instruction": hex(failure.ip),
+        "write": failure.write,
+        "path": failure.path.value,
+        "initiator": failure.initiator.value,
+        "syscall": syscalls.name(failure.syscall) if failure.syscall >= 0 else None,
+        "handler": text(failure.handler),
+        "latency_ns": failure.latency_ns,
+        "vm_fault": failure.vm_fault,
+        "signal": None
+        if signal is None
+        else {
+            "code": signal.code.value,
+            "disposition": signal.disposition.value,
+            "sender": None if signal.sender is None else {**_actor(signal.sender), "uid": signal.sender_uid},
+        },
+        "truncated": None if cut is None else {"time_ns": cut.time_ns, "size": cut.size, "by": _actor(cut.by)},
+    }
+
+
+def _actor(actor: Actor) -> dict[str, object]:
+    return {"pid": actor.pid, "tid": actor.tid, "comm": text(actor.comm)}
+
+
+def _state_dict(state: HostState) -> dict[str, object]:
+    return {name: text(value) if isinstance(value, str) else value for name, value in asdict(state).items()}

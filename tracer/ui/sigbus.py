@@ -1,0 +1,218 @@
+"""A failure as a report for people: what happened to whom, what was refused, the host's state, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from rich.text import Text
+
+from tracer import syscalls
+from tracer.explain import Explained, Repeated
+from tracer.failure import Disposition, Failure, Signal, Source
+from tracer.model import Hook, Initiator, Path, device_name
+from tracer.state import HostState
+from tracer.text import duration, offset_text, printable, size_text
+
+#: Columns of the labels.
+_LABELS: Final = 10
+_DISPOSITIONS: Final = {
+    Disposition.FATAL: "fatal: the process has no handler for it and dies",
+    Disposition.CAUGHT: "caught: the process has a handler and goes on with it",
+    Disposition.IGNORED: "ignored: it has no effect",
+    Disposition.BLOCKED: "blocked: it waits until the process unblocks it",
+}
+
+
+def report(explained: Explained, width: int) -> Text:
+    """The whole report, a label and its text on each line, wrapped to ``width``."""
+    failure, state, diagnosis = explained.failure, explained.state, explained.diagnosis
+    text = Text()
+    text.append(_title(failure), "bold red")
+    if failure.signal and failure.signal.disposition is not Disposition.FATAL:
+        text.stylize("bold yellow")
+    text.append("\n")
+    errno = f" ({diagnosis.errno})" if diagnosis.errno else ""
+    lines = [
+        ("victim", _victim(failure, state)),
+        ("command", " ".join(map(printable, failure.command))),
+        ("signal", _signal(failure)),
+        ("access", _access(failure, state)),
+        ("file", _file(failure, state)),
+        ("refused", _refused(failure)),
+        ("errno", _errno(explained)),
+        ("space", _space(state)),
+        ("quota", _quota(state)),
+        ("pool", _pool(state)),
+        ("class", f"{diagnosis.kind.value}{errno}"),
+        ("cause", diagnosis.cause),
+        ("remedy", diagnosis.remedy),
+        ("check", diagnosis.check),
+    ]
+    for label, content in lines:
+        if content:
+            style = "bold" if label in ("cause", "remedy") else ""
+            text.append_text(_wrapped(label, content, width, style))
+    text.end = "\n"
+    text.rstrip()
+    return text
+
+
+def repeated(more: Repeated) -> Text:
+    """One line for what was only counted."""
+    failure, diagnosis = more.first.failure, more.first.diagnosis
+    errno = f" {diagnosis.errno}" if diagnosis.errno else ""
+    where = f" on {_name(failure)}" if failure.inode else ""
+    return Text(f"{_time(failure)}: {more.count} more like it: {_who(failure)} {diagnosis.kind.value}{errno}{where}")
+
+
+def watched(hooks: Sequence[Hook], lost: Mapping[str, int]) -> Text:
+    """What was missed, and which hooks were there; those that were not, by name and with the reason."""
+    kinds = ", ".join(f"{kind} {n}" for kind, n in lost.items() if n)
+    text = Text(f"lost: {sum(lost.values())} ({kinds})", "bold red") if kinds else Text("lost: 0")
+    attached = [hook for hook in hooks if hook.attached]
+    text.append(f"  hooks: {len(attached)} of {len(hooks)}")
+    for hook in hooks:
+        if not hook.attached:
+            text.append(f"; not attached: {printable(hook.name)} ({printable(hook.detail)})", "yellow")
+    return text
+
+
+def _wrapped(label: str, content: str, width: int, style: str) -> Text:
+    """A label and what belongs to it; further lines are indented as far."""
+    result = Text()
+    line, used = f"  {label:<{_LABELS - 2}}", _LABELS
+    lines: list[str] = []
+    for word in content.split(" "):
+        if used > _LABELS and used + 1 + len(word) > width:
+            lines.append(line)
+            line, used = " " * _LABELS, _LABELS
+        line += f" {word}" if used > _LABELS else word
+        used = len(line)
+    for each in (*lines, line):
+        result.append(each[:_LABELS], "dim")
+        result.append(each[_LABELS:] + "\n", style)
+    return result
+
+
+def _title(failure: Failure) -> str:
+    if failure.signal:
+        return f"SIGBUS {_time(failure)}  {_who(failure)}"
+    how = "EFAULT" if failure.initiator is not Initiator.USER else "refused, no signal seen"
+    return f"{how} {_time(failure)}  {_who(failure)}"
+
+
+def _time(failure: Failure) -> str:
+    moment = datetime.fromtimestamp(failure.time_ns // 1_000_000_000).astimezone()
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{failure.time_ns // 1_000_000 % 1000:03d}"
+
+
+def _who(failure: Failure) -> str:
+    return f"{printable(failure.comm)}[{failure.pid}]"
+
+
+def _victim(failure: Failure, state: HostState) -> str:
+    parts = [f"{printable(failure.comm)}, process {failure.pid}"]
+    if failure.tid != failure.pid:
+        parts.append(f"thread {failure.tid}")
+    parts.append(f"user {failure.uid}")
+    if state.container:
+        parts.append(f"container {printable(state.container)}")
+    parts.append(f"cgroup {printable(state.cgroup)}")
+    return ", ".join(parts)
+
+
+def _signal(failure: Failure) -> str:
+    if failure.signal is None:
+        if failure.initiator is Initiator.USER:
+            return "none was seen: the task was killed, or the kernel gave it the fault again"
+        call = syscalls.name(failure.syscall) if failure.syscall >= 0 else "the system call"
+        return f"none: {call} returns EFAULT, or less than it was asked for"
+    signal: Signal = failure.signal
+    sender = ""
+    if signal.sender:
+        sender = f", sent by {printable(signal.sender.comm)}[{signal.sender.pid}], user {signal.sender_uid}"
+    return f"{signal.code.value}{sender}; {_DISPOSITIONS[signal.disposition]}"
+
+
+def _access(failure: Failure, state: HostState) -> str:
+    if failure.source is Source.SIGNAL:
+        return f"address {failure.address:#x}" if failure.address else ""
+    verb = "write" if failure.write else "read"
+    by = {
+        Initiator.USER: "by the program",
+        Initiator.KERNEL: "by the kernel for the program",
+        Initiator.REMOTE: "by the kernel to the memory of a process that it was pointed to",
+        Initiator.UNKNOWN: "",
+    }[failure.initiator]
+    how = ""
+    if failure.source is Source.PAGE_MKWRITE:
+        how = ", the first to the page" if failure.path is Path.FIRST_WRITE else ", to a page mapped read-only"
+    at = f" at {printable(state.module)}" if state.module else f" at {failure.ip:#x}" if failure.ip else ""
+    return f"{verb} {by}{how}; address {failure.address:#x}, instruction{at}" if at else f"{verb} {by}{how}"
+
+
+def _name(failure: Failure) -> str:
+    name = printable(failure.file) if failure.file else f"inode {failure.inode}"
+    return f"{name} (deleted)" if failure.deleted else name
+
+
+def _file(failure: Failure, state: HostState) -> str:
+    if not failure.inode:
+        return ""
+    page = f"offset {offset_text(failure.offset)} (page {failure.offset // 4096})"
+    allocated = failure.allocated if state.file is None else state.file.allocated
+    sparse = ", sparse" if allocated < failure.size and failure.source is not Source.HUGETLB else ""
+    backing = f", the page: {state.file.backing}" if state.file and state.file.backing else ""
+    sizes = f"{size_text(failure.size)}, {size_text(allocated)} allocated{sparse}{backing}"
+    inode = f"inode {failure.inode}, " if failure.file else ""
+    return f"{_name(failure)}, {page}; {inode}{sizes}"
+
+
+def _refused(failure: Failure) -> str:
+    if failure.source is Source.SIGNAL:
+        return ""
+    by = printable(failure.handler) if failure.handler else f"{failure.source.value}"
+    took = f" after {duration(failure.latency_ns)}" if failure.latency_ns else ""
+    place = f"{printable(failure.fstype)} on {printable(failure.mountpoint) or device_name(failure.dev)}"
+    return f"by {by}{took}; {place}"
+
+
+def _errno(explained: Explained) -> str:
+    failure, diagnosis = explained.failure, explained.diagnosis
+    if not diagnosis.errno:
+        return ""
+    if diagnosis.inferred_from:
+        return f"{diagnosis.errno}, inferred from {diagnosis.inferred_from}"
+    return f"{diagnosis.errno}, returned by {failure.errno_from}"
+
+
+def _space(state: HostState) -> str:
+    space = state.space
+    if space is None:
+        return ""
+    parts = [f"{size_text(min(space.free, space.total or space.free))} free of {size_text(space.total)}"]
+    if space.free_to_root > space.free:
+        parts.append(f"{size_text(space.free_to_root)} for root")
+    if space.inodes:
+        parts.append(f"{space.inodes_free} of {space.inodes} inodes free")
+    if state.limit:
+        parts.append(f"size={printable(state.limit)}")
+    if state.read_only:
+        parts.append("read-only")
+    return ", ".join(parts)
+
+
+def _quota(state: HostState) -> str:
+    return ", ".join(f"{quota.kind} {quota.number}: {size_text(quota.free)} left" for quota in state.quotas)
+
+
+def _pool(state: HostState) -> str:
+    huge = state.huge
+    if huge is None:
+        return ""
+    text = f"{huge.free} of {huge.total} huge pages of {size_text(huge.page)} free, {huge.reserved} reserved"
+    if huge.cgroup:
+        text += f"; cgroup {printable(huge.cgroup)}: {size_text(huge.cgroup_free)} left"
+    return text
