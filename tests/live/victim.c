@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Programs that are refused a page, one for each way to be refused and to take it. They print what they saw. */
+#define _GNU_SOURCE
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096UL
+
+static int open_file(const char *path, size_t size)
+{
+	int fd = open(path, O_RDWR | O_CREAT, 0644);
+	struct stat found;
+
+	/* A quota may forbid even to set the size that a file has. */
+	if (fd < 0 || fstat(fd, &found) || (found.st_size != (off_t)size && ftruncate(fd, size)))
+		err(1, "%s", path);
+	return fd;
+}
+
+static volatile char *map(int fd, size_t size, int flags)
+{
+	void *address = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	if (address == MAP_FAILED)
+		err(1, "mmap");
+	return address;
+}
+
+static void say(volatile char *address)
+{
+	printf("%d %#lx\n", getpid(), (unsigned long)address);
+	fflush(stdout);
+}
+
+/* A store into a file of `size` bytes at `offset`. */
+static void store(const char *path, size_t size, size_t offset)
+{
+	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
+
+	say(m + offset);
+	/* Until told to go on: the filesystem may be broken only now. */
+	getchar();
+	m[offset] = 1;
+}
+
+/* A store to a page that is mapped already, since it was read. */
+static void rewrite(const char *path, size_t size, size_t offset)
+{
+	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
+	char byte = m[offset];
+
+	say(m + offset);
+	getchar();
+	m[offset] = byte + 1;
+}
+
+static __thread sigjmp_buf back;
+
+static void caught(int number)
+{
+	siglongjmp(back, number);
+}
+
+static void catch_it(void)
+{
+	struct sigaction action = {.sa_handler = caught, .sa_flags = SA_NODEFER};
+
+	sigaction(SIGBUS, &action, NULL);
+}
+
+/* Goes on after each SIGBUS, as a JVM does. */
+static void catching(const char *path, size_t size, size_t offset, long n)
+{
+	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
+	volatile long left = n;
+
+	catch_it();
+	say(m + offset);
+	while (left-- > 0)
+		if (!sigsetjmp(back, 1))
+			m[offset] = 1;
+}
+
+static volatile char *shared;
+static pthread_barrier_t barrier;
+
+static void *refused_thread(void *number)
+{
+	pthread_barrier_wait(&barrier);
+	if (!sigsetjmp(back, 1))
+		shared[(long)number * PAGE] = 1;
+	return NULL;
+}
+
+/* n threads, refused at once, a page each. */
+static void threads(const char *path, long n)
+{
+	pthread_t thread[1000];
+	pthread_attr_t small;
+
+	shared = map(open_file(path, n * PAGE), n * PAGE, MAP_SHARED);
+	catch_it();
+	say(shared);
+	pthread_barrier_init(&barrier, NULL, n);
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 65536);
+	for (long i = 0; i < n; i++)
+		if (pthread_create(&thread[i], &small, refused_thread, (void *)i))
+			errx(1, "pthread_create");
+	for (long i = 0; i < n; i++)
+		pthread_join(thread[i], NULL);
+}
+
+/* The kernel stores for the program. */
+static void read_into(const char *path, size_t size, size_t offset)
+{
+	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
+	ssize_t n;
+
+	say(m + offset);
+	n = read(open("/dev/zero", O_RDONLY), (char *)m + offset, 100);
+	printf("%zd %d\n", n, errno);
+}
+
+static void remote(const char *path, size_t size, size_t offset)
+{
+	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
+	struct iovec from = {"x", 1}, to = {(char *)m + offset, 1};
+	pid_t child = fork();
+	ssize_t n;
+
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	say(m + offset);
+	n = process_vm_writev(child, &from, 1, &to, 1, 0);
+	printf("%zd %d\n", n, errno);
+	kill(child, SIGKILL);
+	wait(NULL);
+}
+
+static void uring(const char *path, size_t size, size_t offset)
+{
+	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
+	struct io_uring_params p = {};
+	int ring = syscall(SYS_io_uring_setup, 1, &p);
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe *cqe;
+	char *sq, *cq;
+
+	if (ring < 0)
+		err(1, "io_uring_setup");
+	sq = mmap(NULL, p.sq_off.array + 4, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
+	cq = mmap(NULL, p.cq_off.cqes + p.cq_entries * sizeof(*cqe), PROT_READ | PROT_WRITE, MAP_SHARED, ring,
+		  IORING_OFF_CQ_RING);
+	sqe = mmap(NULL, sizeof(*sqe), PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
+	*sqe = (struct io_uring_sqe){
+		.opcode = IORING_OP_READ,
+		.fd = open("/dev/zero", O_RDONLY),
+		.addr = (unsigned long)m + offset,
+		.len = 100,
+	};
+	*(unsigned *)(sq + p.sq_off.array) = 0;
+	++*(unsigned *)(sq + p.sq_off.tail);
+	say(m + offset);
+	if (syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0)
+		err(1, "io_uring_enter");
+	cqe = (void *)(cq + p.cq_off.cqes);
+	printf("%d\n", cqe->res);
+}
+
+/* A reader whose file is truncated by another process. */
+static void shrunk(const char *path, size_t size, size_t to, size_t offset)
+{
+	int fd = open_file(path, size);
+	volatile char *m = map(fd, size, MAP_SHARED);
+	pid_t child = fork();
+
+	if (!child)
+		_exit(ftruncate(fd, to) != 0);
+	wait(NULL);
+	printf("%d\n", child);
+	say(m + offset);
+	exit(m[offset]);
+}
+
+static void load(const char *path, size_t length, size_t offset)
+{
+	volatile char *m = mmap(NULL, length, PROT_READ, MAP_SHARED, open(path, O_RDONLY), 0);
+
+	if (m == MAP_FAILED)
+		err(1, "%s", path);
+	say(m + offset);
+	exit(m[offset]);
+}
+
+/* More huge pages than there are, without a reservation. */
+static void hugetlb(void)
+{
+	volatile char *m = map(-1, 2UL << 20, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE);
+
+	say(m);
+	m[12345] = 1;
+}
+
+static void poison(const char *path)
+{
+	volatile char *m = map(open_file(path, PAGE), PAGE, MAP_SHARED);
+
+	m[0] = 1;
+	say(m);
+	if (madvise((void *)m, PAGE, MADV_HWPOISON))
+		err(1, "MADV_HWPOISON");
+	m[0] = 2;
+}
+
+static void wait_for_it(const char *how)
+{
+	sigset_t bus;
+
+	sigemptyset(&bus);
+	sigaddset(&bus, SIGBUS);
+	if (!strcmp(how, "ignore"))
+		signal(SIGBUS, SIG_IGN);
+	else if (!strcmp(how, "block"))
+		sigprocmask(SIG_BLOCK, &bus, NULL);
+	else if (!strcmp(how, "catch"))
+		catch_it();
+	if (sigsetjmp(back, 1))
+		return;
+	say(NULL);
+	sleep(60);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "", *path = argc > 2 ? argv[2] : "";
+	unsigned long n[3] = {};
+
+	for (int i = 3; i < argc && i < 6; i++)
+		n[i - 3] = strtoul(argv[i], NULL, 0);
+	if (!strcmp(what, "store"))
+		store(path, n[0], n[1]);
+	else if (!strcmp(what, "rewrite"))
+		rewrite(path, n[0], n[1]);
+	else if (!strcmp(what, "catch"))
+		catching(path, n[0], n[1], n[2]);
+	else if (!strcmp(what, "threads"))
+		threads(path, n[0]);
+	else if (!strcmp(what, "read-into"))
+		read_into(path, n[0], n[1]);
+	else if (!strcmp(what, "remote"))
+		remote(path, n[0], n[1]);
+	else if (!strcmp(what, "uring"))
+		uring(path, n[0], n[1]);
+	else if (!strcmp(what, "shrunk"))
+		shrunk(path, n[0], n[1], n[2]);
+	else if (!strcmp(what, "load"))
+		load(path, n[0], n[1]);
+	else if (!strcmp(what, "hugetlb"))
+		hugetlb();
+	else if (!strcmp(what, "poison"))
+		poison(path);
+	else if (!strcmp(what, "wait"))
+		wait_for_it(path);
+	else
+		errx(2, "usage: victim "
+			"store|rewrite|catch|threads|read-into|remote|uring|shrunk|load|hugetlb|poison|wait ...");
+	return 0;
+}
