@@ -8,6 +8,7 @@ static __always_inline void returned_errno(u64 value)
 {
 	u64 task = bpf_get_current_task(), upper = value >> 32;
 	struct inner_error mine = {.inner = config(INNER)}, *last;
+	struct pt_regs *registers;
 	struct call *call;
 	int error = (int)value;
 
@@ -18,6 +19,9 @@ static __always_inline void returned_errno(u64 value)
 	if (call)
 		mine.start_ns = call->start_ns;
 	mine.error = -error;
+	registers = entry_registers();
+	mine.ip = READ(registers, ip);
+	mine.syscall = READ(registers, orig_ax);
 	last = inner_errors.lookup(&task);
 	/* The innermost function of a call has it first, its callers pass it on. */
 	if (last && call && last->start_ns == mine.start_ns && last->error == mine.error)

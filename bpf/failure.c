@@ -4,29 +4,8 @@
  * read error), or hugetlb. Their common callers only see a VM_FAULT code.
  */
 
-#define THREAD_SIZE 16384
+#define S_SWAPFILE 0x100
 #define VM_FAULT_REFUSED (VM_FAULT_SIGBUS | VM_FAULT_HWPOISON)
-
-/* The registers of the task's entry to the kernel: what it executed, and which system call if any. */
-static __always_inline void fill_entry(struct failure *f)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct pt_regs *regs;
-	u64 syscall = -1;
-
-	if (config(TASK_REGS)) {
-		void *(*current_btf)(void) = (void *)158;
-		struct pt_regs *(*regs_of)(void *) = (void *)175;
-
-		regs = regs_of(current_btf());
-	} else {
-		regs = READ(task, stack) + THREAD_SIZE - sizeof(*regs);
-	}
-	f->ip = READ(regs, ip);
-	if (!(f->flags & FAULT_FLAG_USER))
-		syscall = READ(regs, orig_ax);
-	f->syscall = syscall;
-}
 
 /* The command line from the task's own memory: it may be dead before anybody can ask /proc. */
 static __always_inline void fill_command(struct failure *f)
@@ -70,13 +49,17 @@ static __always_inline void fill_truncation(struct failure *f)
 	__builtin_memcpy(f->truncated_comm, last->comm, sizeof(last->comm));
 }
 
-/* An errno returned within this call; a fault that is no call (start_ns 0) has the task's last one. */
+/* The errno, if one was returned within this call or fault, and how the task came here. */
 static __always_inline void fill_error(struct failure *f, u64 task, u64 start_ns)
 {
 	struct inner_error *inner = inner_errors.lookup(&task);
+	struct pt_regs *registers = entry_registers();
+	u64 syscall = READ(registers, orig_ax);
 
+	f->ip = READ(registers, ip);
+	f->syscall = f->flags & FAULT_FLAG_USER ? -1 : syscall;
 	f->inner = f->error = 0;
-	if (inner && inner->start_ns == start_ns) {
+	if (inner && inner->start_ns == start_ns && inner->ip == f->ip && inner->syscall == syscall) {
 		f->inner = inner->inner;
 		f->error = inner->error;
 		inner_errors.delete(&task);
@@ -126,15 +109,17 @@ static __always_inline void refuse(struct fault *fault)
 	f->write_protect = fault->write_protect;
 	fill_file(f, file);
 	fill_error(f, task, fault->start_ns);
+	/* For a file in use as swap, do_page_mkwrite returns without giving the fault its own flags back. */
+	if (f->inode_flags & S_SWAPFILE && f->syscall == (u32)-1)
+		f->flags |= FAULT_FLAG_USER;
 
 	refused.time_ns = f->time_ns;
 	refused.address = fault->address;
 	refused.told = worth_telling(f);
-	if (fault->flags & FAULT_FLAG_USER && fault->vm_fault & VM_FAULT_REFUSED)
+	if (f->flags & FAULT_FLAG_USER && fault->vm_fault & VM_FAULT_REFUSED)
 		refusals.update(&task, &refused);
 	if (!refused.told)
 		return;
-	fill_entry(f);
 	fill_command(f);
 	fill_truncation(f);
 	f->path_bytes = write_path(f->path, file, &f->deleted, &f->cut);

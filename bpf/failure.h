@@ -12,6 +12,22 @@
 #define FAILURE_SLOTS 4096
 #define COMMAND_BYTES 512
 
+#include <uapi/linux/ptrace.h>
+
+#define THREAD_SIZE 16384
+
+/* The registers with which the current task entered the kernel; orig_ax is the system call's number, or -1. */
+static __always_inline struct pt_regs *entry_registers(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	void *(*current_btf)(void) = (void *)158;
+	struct pt_regs *(*registers_of)(void *) = (void *)175;
+
+	if (config(TASK_REGS))
+		return registers_of(current_btf());
+	return READ(task, stack) + THREAD_SIZE - sizeof(struct pt_regs);
+}
+
 enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL };
 
 struct failure {
@@ -100,9 +116,14 @@ static __always_inline struct call *call_of(u64 task)
 	return call && call->task == task ? call : crowded.lookup(&task);
 }
 
-/* The last errno that an inner function returned to a task; start_ns: in which call, 0 outside of any. */
+/*
+ * The last errno that an inner function returned to a task. It belongs to the call that began at start_ns; outside of
+ * calls (0), to what the task entered the kernel for: an instruction that faulted, or a system call.
+ */
 struct inner_error {
 	u64 start_ns;
+	u64 ip;
+	u64 syscall;
 	u32 inner;
 	u32 error;
 };
@@ -179,8 +200,6 @@ static __always_inline void send(struct failure *f)
 	if (events.ringbuf_output(f, size, 0))
 		lose_failure(FAILURES_FULL);
 }
-
-#include <uapi/linux/ptrace.h>
 
 #ifdef FENTRY
 typedef u64 context_t;

@@ -122,6 +122,7 @@ def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Pa
         told.missing = [f"{hook.name}: {hook.detail}" for hook in failures.hooks if not hook.attached]
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
+        print()
         for name, each in met.items():
             print(f"reported: {backend} | {name} | {reported(each)}", flush=True)
     yield told

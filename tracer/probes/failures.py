@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -118,7 +119,12 @@ class FailureTracer:
         # The signal's hook before those whose refusals it belongs to, and what a call leaves behind before the call.
         self._raw_tracepoint("signal_generated", "signal_generate")
         for place in _places(backend):
-            self._place(btf, place)
+            try:
+                self._place(btf, place)
+            except (OSError, MkwriteError) as error:
+                if place.needed:
+                    raise
+                self._miss(place.name, place.function, error)
         self._follow(btf)
 
     def follow_modules(self) -> None:
@@ -135,9 +141,7 @@ class FailureTracer:
             try:
                 self._inner(btf, number, found)
             except (OSError, MkwriteError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error.problem
-                name = f"{found.function}:return"
-                self._missing.append(Hook(name, found.function, Backend.KPROBE, False, reason or ""))
+                self._miss(f"{found.function}:return", found.function, error)
 
     def _inner(self, btf: Btf, number: int, found: inner.Inner) -> None:
         # Without a module's types, or with more than six parameters (to 6.1), a return probe does, at a higher cost.
@@ -151,10 +155,7 @@ class FailureTracer:
 
     def _place(self, btf: Btf, place: _Place) -> None:
         if not self._symbols.find(place.function):
-            if place.needed:
-                raise OSError(2, f"{place.function} is not there")
-            self._missing.append(Hook(place.name, place.function, self.backend, False, "not in this kernel"))
-            return
+            raise OSError(errno.ENOENT, "not in this kernel")
         own = {}
         if place.function == _TRUNCATE:
             # do_truncate(dentry, length, ...) up to 5.11; later the mount's id mapping comes first.
@@ -183,6 +184,11 @@ class FailureTracer:
     def _raw_tracepoint(self, name: str, tracepoint: str) -> None:
         descriptor = attach_raw_tracepoint(self._load(name, {}, program.RAW_TRACEPOINT), tracepoint)
         self._keep(tracepoint, tracepoint, self.backend, descriptor)
+
+    def _miss(self, name: str, function: str, error: OSError | MkwriteError) -> None:
+        """What this hook would have told is inferred, or not known."""
+        reason = error.strerror if isinstance(error, OSError) else error.problem
+        self._missing.append(Hook(name, function, self.backend, attached=False, detail=reason or ""))
 
     def _keep(self, name: str, function: str, backend: Backend, descriptor: int) -> None:
         self._attached.append(_Attached(Hook(name, function, backend, attached=True), descriptor))
