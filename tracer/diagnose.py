@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from tracer.failure import Code, Failure, Source
-from tracer.filesystems import Fallocate, rules
+from tracer.reasons import place, reason
 from tracer.state import HostState
 from tracer.text import duration, printable, size_text
 
@@ -56,7 +56,7 @@ def diagnose(failure: Failure, state: HostState) -> Diagnosis:
     errno, inferred = _errno(failure, state)
     if failure.source is Source.FAULT:
         return _fault(failure, errno, inferred)
-    cause, remedy, check = _REASONS.get(errno, _unknown)(failure, state)
+    cause, remedy, check = reason(errno, failure, state)
     return Diagnosis(Class.REFUSED, cause, remedy, check, errno, inferred)
 
 
@@ -85,124 +85,6 @@ def _errno(failure: Failure, state: HostState) -> tuple[str, str]:
     return "", ""
 
 
-def _where(failure: Failure, state: HostState) -> str:
-    return printable(state.mountpoint or failure.mountpoint) or "the filesystem"
-
-
-def _df(failure: Failure, state: HostState) -> str:
-    return f"df -h {shlex.quote(_where(failure, state))}"
-
-
-def _no_space(failure: Failure, state: HostState) -> tuple[str, str, str]:
-    where, check = _where(failure, state), _df(failure, state)
-    if failure.fstype == "xfs" and any(quota.kind == "project" and not quota.free for quota in state.quotas):
-        # xfs_trans_dqresv in fs/xfs/xfs_trans_dquot.c: a project over its limit gets ENOSPC, not EDQUOT.
-        cause, remedy, _ = _quota(failure, state)
-        return cause, remedy, f"xfs_quota -x -c 'report -p -h' {shlex.quote(where)}"
-    cause = f"The page has no block on disk yet, and {where} has none to give."
-    if state.space and state.space.free >= _PLENTY:
-        cause = f"{where} refused to reserve a block, though it has {size_text(state.space.free)} free by statfs now."
-        if failure.fstype == "btrfs":
-            check = f"btrfs filesystem usage {shlex.quote(where)}"
-            cause += " On btrfs the space may be allotted to the other kind of data, or promised."
-    elif state.space and state.space.free_to_root > state.space.free:
-        cause += f" Only root may use the last {size_text(state.space.free_to_root - state.space.free)}."
-    return cause, f"Free some space. {_preallocate(failure)}", check
-
-
-def _preallocate(failure: Failure) -> str:
-    known = rules(failure.fstype)
-    if known.fallocate is Fallocate.PROTECTS:
-        return "To fail early instead, have the program allocate the file (posix_fallocate) before it maps it."
-    return known.fallocate_why if known.fallocate is not Fallocate.UNKNOWN else ""
-
-
-def _quota(failure: Failure, state: HostState) -> tuple[str, str, str]:
-    where = shlex.quote(_where(failure, state))
-    empty = next((quota for quota in state.quotas if not quota.free), None)
-    least = empty or min(state.quotas, key=lambda quota: quota.free, default=None)
-    if failure.fstype == "btrfs":
-        check = f"btrfs qgroup show -re {where}"
-    else:
-        check = f"xfs_quota -x -c 'report -ugp -h' {where}" if failure.fstype == "xfs" else f"repquota -ugP {where}"
-    if least is None:
-        return "A quota does not allow one more block.", "Raise the quota, or remove files that count for it.", check
-    name = f"{least.kind} {least.number}"
-    left = f"has {size_text(least.free)} left" if least.free else "has nothing left"
-    return (
-        f"The page needs a block, and the quota of {name} {left}; the filesystem itself may have space.",
-        f"Raise the quota of {name}, or remove files that count for it. {_preallocate(failure)}",
-        check,
-    )
-
-
-def _read_only(failure: Failure, state: HostState) -> tuple[str, str, str]:
-    return (
-        f"{_where(failure, state)} is read-only: remounted, or made so by the filesystem after an error.",
-        "Look in the kernel's log for the error that made it read-only; repair the filesystem, then mount it again.",
-        f"dmesg | tail -50; findmnt {shlex.quote(_where(failure, state))}",
-    )
-
-
-def _io(failure: Failure, state: HostState) -> tuple[str, str, str]:
-    what = "is shut down, or " if failure.fstype in ("xfs", "ext4", "ext3", "ext2", "f2fs") else ""
-    return (
-        f"{_where(failure, state)} {what}could not read or write its metadata.",
-        "Look in the kernel's log for the device's errors; unmount and repair the filesystem.",
-        "dmesg | tail -50",
-    )
-
-
-def _stale(failure: Failure, state: HostState) -> tuple[str, str, str]:
-    return (
-        "The file's handle is stale: the server no longer has the file.",
-        "Find out who removed or replaced the file on the server; open it anew.",
-        f"nfsstat -m; ls -l {shlex.quote(printable(failure.file))}",
-    )
-
-
-def _no_memory(failure: Failure, state: HostState) -> tuple[str, str, str]:
-    return (
-        "There was no memory for the page or for the filesystem's work on it, in the host or in the cgroup.",
-        "Raise the memory limit of the cgroup, or give the host more memory.",
-        f"cat /sys/fs/cgroup{state.cgroup}/memory.events; dmesg | tail -50",
-    )
-
-
-def _swap(failure: Failure, state: HostState) -> tuple[str, str, str]:
-    return "The file is in use as swap.", "Switch the swap off before the file is written to.", "swapon --show"
-
-
-def _immutable(failure: Failure, state: HostState) -> tuple[str, str, str]:
-    path = shlex.quote(printable(failure.file))
-    return "The file was made immutable.", f"Take the flag away: chattr -i {path}.", f"lsattr {path}"
-
-
-def _unknown(failure: Failure, state: HostState) -> tuple[str, str, str]:
-    errno = f" with {failure.errno_name}" if failure.errno else ""
-    hint = "" if errno else " No function was seen to return an errno, and nothing about the host tells it."
-    return (
-        f"{failure.handler or 'The handler'} refused to make the page writable{errno}.{hint}",
-        "Look in the kernel's log, and at the state of the filesystem.",
-        f"dmesg | tail -50; {_df(failure, state)}",
-    )
-
-
-_REASONS: Final = {
-    "ENOSPC": _no_space,
-    "EDQUOT": _quota,
-    "EROFS": _read_only,
-    "EIO": _io,
-    "EUCLEAN": _io,
-    "ESTALE": _stale,
-    "ENOMEM": _no_memory,
-    "ETXTBSY": _swap,
-    "EPERM": _immutable,
-}
-#: More than a page needs, with its metadata: a filesystem that has it did not refuse for want of blocks alone.
-_PLENTY: Final = 1 << 20
-
-
 def _fault(failure: Failure, errno: str, inferred: str) -> Diagnosis:
     return Diagnosis(
         Class.MEDIA,
@@ -215,7 +97,7 @@ def _fault(failure: Failure, errno: str, inferred: str) -> Diagnosis:
 
 
 def _tmpfs(failure: Failure, state: HostState) -> Diagnosis:
-    where = _where(failure, state)
+    where = place(failure, state)
     if failure.errno_name not in ("", "ENOSPC"):
         return Diagnosis(
             Class.OTHER if failure.errno_name != "EIO" else Class.MEDIA,
