@@ -25,6 +25,7 @@ def place(failure: Failure, state: HostState) -> str:
 
 
 def df(failure: Failure, state: HostState) -> str:
+    """The command that shows what is free there."""
     return f"df -h {shlex.quote(place(failure, state))}"
 
 
