@@ -105,11 +105,6 @@ def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Pa
         met["immutable"] = stage.victim(
             "store", fixed, SIZE, OFFSET, meanwhile=lambda _: run("chattr", "+i", str(fixed))
         )
-        swap = fixed.with_name(f"swap-{backend}")
-        swap.write_bytes(bytes(1 << 20))
-        run("mkswap", str(swap))
-        run("swapon", str(swap))
-        met["swap"] = stage.victim("store", swap, 1 << 20, OFFSET)
         gone = full.parent / "gone"
         met["deleted"] = stage.victim("store", gone, SIZE, OFFSET, meanwhile=lambda _: gone.unlink())
         told.files["odd"] = Path(os.fsdecode(odd_path(ROOT / "oddities", str(backend))))
@@ -260,20 +255,14 @@ def test_a_page_that_cannot_be_read_is_a_fault_within_the_file(story: Story) -> 
     assert failure.errno_name == ("" if KERNEL.startswith("5.") else "EIO")
 
 
-@pytest.mark.parametrize(
-    ("how", "name", "source"),
-    [("immutable", "EPERM", "the inode's flag S_IMMUTABLE"), ("swap", "ETXTBSY", "the inode's flag S_SWAPFILE")],
-)
-def test_an_errno_that_nobody_returned_is_inferred_and_called_so(
-    story: Story, how: str, name: str, source: str
-) -> None:
-    met = story.met[how]
+def test_an_errno_that_nobody_returned_is_inferred_and_called_so(story: Story) -> None:
+    met = story.met["immutable"]
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
     assert (failure.source, failure.errno_name) == (Source.PAGE_MKWRITE, "")
     assert failure.signal is not None
     diagnosis = met.explained.diagnosis
-    assert (diagnosis.errno, diagnosis.inferred_from) == (name, source)
+    assert (diagnosis.errno, diagnosis.inferred_from) == ("EPERM", "the inode's flag S_IMMUTABLE")
 
 
 def test_broken_memory_is_told_from_a_refusal(story: Story) -> None:
