@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import run
+from tests.live.guest import eventually, run
 from tests.live.test_risk import MIB, Kind, look, mounted, sparse, writer, written
 from tracer.filesystems import Fallocate, rules
 from tracer.risk import Demand, LimitKind, State
@@ -92,9 +92,11 @@ def test_a_sparse_file_asks_for_what_it_lacks(places: Places, name: str) -> None
         # What a first write was promised is not asked for again, whether it is placed yet or not.
         for page in range(GIVEN):
             memory[page * PAGE] = 1
-        assert asked(path)[0] == ALL - WRITTEN - GIVEN
+        # A large folio is given space as a whole: up to the next extent, at most.
+        new = asked(path)[0]
+        assert ALL - WRITTEN - 40 <= new <= ALL - WRITTEN - GIVEN
         os.sync()
-        assert asked(path) == (ALL - WRITTEN - GIVEN, (WRITTEN + GIVEN) * again)
+        assert asked(path) == (new, (ALL - new) * again)
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN if name != "ext3"])
@@ -131,8 +133,8 @@ def test_shared_extents_are_new_again(places: Places, name: str) -> None:
         assert asked(path) == (ALL, 0)
         copy.unlink()
         os.sync()
-        if name == "xfs":
-            assert asked(path) == (ALL - WRITTEN, 0)
+        if name == "xfs":  # which frees the extents of a deleted file some time after
+            assert eventually(lambda: asked(path) == (ALL - WRITTEN, 0))
 
 
 def test_a_snapshot_shares_everything(places: Places) -> None:

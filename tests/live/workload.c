@@ -117,9 +117,11 @@ static void cow(long n)
 
 static volatile char *blocked_pages;
 static long n_blocked_pages;
+static pthread_barrier_t unblocked;
 
 static void *blocked_thread(void *number)
 {
+	pthread_barrier_wait(&unblocked);
 	blocked_pages[(long)number % n_blocked_pages * PAGE] = 2;
 	return NULL;
 }
@@ -131,10 +133,13 @@ static void blocked(const char *path, long n, long threads)
 
 	blocked_pages = map_clean(path, n, PAGE);
 	n_blocked_pages = n;
-	step();
+	pthread_barrier_init(&unblocked, NULL, threads + 1);
+	/* Before 6.4 a fault that waits holds mmap_lock: then no more threads could be made. */
 	for (long i = 0; i < threads; i++)
 		if (pthread_create(&thread[i], NULL, blocked_thread, (void *)i))
 			errx(1, "pthread_create");
+	step();
+	pthread_barrier_wait(&unblocked);
 	for (long i = 0; i < threads; i++)
 		pthread_join(thread[i], NULL);
 }
