@@ -90,6 +90,11 @@ def parse_duration(text: str) -> int:
     return ns
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 file``, ``2 files``; ``many`` where that is not ``one`` with an s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def count_text(number: float) -> str:
     """A count or a rate in at most 5 columns: ``0``, ``0.3``, ``9999``, ``12.3k``, ``1.23M``, ``123G``."""
     if number < 9.95 and number != int(number):

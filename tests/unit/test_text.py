@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from tracer.text import (
     LONGEST_NS,
     count_text,
+    counted,
     duration,
     keep_ends,
     keep_head,
@@ -192,3 +193,8 @@ def test_sizes_are_readable(size: int, text: str) -> None:
 @given(st.integers(min_value=0, max_value=1 << 64))
 def test_sizes_keep_to_their_width(size: int) -> None:
     assert len(size_text(size)) <= 8
+
+
+def test_one_is_counted_as_one() -> None:
+    assert counted(1, "file") == "1 file"
+    assert [counted(n, "process", "processes") for n in (0, 2)] == ["0 processes", "2 processes"]

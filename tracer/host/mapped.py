@@ -14,6 +14,7 @@ from tracer.host.mappings import Mapping, MappingReader, link
 from tracer.host.mounts import Mount
 from tracer.host.places import Places
 from tracer.host.processes import Process
+from tracer.text import counted
 
 #: Filesystems without files on them: windows into the kernel and into devices.
 _WINDOWS: Final = frozenset(
@@ -70,10 +71,14 @@ class Scan:
         """What a reader has to know of the limits of this look."""
         notes = []
         if self.hidden:
-            notes.append(f"{self.hidden} processes could not be looked at; root sees more.")
+            processes = counted(self.hidden, "process", "processes")
+            more = "" if os.geteuid() == 0 else "; root sees more"
+            notes.append(f"{processes} could not be looked at{more}.")
         if self.memory:
-            memory = f"{self.memory} shared mappings of no mounted filesystem (memfd, shared anonymous memory)"
-            notes.append(f"{memory} are left out: no filesystem is asked for their pages.")
+            memory = (
+                f"{counted(self.memory, 'shared mapping')} of no mounted filesystem (memfd, shared anonymous memory)"
+            )
+            notes.append(f"Left out: {memory}; no filesystem is asked for their pages.")
         return tuple(notes)
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tracer.filesystems import rules
 from tracer.maps import Row
-from tracer.text import keep_ends, printable, size_text
+from tracer.text import counted, keep_ends, printable, size_text
 from tracer.ui.table import Column, Table, number
 
 
@@ -25,7 +25,9 @@ class MapsView:
         yield Table(_columns(self.rows, self.with_residency), self.rows)
         files = {(row.file.dev, row.file.inode, row.file.path) for row in self.rows}
         pids = {pid for row in self.rows for pid in row.pids}
-        yield Text(f"{len(files)} files, mapped by {len(pids)} processes", no_wrap=False)
+        yield Text(
+            f"{counted(len(files), 'file')}, mapped by {counted(len(pids), 'process', 'processes')}", no_wrap=False
+        )
         for note in self.notes:
             yield Text(f"note: {printable(note)}", style="yellow")
 

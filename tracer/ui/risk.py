@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tracer.risk import Forecasts, Limit, State, Verdict, consequence, remedy, sentence
 from tracer.survey import Survey
-from tracer.text import duration, keep_tail, printable, size_text
+from tracer.text import counted, duration, keep_tail, printable, size_text
 from tracer.ui import labels
 from tracer.ui.table import Column, Table, number
 
@@ -87,6 +87,10 @@ def _summary(verdicts: Sequence[Verdict], files: int) -> Text:
     if not verdicts:
         return Text("Nothing is mapped shared and writable on a filesystem that can run out of space.")
     if not short and not tight:
-        return Text(f"\n{files} mapped files: there is room for all that they may ask for.", style="bold green")
+        return Text(
+            f"\n{counted(files, 'mapped file')}: there is room for all that they may ask for.", style="bold green"
+        )
     worst = State.SHORT if short else State.TIGHT
-    return Text(f"\n{files} mapped files: {short} limits are short, {tight} are tight.", style=_STYLE[worst])
+    return Text(
+        f"\n{counted(files, 'mapped file')}: {counted(short, 'limit')} short, {tight} tight.", style=_STYLE[worst]
+    )
