@@ -56,7 +56,8 @@ static __always_inline struct cell *front_cell(struct series *series)
 		return NULL;
 	if (config(EXTRAS))
 		index += series->who;
-	/* Opaque, or the compiler would calculate ahead of the check, where the verifier does not know the bounds yet. */
+	/* Opaque, or the compiler would calculate ahead of the check, where the verifier does not know the bounds yet.
+	 */
 	asm volatile("" : "+r"(index), "+r"(cpu));
 	return &cells[cpu * (mask + 1) + (index & mask)];
 }

@@ -26,7 +26,7 @@ from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, CallEvent, Hook, Loss, Options, Series, Snapshot, WpOutcome
 from tracer.naming import RACED, Naming, path_of
 from tracer.probes.maps import RawSeries
-from tracer.probes.plan import CORE, RACED_AFTER_NS, handler_places, open_tracer
+from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 
 #: ``enum loss`` of bpf/maps.h.
 _LOSSES: Final = (
@@ -125,13 +125,9 @@ class Session:
         """Hook the handlers of modules loaded since, where handlers are hooked one by one."""
         if not self._symbols.refresh() or not (self._handlers and self._all_handlers):
             return
-        for name in sorted(self._symbols.handlers().keys() - self._handlers):
-            self._handlers.add(name)
-            for place in handler_places((name,)):
-                try:
-                    self._tracer.attach(place, lambda _: None)
-                except OSError as error:
-                    self._notes += (f"{name} could not be hooked: {error.strerror}.",)
+        found = sorted(self._symbols.handlers().keys() - self._handlers)
+        self._handlers.update(found)
+        self._notes += tuple(hook_handlers(self._tracer, found))
 
     def _drain(self) -> None:
         kind = self._tracer.events.type

@@ -54,7 +54,7 @@ def test_the_table_keeps_the_file_at_80_columns_and_has_all_at_200() -> None:
     assert narrow[0].split()[0] == "PROCESS" and narrow[0].endswith("FILE")
     assert narrow[1].endswith("/srv/f")
     assert "ext4_page_mkwrite" in wide[1] and "0123456789ab" in wide[1] and "1.0 GiB" in wide[1]
-    assert wide[2:] == ["1 files, mapped by 1 processes", r"note: look\x1b out"]
+    assert wide[2:] == ["1 file, mapped by 1 process", r"note: look\x1b out"]
 
 
 def test_what_could_not_be_asked_is_a_dash_and_hostile_names_are_escaped() -> None:

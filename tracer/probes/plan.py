@@ -66,7 +66,7 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
 
         for index, plan in enumerate(plans):
             objects = {backend: compiled(backend) for backend in dict.fromkeys((plan.calls, plan.wp))}
-            places = list(_places(plan, handlers, tells_raced))
+            places = list(_places(plan, options.filters.handlers if handlers else (), not handlers, tells_raced))
             try:
                 tracer = Tracer(objects, [one.key for one in selection], places, btf.function)
             except OSError as error:
@@ -76,6 +76,8 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                     raise overall or explain(error, f"attach the {plan.calls} hooks", plan.calls) from error
                 notes.append(f"{plan} was refused ({error.strerror}): using {plans[index + 1]}.")
                 continue
+            if handlers and not options.filters.handlers:
+                notes += hook_handlers(tracer, handlers)
             if plan.calls is Backend.FENTRY and preemptible():
                 notes.append(
                     "This kernel preempts BPF programs: on busy CPUs the fentry backend misses calls, "
@@ -130,12 +132,23 @@ def handler_places(handlers: Iterable[str]) -> Iterator[Place]:
         yield Place("page_mkwrite_entry", handler, Backend.KPROBE)
 
 
-def _places(plan: _Plan, handlers: Iterable[str], dirty: bool) -> Iterator[Place]:
+def hook_handlers(tracer: Tracer, handlers: Iterable[str]) -> list[str]:
+    """Hook those of all handlers that can be; a note for each that cannot (perf's is marked notrace in 5.10)."""
+    notes = []
+    for name in handlers:
+        try:
+            for place in handler_places((name,)):
+                tracer.attach(place, lambda _: None)
+        except OSError as error:
+            notes.append(f"{name} could not be hooked: {error.strerror}.")
+    return notes
+
+
+def _places(plan: _Plan, handlers: Iterable[str], core: bool, dirty: bool) -> Iterator[Place]:
     if dirty:
         yield Place("page_mkwrite_dirty", DIRTY, plan.calls)
-    if handlers:
-        yield from handler_places(handlers)
-    else:
+    yield from handler_places(handlers)
+    if core:
         yield Place("page_mkwrite_return", CORE, plan.calls, at_return=True)
         yield Place("page_mkwrite_entry", CORE, plan.calls)
     yield Place("wp_page_return", WP, plan.wp, at_return=True)

@@ -84,13 +84,10 @@ def _explained(verdict: Verdict) -> list[Text]:
 def _summary(verdicts: Sequence[Verdict], files: int) -> Text:
     short = sum(verdict.state is State.SHORT for verdict in verdicts)
     tight = sum(verdict.state is State.TIGHT for verdict in verdicts)
+    mapped = counted(files, "mapped file")
     if not verdicts:
         return Text("Nothing is mapped shared and writable on a filesystem that can run out of space.")
     if not short and not tight:
-        return Text(
-            f"\n{counted(files, 'mapped file')}: there is room for all that they may ask for.", style="bold green"
-        )
+        return Text(f"\n{mapped}: there is room for all that they may ask for.", style="bold green")
     worst = State.SHORT if short else State.TIGHT
-    return Text(
-        f"\n{counted(files, 'mapped file')}: {counted(short, 'limit')} short, {tight} tight.", style=_STYLE[worst]
-    )
+    return Text(f"\n{mapped}: {counted(short, 'limit')} short, {tight} tight.", style=_STYLE[worst])
