@@ -45,11 +45,11 @@ static __always_inline u64 stream_of(struct series *series)
 	return *(u64 *)&series->dev;
 }
 
-/* The place of a series in this CPU's row of front cells; NULL if there is no such CPU. */
-static __always_inline struct cell *front_cell(struct series *series)
+/* A place for a series in this CPU's row of front cells, the first or the next; NULL if there is no such CPU. */
+static __always_inline struct cell *front_cell(struct series *series, u64 next)
 {
-	u64 cpu = bpf_get_smp_processor_id(), mask = config(FRONT_MASK);
-	u64 stream = stream_of(series), index = (series->handler >> 4) + stream + (stream >> 29);
+	u64 cpu = bpf_get_smp_processor_id(), mask = config(FRONT_MASK), stream = stream_of(series);
+	u64 index = (series->handler >> 4) + stream + (stream >> 29) + next;
 	struct cell *cells = global(FRONT_MAP);
 
 	if (cpu >= config(CPUS))
@@ -62,23 +62,21 @@ static __always_inline struct cell *front_cell(struct series *series)
 	return &cells[cpu * (mask + 1) + (index & mask)];
 }
 
-/* Counts a call that ended writable. Returns 1 for a series not seen before on this CPU. */
-static __always_inline int count_writable(struct series *series, u64 ns)
-{
-	struct cell *cell = front_cell(series);
+enum counted { KNOWN, CREATED, TAKEN };
 
-	if (!cell)
-		return count_shared(series, ns);
+/* Counts in a front cell that is free or holds the series. */
+static __always_inline u32 count_in(struct cell *cell, struct series *series, u64 ns)
+{
 	if (stream_of(&cell->series) == stream_of(series) && cell->series.handler == series->handler &&
 	    (!config(EXTRAS) || cell->series.who == series->who)) {
 		cell->buckets[bucket_of(ns)]++;
 		cell->sum_ns += ns;
 		if (ns > cell->max_ns)
 			cell->max_ns = ns;
-		return 0;
+		return KNOWN;
 	}
 	if (cell->series.kind)
-		return count_shared(series, ns);
+		return TAKEN;
 	cell->buckets[bucket_of(ns)] = 1;
 	cell->sum_ns = ns;
 	cell->max_ns = ns;
@@ -88,5 +86,21 @@ static __always_inline int count_writable(struct series *series, u64 ns)
 	barrier();
 	/* The reader takes a cell with a kind as whole. */
 	cell->series.kind = series->kind;
-	return 1;
+	return CREATED;
+}
+
+/* Counts a call that ended writable. Returns 1 for a series not seen before on this CPU. */
+static __always_inline int count_writable(struct series *series, u64 ns)
+{
+	struct cell *cell = front_cell(series, 0);
+	u32 found;
+
+	if (!cell)
+		return count_shared(series, ns);
+	found = count_in(cell, series, ns);
+	if (found != TAKEN)
+		return found == CREATED;
+	cell = front_cell(series, 1);
+	found = cell ? count_in(cell, series, ns) : TAKEN;
+	return found == TAKEN ? count_shared(series, ns) : found == CREATED;
 }
