@@ -12,8 +12,9 @@ from typing import Any
 
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel.btf import VMLINUX, Btf
-from tracer.kernel.checks import function_problem, obstacles
+from tracer.kernel.checks import obstacles
 from tracer.kernel.features import Features, Function, read
+from tracer.kernel.functions import function_problem
 from tracer.kernel.obstacles import Obstacle, Subject, decisive, lowered, ruling
 from tracer.kernel.refusals import explain
 from tracer.model import Backend, Hook

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tracer.doctor import Report, Row, State, judge
 from tracer.errors import Exit, MkwriteError
-from tracer.kernel import checks
+from tracer.kernel import checks, functions
 from tracer.kernel.features import FUNCTIONS, KPROBE_PROGRAM, TRACING_PROGRAM, Lockdown
 from tracer.kernel.obstacles import Subject
 from tracer.model import Backend, Hook
@@ -212,7 +212,7 @@ def test_hostile_strings_are_escaped() -> None:
 
 
 def test_every_obstacle_is_in_the_troubleshooting_guide() -> None:
-    source = Path(checks.__file__).read_text()
+    source = "".join(Path(module.__file__).read_text() for module in (checks, functions))
     ids = set(re.findall(r'^\s+"([a-z]+(?:-[a-z]+)*)",$|"(function-[a-z]+)"', source, re.MULTILINE))
     names = {first or second for first, second in ids}
     assert len(names) > 20

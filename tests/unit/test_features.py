@@ -582,3 +582,11 @@ def test_namespaces_are_told_from_the_initial_ones(tmp_path: Path, namespace: st
     features = read(root, trial=refuse_tracing)
     assert features.initial_user_namespace is (namespace != "user")
     assert features.initial_pid_namespace is (namespace != "pid")
+
+
+def test_kprobes_need_more_than_perfmon_where_perf_events_are_restricted() -> None:
+    restricted = without("CAP_SYS_ADMIN")
+    assert restricted.perf_event_paranoid == 3
+    assert [o.id for o in obstacles(restricted)] == ["perf-paranoid"]
+    assert [o.id for o in obstacles(replace(restricted, perf_event_paranoid=2))] == []
+    assert [o.id for o in obstacles(GOOD)] == []

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from tracer.errors import Exit
-from tracer.kernel.features import KPROBE_PROGRAM, TRACING_PROGRAM, Features, Function, Lockdown
-from tracer.kernel.obstacles import Obstacle, Subject, lowered
+from tracer.kernel.features import KPROBE_PROGRAM, TRACING_PROGRAM, Features, Lockdown
+from tracer.kernel.functions import functions, names
+from tracer.kernel.obstacles import Obstacle, Subject
 from tracer.model import Backend
 
 #: Without CAP_SYS_RESOURCE, on a kernel that charges BPF maps to RLIMIT_MEMLOCK, this many bytes are enough.
@@ -219,6 +220,20 @@ def _kprobes(features: Features) -> Iterator[Obstacle]:
             Exit.NO_HOOKS,
             _KPROBE,
         )
+    elif (
+        _privileged(features)
+        and (features.perf_event_paranoid or 0) > 2
+        and "CAP_SYS_ADMIN" not in features.capabilities
+    ):
+        yield Obstacle(
+            "perf-paranoid",
+            Subject.KPROBES,
+            f"kernel.perf_event_paranoid is {features.perf_event_paranoid}, and this process lacks CAP_SYS_ADMIN.",
+            "The kprobe backend cannot be used: CAP_PERFMON is not enough then.",
+            "Lower it: sysctl kernel.perf_event_paranoid=2. Or run mkwrite as root.",
+            Exit.NO_PERMISSION,
+            _KPROBE,
+        )
     elif features.tracefs is None:
         yield Obstacle(
             "no-tracefs",
@@ -241,61 +256,6 @@ def _kprobes(features: Features) -> Iterator[Obstacle]:
         )
 
 
-#: What is lost without each function, and which backends with it.
-_ROLES: Final = {
-    "do_page_mkwrite": ("Calls cannot be traced with this backend, at best at each handler.", _FENTRY),
-    "fault_dirty_shared_page": ("The outcomes writable and raced cannot be told apart.", frozenset()),
-    "do_wp_page": ("Write-protect faults are not counted.", frozenset()),
-}
-
-
-def function_problem(function: Function, backend: Backend) -> tuple[str, str] | None:
-    """Why a function cannot be hooked with a backend, if it is known: the problem, the obstacle's id."""
-    name = function.name
-    if not function.copies:
-        return f"This kernel has no function {name}; the compiler may have inlined it.", "function-missing"
-    if function.copies > 1:
-        return f"This kernel has {function.copies} functions {name}: it is not unique.", "function-ambiguous"
-    if function.traceable is False:
-        return f"The kernel does not let {name} be traced: ftrace does not list it.", "function-untraceable"
-    if function.blacklisted and backend is Backend.KPROBE:
-        return f"The kernel keeps kprobes off {name}: it is blacklisted.", "function-blacklisted"
-    return None
-
-
-def _functions(features: Features) -> Iterator[Obstacle]:
-    for function in features.functions:
-        cost, blocks = _ROLES[function.name]
-        found = function_problem(function, Backend.FENTRY)
-        if not found and (found := function_problem(function, Backend.KPROBE)):
-            cost, blocks = f"With the kprobe backend: {lowered(cost)}", frozenset()
-        if found:
-            problem, number = found
-            yield Obstacle(
-                number,
-                Subject.FUNCTIONS,
-                problem,
-                cost,
-                "Use another of the distribution's kernels, or report this kernel's version to mkwrite.",
-                Exit.NO_HOOKS,
-                blocks,
-            )
-
-
-def _names(features: Features) -> Iterator[Obstacle]:
-    if features.addresses_hidden:
-        always = features.kptr_restrict == 2
-        yield Obstacle(
-            "addresses-hidden",
-            Subject.NAMES,
-            "The kernel hides the addresses of its functions"
-            + (" from everybody (kernel.kptr_restrict = 2)." if always else " from this process."),
-            "Handlers cannot be named: they are shown as addresses.",
-            "Set it to 1: sysctl kernel.kptr_restrict=1." if always else "Run as root, or add CAP_SYSLOG.",
-            Exit.NO_PERMISSION,
-        )
-
-
 def _pids(features: Features) -> Iterator[Obstacle]:
     if not features.initial_pid_namespace:
         yield Obstacle(
@@ -310,7 +270,7 @@ def _pids(features: Features) -> Iterator[Obstacle]:
 
 _CHECKS: Final[tuple[Callable[[Features], Iterator[Obstacle]], ...]] = (
     *(_kernel, _privileges, _lockdown, _bpf, _btf, _bcc, _memory),
-    *(_fentry, _kprobes, _functions, _names, _pids),
+    *(_fentry, _kprobes, functions, names, _pids),
 )
 
 

@@ -1,0 +1,69 @@
+"""What stands in the way of hooking the kernel's functions and of telling handlers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from tracer.errors import Exit
+from tracer.kernel.features import Features, Function
+from tracer.kernel.obstacles import Obstacle, Subject, lowered
+from tracer.model import Backend
+
+_FENTRY: Final = frozenset({Backend.FENTRY})
+
+#: What is lost without each function, and which backends with it.
+_ROLES: Final = {
+    "do_page_mkwrite": ("Calls cannot be traced with this backend, at best at each handler.", _FENTRY),
+    "fault_dirty_shared_page": ("The outcomes writable and raced cannot be told apart.", frozenset()),
+    "do_wp_page": ("Write-protect faults are not counted.", frozenset()),
+}
+
+
+def function_problem(function: Function, backend: Backend) -> tuple[str, str] | None:
+    """Why a function cannot be hooked with a backend, if it is known: the problem, the obstacle's id."""
+    name = function.name
+    if not function.copies:
+        return f"This kernel has no function {name}; the compiler may have inlined it.", "function-missing"
+    if function.copies > 1:
+        return f"This kernel has {function.copies} functions {name}: it is not unique.", "function-ambiguous"
+    if function.traceable is False:
+        return f"The kernel does not let {name} be traced: ftrace does not list it.", "function-untraceable"
+    if function.blacklisted and backend is Backend.KPROBE:
+        return f"The kernel keeps kprobes off {name}: it is blacklisted.", "function-blacklisted"
+    return None
+
+
+def functions(features: Features) -> Iterator[Obstacle]:
+    """What is in the way of hooking each function that tracing wants."""
+    for function in features.functions:
+        cost, blocks = _ROLES[function.name]
+        found = function_problem(function, Backend.FENTRY)
+        if not found and (found := function_problem(function, Backend.KPROBE)):
+            cost, blocks = f"With the kprobe backend: {lowered(cost)}", frozenset()
+        if found:
+            problem, number = found
+            yield Obstacle(
+                number,
+                Subject.FUNCTIONS,
+                problem,
+                cost,
+                "Use another of the distribution's kernels, or report this kernel's version to mkwrite.",
+                Exit.NO_HOOKS,
+                blocks,
+            )
+
+
+def names(features: Features) -> Iterator[Obstacle]:
+    """What is in the way of naming handlers."""
+    if features.addresses_hidden:
+        always = features.kptr_restrict == 2
+        yield Obstacle(
+            "addresses-hidden",
+            Subject.NAMES,
+            "The kernel hides the addresses of its functions"
+            + (" from everybody (kernel.kptr_restrict = 2)." if always else " from this process."),
+            "Handlers cannot be named: they are shown as addresses.",
+            "Set it to 1: sysctl kernel.kptr_restrict=1." if always else "Run as root, or add CAP_SYSLOG.",
+            Exit.NO_PERMISSION,
+        )
