@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.live.guest import NO_LOSS, FaultPath, Options, calls, command, mount, workload
+from tests.live.guest import NO_LOSS, WORKLOAD, FaultPath, Options, calls, command, mount, run, workload
 from tracer.model import Backend, Initiator, Outcome
 from tracer.probes import plan
 from tracer.session import Session
@@ -51,3 +52,14 @@ def test_without_privileges_the_exit_code_says_so() -> None:
     assert done.returncode == 10, done.stderr
     assert "CAP_BPF" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_without_tracefs_fentry_does_it_alone(mounts: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    writer = (WORKLOAD, "first-write", str(mounts["ext4"] / "no-tracefs"), "37")
+    count = command("count", "--json", "-o", str(out), "--fs", "ext4", "--", *writer)
+    hide = 'umount -R /sys/kernel/tracing; umount -R /sys/kernel/debug; exec "$@"'
+    run("unshare", "--mount", "sh", "-c", hide, "sh", *count)
+    found = json.loads(out.read_text())
+    assert [call["latency"]["count"] for call in found["calls"]] == [37]
+    assert {hook["backend"] for hook in found["hooks"]} == {"fentry"}

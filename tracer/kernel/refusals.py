@@ -8,7 +8,7 @@ from typing import Final
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel.checks import obstacles
 from tracer.kernel.features import FUNCTIONS, Features, read
-from tracer.kernel.obstacles import Obstacle, Subject, lowered
+from tracer.kernel.obstacles import Obstacle, Subject, lowered, ruling
 from tracer.model import Backend
 
 ENOTSUPP: Final = 524  # the kernel's own, unknown to the C library
@@ -98,3 +98,19 @@ def _concerns(obstacle: Obstacle, doing: str, backend: Backend | None) -> bool:
     if obstacle.subject is Subject.FUNCTIONS:
         return any(name in doing and name in obstacle.problem for name in FUNCTIONS)
     return backend in obstacle.blocks if backend else obstacle.fatal
+
+
+def last_refusal(error: OSError | MkwriteError, backend: Backend, several: bool) -> MkwriteError:
+    """What to tell when the last backend was refused; ``several``: others were before it.
+
+    Where none works, what is in the way of each says more than the last refusal.
+    """
+    overall = ruling(obstacles(read())) if several else None
+    if overall is not None:
+        return overall
+    return error if isinstance(error, MkwriteError) else explain(error, f"attach the {backend} hooks", backend)
+
+
+def reason(error: OSError | MkwriteError) -> str:
+    """A refusal in a few words."""
+    return lowered(error.problem) if isinstance(error, MkwriteError) else str(error.strerror)

@@ -13,12 +13,9 @@ from typing import Any, Final, NamedTuple
 from tracer.errors import MkwriteError
 from tracer.host.mounts import Mounts
 from tracer.kernel.btf import FIELDS, Btf, header
-from tracer.kernel.checks import obstacles
-from tracer.kernel.features import read
 from tracer.kernel.module_btf import ModuleBtf
-from tracer.kernel.obstacles import ruling
 from tracer.kernel.preemption import preemptible
-from tracer.kernel.refusals import explain
+from tracer.kernel.refusals import last_refusal
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, Filters, Hook, Options
 from tracer.probes import inner, program
@@ -97,11 +94,10 @@ class FailureTracer:
             for choice in tried:
                 try:
                     self._open(btf, choice, keys)
-                except OSError as error:
+                except (OSError, MkwriteError) as error:
                     self.close()
                     if choice is tried[-1]:
-                        overall = ruling(obstacles(read())) if len(tried) > 1 else None
-                        raise overall or explain(error, f"attach the {choice} hooks", choice) from error
+                        raise last_refusal(error, choice, len(tried) > 1) from error
                 except BaseException:
                     self.close()
                     raise

@@ -10,11 +10,9 @@ from typing import Final
 from tracer.errors import Exit, MkwriteError
 from tracer.host.mounts import Mounts
 from tracer.kernel.btf import Btf, header
-from tracer.kernel.checks import obstacles
-from tracer.kernel.features import parse_cpus, read
-from tracer.kernel.obstacles import ruling
+from tracer.kernel.features import parse_cpus
 from tracer.kernel.preemption import preemptible
-from tracer.kernel.refusals import explain
+from tracer.kernel.refusals import last_refusal, reason
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, Options
 from tracer.probes.build import SLOT_BITS, build, text
@@ -69,12 +67,10 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
             places = list(_places(plan, options.filters.handlers if handlers else (), not handlers, tells_raced))
             try:
                 tracer = Tracer(objects, [one.key for one in selection], places, btf.function)
-            except OSError as error:
+            except (OSError, MkwriteError) as error:
                 if plan is plans[-1]:
-                    # Where no backend works, what is in the way of each says more than the last refusal.
-                    overall = ruling(obstacles(read())) if len(plans) > 1 else None
-                    raise overall or explain(error, f"attach the {plan.calls} hooks", plan.calls) from error
-                notes.append(f"{plan} was refused ({error.strerror}): using {plans[index + 1]}.")
+                    raise last_refusal(error, plan.calls, len(plans) > 1) from error
+                notes.append(f"{plan} was refused ({reason(error)}): using {plans[index + 1]}.")
                 continue
             if handlers and not options.filters.handlers:
                 notes += hook_handlers(tracer, handlers)
