@@ -103,14 +103,19 @@ def test_a_tracer_that_comes_and_goes_in_a_storm_loses_nothing(exact: Backend | 
         made = int(storm.communicate()[0])
         total = whole.finish()
     assert storm.returncode == 0
+    # Where the kernel may preempt a bpf system call of a session, it skips kprobe programs on that CPU, and says so.
+    missed, missed_by_part = total.lost[Loss.MISSED_PROBE], final.lost[Loss.MISSED_PROBE]
+    assert preemptible() or missed == missed_by_part == 0
     # A page that is written back between fault and store faults once more, but not as a first write.
-    assert calls(total, path=FaultPath.FIRST_WRITE) == made
+    assert made - missed <= calls(total, path=FaultPath.FIRST_WRITE) <= made
     # The two snapshots of a pair are taken one after the other: the outer pair sees at least what the inner one sees.
-    assert 0 < calls(before_end) - calls(middle) <= calls(closing) - calls(opened)
+    assert 0 < calls(before_end) - calls(middle) <= calls(closing) - calls(opened) + missed
     assert calls(final) >= calls(before_end)
     # Faults that were running when it attached: of each thread one call, and one run of do_wp_page.
-    assert final.lost[Loss.UNMATCHED_RETURN] <= 2 * threads
-    assert {**final.lost, Loss.UNMATCHED_RETURN: 0, Loss.MISSED_PROBE: 0} == NO_LOSS
+    assert final.lost[Loss.UNMATCHED_RETURN] <= 2 * threads + missed_by_part
+    assert final.lost[Loss.UNMATCHED_ENTRY] <= missed_by_part
+    traces = dict.fromkeys((Loss.UNMATCHED_RETURN, Loss.UNMATCHED_ENTRY, Loss.MISSED_PROBE), 0)
+    assert {**final.lost, **traces} == NO_LOSS
 
 
 @pytest.mark.usefixtures("clean_kernel")
