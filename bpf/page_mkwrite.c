@@ -180,7 +180,7 @@ static __always_inline int apply_extras(struct series *series, struct inode *ino
 		series->who = bpf_get_current_cgroup_id();
 	if (config(HANDLER_HOOKS)) {
 		/* A handler sees other flags: do_page_mkwrite has overwritten them. */
-		series->kind = (series->kind & ~KIND_INITIATOR(UNKNOWN)) | KIND_INITIATOR(UNKNOWN);
+		series->kind |= KIND_INITIATOR(UNKNOWN);
 		/* One that agrees without locking the page leaves that to do_page_mkwrite. */
 		if (!(*vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE)))
 			*vm_fault |= VM_FAULT_LOCKED;

@@ -87,29 +87,6 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 duration_option = click.option("-d", "--duration", type=PERIOD, help="End after this time (default: on Ctrl-C).")
 
 
-def session_options(
-    *,
-    fs: tuple[str, ...],
-    mount: tuple[str, ...],
-    pid: tuple[int, ...],
-    comm: tuple[str, ...],
-    cgroup: tuple[str, ...],
-    handler: tuple[str, ...],
-    backend: str,
-    max_series: int,
-    by: str | None = None,
-    slower_ns: int | None = None,
-) -> Options:
-    """What the command line asks of a session."""
-    return Options(
-        backend=None if backend == "auto" else Backend(backend),
-        filters=Filters(fs=fs, mounts=mount, pids=pid, comms=comm, cgroups=cgroup, handlers=handler),
-        by=None if by is None else By(by),
-        slower_ns=slower_ns,
-        max_series=max_series,
-    )
-
-
 def filters_of(
     *,
     fs: tuple[str, ...],
@@ -123,3 +100,17 @@ def filters_of(
     """What ``filter_options`` ask for."""
     filters = Filters(fs=fs, mounts=mount, pids=pid, comms=comm, cgroups=cgroup, handlers=handler)
     return filters, None if backend == "auto" else Backend(backend)
+
+
+def session_options(
+    *, max_series: int, by: str | None = None, slower_ns: int | None = None, **filtering: Any
+) -> Options:
+    """What the command line asks of a session; ``filtering`` as ``filters_of`` takes it."""
+    filters, backend = filters_of(**filtering)
+    return Options(
+        backend=backend,
+        filters=filters,
+        by=None if by is None else By(by),
+        slower_ns=slower_ns,
+        max_series=max_series,
+    )

@@ -44,7 +44,8 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
     """Try the plans in order until one attaches. Raises MkwriteError when none does."""
     notes: list[str] = []
     handlers = _handlers(options, symbols, notes)
-    plans = list(_plans(options.backend, bool(handlers), preemptible()))
+    preempts = preemptible()
+    plans = list(_plans(options.backend, bool(handlers), preempts))
     selection = list(wanted(options.filters, symbols, mounts, by_address=not handlers))
     with Btf() as btf:
         tells_raced = btf.function(DIRTY) is not None
@@ -73,8 +74,12 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                 notes.append(f"{plan} was refused ({reason(error)}): using {plans[index + 1]}.")
                 continue
             if handlers and not options.filters.handlers:
-                notes += hook_handlers(tracer, handlers)
-            if plan.calls is Backend.FENTRY and preemptible():
+                try:
+                    notes += hook_handlers(tracer, handlers)
+                except BaseException:
+                    tracer.close()
+                    raise
+            if plan.calls is Backend.FENTRY and preempts:
                 notes.append(
                     "This kernel preempts BPF programs: on busy CPUs the fentry backend misses calls, "
                     "and counts them as missed_probe."
