@@ -9,7 +9,7 @@
 #define TELL_RACED 0	/* 1: fault_dirty_shared_page is hooked */
 #define CPUS 1		/* possible CPUs */
 #define FRONT_MASK 2	/* front cells a CPU, a power of two, less one */
-#define SLOWER_NS 3	/* calls at least that slow are sent as events */
+#define SLOWER_NS 3	/* calls at least that slow are sent as events; 0: none */
 #define WANT_TASK 4	/* bits of 1 << enum want_kind: filters on the task ... */
 #define EXTRAS 5	/* 1: one of the following is not 0 */
 #define WANT_CALL 6	/* ... and on the call */

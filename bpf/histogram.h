@@ -5,26 +5,23 @@
  */
 #define BUCKETS 128
 #define FIRST_EXPONENT 6
+#define FIRST_NS (1ULL << FIRST_EXPONENT)
+#define LAST_NS (92682ULL << 21) /* about 2^37.5: where the last bucket begins */
 
 static __always_inline u64 bucket_of(u64 ns)
 {
 	u64 high = ns >> FIRST_EXPONENT, exponent = 0, mantissa, index;
 
-	if (!high)
-		return 0;
-	/* Everything beyond 2^38 ns falls into the last bucket: 32 bits are left. */
-	if (high >> 32)
-		return BUCKETS - 1;
-	STEP(high >= 1 << 16, high >>= 16; exponent += 16);
-	STEP(high >= 1 << 8, high >>= 8; exponent += 8);
+	/* One test for both ends. */
+	if (unlikely(ns - FIRST_NS >= LAST_NS - FIRST_NS))
+		return ns < FIRST_NS ? 0 : BUCKETS - 1;
+	STEP(unlikely(high >= 1 << 16), high >>= 16; exponent += 16);
+	STEP(unlikely(high >= 1 << 8), high >>= 8; exponent += 8);
 	STEP(high >= 1 << 4, high >>= 4; exponent += 4);
 	STEP(high >= 1 << 2, high >>= 2; exponent += 2);
 	STEP(high >= 1 << 1, exponent++);
 	mantissa = (ns << 10) >> exponent; /* in [2^16, 2^17) */
 	index = 1 + 4 * exponent;
 	STEP(mantissa >= 77936, index++; STEP(mantissa >= 92682, index++; STEP(mantissa >= 110218, index++)));
-	/* The last octave ends with the last bucket. */
-	if (index >= BUCKETS)
-		index = BUCKETS - 1;
 	return bounded(index, BUCKETS - 1);
 }

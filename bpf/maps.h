@@ -30,7 +30,7 @@ struct cell {
 };
 
 /*
- * Calls that ended writable, nearly all of them: a row of direct-mapped cells for each CPU. Only one program writes
+ * Calls that ended writable, nearly all of them: direct-mapped rows of a cell for each CPU. Only one program writes
  * here and it never nests on a CPU (the kernel's recursion guard, and no fault in interrupts), so plain adds are exact.
  */
 BPF_F_TABLE("array", u32, struct cell, front, 1, BPF_F_MMAPABLE);
@@ -54,8 +54,7 @@ struct slot {
 	u64 inode;
 	u64 pgoff;
 	u64 address;
-	u32 flags;   /* vmf->flags at entry, which the kernel overwrites meanwhile */
-	u32 crowded; /* this slot is in `crowded` */
+	u64 crowded; /* this slot is in `crowded` */
 };
 BPF_F_TABLE("array", u32, struct slot, slots, 1, BPF_F_MMAPABLE);
 BPF_TABLE("hash", u64, struct slot, crowded, 4096);

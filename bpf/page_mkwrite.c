@@ -34,12 +34,20 @@ static __always_inline struct slot *slot_of(u64 task)
 	return crowded.lookup(&key);
 }
 
-static __always_inline void release(struct slot *slot, u64 task)
+static __always_inline void release(struct slot *slot)
 {
-	if (slot->crowded)
+	if (slot->crowded) {
+		u64 task = slot->task;
+
 		crowded.delete(&task);
-	else
+	} else {
 		slot->task = 0;
+	}
+}
+
+static __always_inline int is_slow(u64 ns)
+{
+	return config(SLOWER_NS) && ns >= config(SLOWER_NS);
 }
 
 static __always_inline void settle_raced(struct slot *slot)
@@ -49,11 +57,11 @@ static __always_inline void settle_raced(struct slot *slot)
 	series.kind |= KIND_OUTCOME(RACED);
 	count_shared(&series, slot->latency_ns);
 	slot->series.kind = series.kind;
-	if (slot->latency_ns >= config(SLOWER_NS))
+	if (is_slow(slot->latency_ns))
 		report_raced(slot);
 }
 
-static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u32 flags, u64 now)
+static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u64 now)
 {
 	struct slot mine = {}, *old = crowded.lookup(&task);
 
@@ -65,8 +73,9 @@ static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u32 fl
 	}
 	mine.task = task;
 	mine.start_ns = now;
+#ifndef FENTRY
 	mine.vmf = (u64)vmf;
-	mine.flags = flags;
+#endif
 	mine.crowded = 1;
 	if (crowded.update(&task, &mine))
 		lose(INFLIGHT_FULL);
@@ -95,13 +104,12 @@ static __always_inline void enter(struct vm_fault *vmf)
 	slot = first_slot(task);
 	now = bpf_ktime_get_ns();
 	if (slot->task && !take_over(slot, task, now)) {
-		enter_crowded(task, vmf, GET(vmf, flags), now);
+		enter_crowded(task, vmf, now);
 		return;
 	}
 	slot->task = task;
 	slot->start_ns = now;
 	slot->series.kind = 0;
-	slot->flags = GET(vmf, flags);
 #ifndef FENTRY
 	slot->vmf = (u64)vmf;
 #endif
@@ -123,22 +131,33 @@ static __always_inline u32 outcome_of(u32 vm_fault)
 	return vm_fault & VM_FAULT_LOCKED ? WRITABLE : RETRY;
 }
 
-static __always_inline u32 kind_of(struct vm_fault *vmf, u32 flags)
+/*
+ * do_page_mkwrite gives the handler flags of its own, and then the fault's back. Who sees those of the handler, in the
+ * handler or for a file in use as swap (where the core returns at once), does not know the initiator.
+ */
+static __always_inline u32 initiator_of(u32 flags)
 {
-	u32 kind = KIND_VALID;
+	if (flags & FAULT_FLAG_MKWRITE)
+		return UNKNOWN;
+	return flags & FAULT_FLAG_INTERRUPTIBLE ? KERNEL : REMOTE;
+}
+
+static __always_inline u32 kind_of(struct vm_fault *vmf)
+{
+	u32 kind = KIND_VALID, flags = GET(vmf, flags);
 
 	/* The core sets ->pte before it calls the handler for a page that is mapped read-only, and only then. */
 	STEP(GET(vmf, pte), kind |= KIND_WRITE_PROTECT);
-	STEP(!(flags & FAULT_FLAG_USER), kind |= KIND_INITIATOR(flags & FAULT_FLAG_INTERRUPTIBLE ? KERNEL : REMOTE));
+	STEP(!(flags & FAULT_FLAG_USER), kind |= KIND_INITIATOR(initiator_of(flags)));
 	return kind;
 }
 
 /* Which event a counted call deserves, besides its count. */
-static __always_inline u32 reason_of(u32 outcome, u64 ns, int created)
+static __always_inline u32 reason_of(u32 outcome, u64 ns, u64 created)
 {
 	u32 reason = outcome >= SIGBUS ? FAILED : 0;
 
-	if (ns >= config(SLOWER_NS))
+	if (is_slow(ns))
 		reason |= SLOW;
 	if (created && config(NAME_SERIES))
 		reason |= NAMED;
@@ -147,11 +166,14 @@ static __always_inline u32 reason_of(u32 outcome, u64 ns, int created)
 
 static __always_inline void count_agreed(struct series *series, u64 ns, struct vm_fault *vmf, u32 where)
 {
-	int created = count_writable(series, ns);
-	u32 reason = reason_of(WRITABLE, ns, created);
+	u64 created = count_writable(series, ns);
+	u32 reason;
 
+	if (!created && !is_slow(ns))
+		return;
 	if (created)
 		remember_fstype(series->dev, vmf);
+	reason = reason_of(WRITABLE, ns, created);
 	if (reason)
 		report(where, reason, vmf, series, ns, VM_FAULT_LOCKED);
 }
@@ -172,19 +194,16 @@ static __always_inline void count_ended(struct series *agreed, u64 ns, struct vm
 /* What --by, filters on the call, and hooks on handlers change. Returns 0 for a call that is not wanted. */
 static __always_inline int apply_extras(struct series *series, struct inode *inode, u32 *vm_fault)
 {
+	series->who = 0;
 	if (config(BY) == BY_PROCESS)
 		series->who = bpf_get_current_pid_tgid() >> 32;
 	else if (config(BY) == BY_FILE)
 		series->who = GET(inode, i_ino);
 	else if (config(BY) == BY_CGROUP)
 		series->who = bpf_get_current_cgroup_id();
-	if (config(HANDLER_HOOKS)) {
-		/* A handler sees other flags: do_page_mkwrite has overwritten them. */
-		series->kind |= KIND_INITIATOR(UNKNOWN);
-		/* One that agrees without locking the page leaves that to do_page_mkwrite. */
-		if (!(*vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE)))
-			*vm_fault |= VM_FAULT_LOCKED;
-	}
+	/* A handler that agrees without locking the page leaves that to do_page_mkwrite. */
+	if (config(HANDLER_HOOKS) && !(*vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE)))
+		*vm_fault |= VM_FAULT_LOCKED;
 	return !config(WANT_CALL) || call_wanted(series->handler, series->dev, GET(inode, i_sb));
 }
 
@@ -194,22 +213,26 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, u64 task, 
 	struct inode *inode = GET(GET(vma, vm_file), f_inode);
 	struct series *series = &slot->series;
 
-	slot->latency_ns = ns;
 	series->handler = (u64)GET(GET(vma, vm_ops), page_mkwrite);
-	series->who = 0;
 	series->dev = GET(GET(inode, i_sb), s_dev);
-	series->kind = kind_of(vmf, slot->flags);
+	series->kind = kind_of(vmf);
 	if (config(EXTRAS) && !apply_extras(series, inode, &vm_fault)) {
-		release(slot, task);
+		release(slot);
 		return;
 	}
-	if ((vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) != VM_FAULT_LOCKED) {
+	if (vm_fault != VM_FAULT_LOCKED &&
+	    (vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) != VM_FAULT_LOCKED) {
 		count_ended(series, ns, vmf, vm_fault);
-		release(slot, task);
-	} else if (!config(TELL_RACED)) {
+		release(slot);
+		return;
+	}
+	if (!config(TELL_RACED)) {
 		count_agreed(series, ns, vmf, AT_RETURN);
-		release(slot, task);
-	} else if (ns >= config(SLOWER_NS)) {
+		release(slot);
+		return;
+	}
+	slot->latency_ns = ns;
+	if (is_slow(ns)) {
 		slot->inode = GET(inode, i_ino);
 		slot->pgoff = GET(vmf, pgoff);
 		slot->address = GET(vmf, address);
@@ -231,7 +254,7 @@ static __always_inline void dirtied(struct vm_fault *vmf)
 	if (!slot || !slot->series.kind)
 		return;
 	count_agreed(&slot->series, slot->latency_ns, vmf, AT_DIRTY);
-	release(slot, task);
+	release(slot);
 }
 
 int page_mkwrite_entry(context_t *ctx)

@@ -34,6 +34,8 @@
 		(n) &= (mask);                                                                                         \
 	})
 
+#define unlikely(condition) __builtin_expect(condition, 0)
+
 /* A branch that stays one: the compiler would make a selection of it, at twice the instructions. */
 #define STEP(condition, step)                                                                                          \
 	if (condition) {                                                                                               \
@@ -52,6 +54,7 @@
 #define VM_FAULT_COMPLETED 0x4000
 #define VM_FAULT_ERROR 0x873
 
+#define FAULT_FLAG_MKWRITE 0x2
 #define FAULT_FLAG_USER 0x40
 #define FAULT_FLAG_INTERRUPTIBLE 0x200
 

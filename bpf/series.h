@@ -16,10 +16,10 @@ static __always_inline void remember_fstype(u32 dev, struct vm_fault *vmf)
 }
 
 /* Counts a call in `others`, where any CPU and any program may write. Returns 1 for a series not seen before. */
-static __always_inline int count_shared(struct series *series, u64 ns)
+static __always_inline u64 count_shared(struct series *series, u64 ns)
 {
 	struct cell *cell = others.lookup(series);
-	u32 created = 0;
+	u64 created = 0;
 
 	if (!cell) {
 		/* -EEXIST: another CPU was faster; the lookup finds its cell. */
@@ -45,21 +45,22 @@ static __always_inline u64 stream_of(struct series *series)
 	return *(u64 *)&series->dev;
 }
 
-/* A place for a series in this CPU's row of front cells, the first or the next; NULL if there is no such CPU. */
+/* This CPU's front cell for a series, the first or the next; NULL if there is no such CPU. */
 static __always_inline struct cell *front_cell(struct series *series, u64 next)
 {
-	u64 cpu = bpf_get_smp_processor_id(), mask = config(FRONT_MASK), stream = stream_of(series);
-	u64 index = (series->handler >> 4) + stream + (stream >> 29) + next;
+	u64 cpu = bpf_get_smp_processor_id(), cpus = config(CPUS), stream = stream_of(series);
+	/* A device has one handler, or few. */
+	u64 index = stream + (stream >> 29) + next;
 	struct cell *cells = global(FRONT_MAP);
 
-	if (cpu >= config(CPUS))
+	if (cpu >= cpus)
 		return NULL;
 	if (config(EXTRAS))
 		index += series->who;
 	/* Opaque, or the compiler would calculate ahead of the check, where the verifier does not know the bounds yet.
 	 */
 	asm volatile("" : "+r"(index), "+r"(cpu));
-	return &cells[cpu * (mask + 1) + (index & mask)];
+	return &cells[(index & config(FRONT_MASK)) * cpus + cpu];
 }
 
 enum counted { KNOWN, CREATED, TAKEN };
@@ -75,6 +76,7 @@ static __always_inline u32 count_in(struct cell *cell, struct series *series, u6
 			cell->max_ns = ns;
 		return KNOWN;
 	}
+	barrier(); /* or the kind would be taken from what was compared, on the common way */
 	if (cell->series.kind)
 		return TAKEN;
 	cell->buckets[bucket_of(ns)] = 1;
@@ -90,7 +92,7 @@ static __always_inline u32 count_in(struct cell *cell, struct series *series, u6
 }
 
 /* Counts a call that ended writable. Returns 1 for a series not seen before on this CPU. */
-static __always_inline int count_writable(struct series *series, u64 ns)
+static __always_inline u64 count_writable(struct series *series, u64 ns)
 {
 	struct cell *cell = front_cell(series, 0);
 	u32 found;
@@ -98,8 +100,10 @@ static __always_inline int count_writable(struct series *series, u64 ns)
 	if (!cell)
 		return count_shared(series, ns);
 	found = count_in(cell, series, ns);
-	if (found != TAKEN)
-		return found == CREATED;
+	if (found == KNOWN)
+		return 0;
+	if (found == CREATED)
+		return 1;
 	cell = front_cell(series, 1);
 	found = cell ? count_in(cell, series, ns) : TAKEN;
 	return found == TAKEN ? count_shared(series, ns) : found == CREATED;

@@ -29,7 +29,6 @@ class Wanted:
 
 _PID, _COMM, _CGROUP, _FS, _DEV, _HANDLER = range(6)
 _ON_TASK: Final = (_PID, _COMM, _CGROUP)
-_NEVER_NS: Final = (1 << 64) - 1
 
 
 def settings(
@@ -48,7 +47,8 @@ def settings(
         raced,
         cpus,
         cells - 1,
-        _NEVER_NS if options.slower_ns is None else options.slower_ns,
+        # 0 stands for none, and no call takes less than 1 ns
+        0 if options.slower_ns is None else max(options.slower_ns, 1),
         want_task,
         bool(want_call or by or handlers),
         want_call,
