@@ -73,9 +73,10 @@ def opened(bpf: BpfObject, cpus: int, keys: int) -> Iterator[tuple[session.Sessi
         for pair in enumerate(rng.sample(range(keys), min(keys, places)), row)
     ]
     size = -(-sized.maps["front"].value_size // mmap.PAGESIZE) * mmap.PAGESIZE
-    with mmap.mmap(descriptors["front"], size) as front:
+    with mmap.mmap(descriptors["front"], size) as front, mmap.mmap(descriptors["changes"], mmap.PAGESIZE) as changes:
 
         def count() -> None:
+            changes[0] = (changes[0] + 1) % 256 or 1  # others_counted
             for made in cells:
                 made.buckets[30] += 1
                 made.sum_ns += 1 << 14

@@ -31,7 +31,7 @@ enum by { BY_NOTHING, BY_PROCESS, BY_FILE, BY_CGROUP };
  * of the immediate. Saves a lookup, and the test of its result.
  */
 #define GLOBAL_MARK 0x6d6b776700000000ULL /* "mkwg" */
-enum global { SLOTS_MAP, FRONT_MAP, WP_COUNTS_MAP, LOST_MAP, BLANK_MAP };
+enum global { SLOTS_MAP, FRONT_MAP, WP_COUNTS_MAP, LOST_MAP, BLANK_MAP, CHANGES_MAP };
 
 #define global(n)                                                                                                      \
 	({                                                                                                             \

@@ -77,6 +77,23 @@ struct losses {
 };
 BPF_F_TABLE("array", u32, struct losses, lost, 1, BPF_F_MMAPABLE);
 
+/*
+ * How often the hash maps changed. User space asks bpf(2) for what they hold only when these say that it is worth it:
+ * the kernel runs no kprobe program on a CPU where a task is inside of that call, preempted or not.
+ */
+enum change { OTHERS_COUNTED, CROWDED_ENTERED, CROWDED_LEFT, FILESYSTEMS_ADDED, CHANGES };
+struct changes {
+	u64 n[CHANGES];
+};
+BPF_F_TABLE("array", u32, struct changes, changes, 1, BPF_F_MMAPABLE);
+
+static __always_inline void changed(u32 what)
+{
+	struct changes *changes = global(CHANGES_MAP);
+
+	lock_xadd(&changes->n[what], 1);
+}
+
 static __always_inline void lose(u32 kind)
 {
 	struct losses *losses = global(LOST_MAP);

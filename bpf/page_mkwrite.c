@@ -40,6 +40,7 @@ static __always_inline void release(struct slot *slot)
 		u64 task = slot->task;
 
 		crowded.delete(&task);
+		changed(CROWDED_LEFT);
 	} else {
 		slot->task = 0;
 	}
@@ -77,8 +78,12 @@ static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u64 no
 	mine.vmf = (u64)vmf;
 #endif
 	mine.crowded = 1;
-	if (crowded.update(&task, &mine))
+	if (!old)
+		changed(CROWDED_ENTERED);
+	if (crowded.update(&task, &mine)) {
+		changed(CROWDED_LEFT);
 		lose(INFLIGHT_FULL);
+	}
 }
 
 /* The slot is not free. Returns 1 if it may be taken all the same. */

@@ -13,6 +13,8 @@ static __always_inline void remember_fstype(u32 dev, struct vm_fault *vmf)
 	bpf_probe_read_kernel_str(fstype.name, sizeof(fstype.name), READ(READ(READ(inode, i_sb), s_type), name));
 	if (filesystems.update(&dev, &fstype))
 		lose(FILESYSTEMS_FULL);
+	else
+		changed(FILESYSTEMS_ADDED);
 }
 
 /* Counts a call in `others`, where any CPU and any program may write. Returns 1 for a series not seen before. */
@@ -36,6 +38,7 @@ static __always_inline u64 count_shared(struct series *series, u64 ns)
 	/* Two CPUs may race here: the reader never reports less than the top bucket's bound. */
 	if (ns > cell->max_ns)
 		cell->max_ns = ns;
+	changed(OTHERS_COUNTED);
 	return created;
 }
 

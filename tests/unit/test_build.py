@@ -294,8 +294,8 @@ def test_a_child_that_hangs_is_ended(tmp_path: Path, cache: Path, monkeypatch: p
 
 HOOKS: Final = {"page_mkwrite_dirty", "page_mkwrite_entry", "page_mkwrite_return", "wp_page_return"}
 PROGRAMS: Final = {Backend.FENTRY: HOOKS, Backend.KPROBE: HOOKS | {"wp_page_entry"}}
-MAPS: Final = {"blank", "crowded", "events", "filesystems", "front", "lost", "others", "scratch", "slots", "wanted",
-               "wp_counts"}  # fmt: skip
+MAPS: Final = {"blank", "changes", "crowded", "events", "filesystems", "front", "lost", "others", "scratch", "slots",
+               "wanted", "wp_counts"}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)

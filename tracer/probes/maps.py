@@ -37,6 +37,15 @@ class Slot(NamedTuple):
     series: RawSeries
 
 
+class _Changes(NamedTuple):
+    """struct changes of bpf/maps.h."""
+
+    others_counted: int
+    crowded_entered: int
+    crowded_left: int
+    filesystems_added: int
+
+
 class Cells:
     """Sums cells of the same series. Histograms are added as big integers: exact, and 128 counts at a time."""
 
@@ -80,8 +89,10 @@ class Maps:
         self._descriptors = descriptors
         self._mapped = {
             name: mmap.mmap(descriptors[name], _mapped_size(specs[name]), mmap.MAP_SHARED, mmap.PROT_READ)
-            for name in ("front", "slots", "wp_counts", "lost")
+            for name in ("front", "slots", "wp_counts", "lost", "changes")
         }
+        #: What hash maps held, and their counts of changes then.
+        self._read: dict[str, tuple[int, list[tuple[bytes, bytes]]]] = {}
         self._cell = c_type(specs["front"].value)
         self._slot = c_type(specs["crowded"].value)
 
@@ -98,7 +109,7 @@ class Maps:
         for start in range(0, self._specs["front"].value_size, size):
             if front[start + kind_at : start + kind_at + 4] != b"\0\0\0\0":
                 cells.add(front[start : start + size])
-        for _, value in self._entries("others"):
+        for _, value in self._unless_unchanged("others", self._changes().others_counted):
             cells.add(value)
         return cells.histograms()
 
@@ -110,8 +121,10 @@ class Maps:
             used = [index for index, word in enumerate(first_words) if word]
         for index in used:
             yield from self._used(mapped[index * size : (index + 1) * size])
-        for _, value in self._entries("crowded"):
-            yield from self._used(value)
+        changes = self._changes()
+        if changes.crowded_entered != changes.crowded_left:
+            for _, value in self._entries("crowded"):
+                yield from self._used(value)
 
     def _used(self, data: bytes) -> Iterator[Slot]:
         slot = self._slot.from_buffer_copy(data)
@@ -137,8 +150,17 @@ class Maps:
         """File system types by device."""
         return {
             int.from_bytes(key, "little"): value.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-            for key, value in self._entries("filesystems")
+            for key, value in self._unless_unchanged("filesystems", self._changes().filesystems_added)
         }
+
+    def _changes(self) -> _Changes:
+        return _Changes(*struct.unpack_from("<4Q", self._mapped["changes"]))
+
+    def _unless_unchanged(self, name: str, changes: int) -> list[tuple[bytes, bytes]]:
+        """A map's entries. The programs count a change after they made it, so what was read is never too old."""
+        if name not in self._read or self._read[name][0] != changes:
+            self._read[name] = changes, list(self._entries(name)) if changes else []
+        return self._read[name][1]
 
     def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:
         return entries(self._specs[name], self._descriptors[name])

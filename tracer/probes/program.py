@@ -23,7 +23,7 @@ _LDDW: Final = 0x18
 # The marks of bpf/config.h, and its enum global.
 _CONFIG_MARK: Final = (0x6D6B7772).to_bytes(4, "little")
 _GLOBAL_MARK: Final = (0x6D6B7767).to_bytes(4, "little")
-_GLOBALS: Final = ("slots", "front", "wp_counts", "lost", "blank")
+_GLOBALS: Final = ("slots", "front", "wp_counts", "lost", "blank", "changes")
 _PSEUDO_MAP_VALUE: Final = 2
 _CALL: Final = 0x85
 _PSEUDO_KFUNC_CALL: Final = 2
