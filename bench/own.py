@@ -9,7 +9,6 @@ from functools import partial
 from unittest.mock import patch
 
 from bench.faults import FAULTS, KINDS, RUNS
-from tracer.failures import Failures
 from tracer.kernel.btf import Btf
 from tracer.model import Backend, By, Filters, Options
 from tracer.probes import plan, program
@@ -63,16 +62,6 @@ def _mkwrite(options: Options, tell_raced: bool = True) -> Iterator[None]:
         raise RuntimeError(f"{counted} calls counted of {made}, lost: {final.lost}")
 
 
-@contextmanager
-def _sigbus(backend: Backend) -> Iterator[None]:
-    with Failures(Filters(), backend) as failures:
-        yield
-        failures.finish()
-        lost = failures.lost()
-    if any(lost.values()):
-        raise RuntimeError(f"lost: {lost}")
-
-
 def _cases() -> Iterator[tuple[str, Attached]]:
     yield "empty fentry/fexit pair", _empty_fentry
     yield "empty kprobe/kretprobe pair", _empty_kprobe
@@ -83,7 +72,7 @@ def _cases() -> Iterator[tuple[str, Attached]]:
         yield f"{name}, raced told", partial(_mkwrite, Options(backend))
         yield f"{name}, --by process", partial(_mkwrite, Options(backend, by=By.PROCESS))
         yield f"{name}, --slower 100ms", partial(_mkwrite, Options(backend, slower_ns=100_000_000))
-        yield f"{name}, sigbus", partial(_sigbus, backend)
+        yield f"{name}, failures told", partial(_mkwrite, Options(backend, failures=True))
         yield f"{name}, --fs tmpfs (none wanted)", partial(_mkwrite, Options(backend, Filters(fs=("tmpfs",))))
 
 

@@ -58,11 +58,11 @@ def opened(bpf: BpfObject, cpus: int, keys: int) -> Iterator[tuple[session.Sessi
     """A session that reads the maps of a host with ``cpus``, and a function that counts calls of ``keys`` series."""
     places = plan._front_cells(cpus, bpf.maps["front"].value_size)
     sized = bpf.configured(
-        [0] * 64,
+        dict.fromkeys(range(64), 0),
         {"slots": 1 << SLOT_BITS, "front": cpus * places, "wp_counts": cpus},
         {"others": max(keys, Options().max_series)},
     )
-    tracer = Tracer({Backend.FENTRY: sized}, [], [], lambda _: None)  # no hooks
+    tracer = Tracer({Backend.FENTRY: sized}, [], [], None)  # no hooks
     descriptors = tracer._state.maps
     cell = program.c_type(sized.maps["front"].value)
     rng = random.Random(keys)

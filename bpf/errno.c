@@ -9,13 +9,16 @@ static __always_inline void returned_errno(u64 value)
 	u64 task = bpf_get_current_task(), upper = value >> 32;
 	struct inner_error mine = {.inner = config(INNER)}, *last;
 	struct pt_regs *registers;
-	struct call *call;
+	struct slot *call;
 	int error = (int)value;
 
 	/* An int leaves the upper half empty, an ERR_PTR fills it; an address does neither. */
 	if (error >= 0 || error < -4095 || (upper && upper != 0xffffffff))
 		return;
-	call = call_of(task);
+	/* The handler that agreed has returned: what comes now is no part of its call. */
+	call = slot_of(task);
+	if (call && call->series.kind)
+		call = NULL;
 	if (call)
 		mine.start_ns = call->start_ns;
 	mine.error = -error;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What is sent to user space one by one: failures, slow calls, and with --by the name behind a new series. */
+/* What is sent to user space one by one: slow calls, and with --by the name behind a new series. */
 
-/* Why an event was sent: any of them together. */
-#define FAILED 0x1
-#define SLOW 0x2
-#define NAMED 0x4
+/* Why an event was sent: one of them, or both. */
+#define SLOW 0x1
+#define NAMED 0x2
 
 struct event {
 	u64 time_ns; /* CLOCK_MONOTONIC */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Refused faults and SIGBUS, one event each. These programs are an object of their own: who only counts calls pays
- * nothing for them, and on a call that succeeds they do next to nothing.
+ * Refused faults and SIGBUS: a count of each cause, and an event each. An object that only counts calls has none of
+ * this; with it, a call that succeeds is not changed by an instruction.
  */
 
 /* Settings of one hook, above those of config.h: the same program serves several functions. */
@@ -9,7 +9,7 @@
 #define ARITY 17      /* how many parameters the hooked function has */
 #define DENTRY_ARG 18 /* which of do_truncate's is the dentry; the length follows */
 #define TASK_REGS 19  /* 1: bpf_task_pt_regs() exists (5.15) */
-#define FAILURE_SLOTS 4096
+#define SIGNALS 20    /* 1: a signal that no refusal caused is wanted, too: it has no file to be asked for */
 #define COMMAND_BYTES 512
 
 #include <uapi/linux/ptrace.h>
@@ -28,7 +28,25 @@ static __always_inline struct pt_regs *entry_registers(void)
 	return READ(task, stack) + THREAD_SIZE - sizeof(struct pt_regs);
 }
 
-enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL };
+enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL, SOURCES };
+
+/* What was known of a failure when it arose, from which its class follows. */
+#define FACT_BEYOND_END 0x1
+#define FACT_POISONED 0x2
+#define FACT_NO_MEMORY 0x4
+#define FACT_READ_ONLY 0x8
+#define FACT_IMMUTABLE 0x10
+#define FACT_SWAPFILE 0x20
+
+/* Failures of one cause are counted together, whether they are told of one by one or not. */
+struct cause {
+	u64 who;   /* as in struct series */
+	u32 dev;   /* 0 for a signal */
+	u32 error; /* that an inner function returned, or a signal's code */
+	u32 source;
+	u32 facts;
+};
+BPF_TABLE("hash", struct cause, u64, causes, 4096);
 
 struct failure {
 	u64 time_ns; /* CLOCK_MONOTONIC; names a refusal, too */
@@ -49,19 +67,14 @@ struct failure {
 	u64 truncated_by;
 	u64 action; /* SIG_DFL, SIG_IGN or the handler */
 	u64 sender;
-	u32 dev;
-	u32 source;
-	u32 inner; /* the function that returned `error`, 0: none seen */
-	u32 error;
+	struct cause cause;
+	u32 kind;  /* as in struct series */
+	u32 inner; /* the function that returned the error, 0: none seen */
 	u32 vm_fault;
 	u32 flags; /* of the fault */
-	u32 write_protect;
 	u32 uid;
-	u32 superblock_flags;
-	u32 inode_flags;
 	u32 syscall; /* or -1 */
-	u32 code;    /* of the signal */
-	u32 result;
+	u32 result;  /* of the signal */
 	u32 blocked;
 	u32 sender_uid;
 	u32 deleted;
@@ -76,45 +89,10 @@ struct failure {
 	char path[PATH_BYTES + NAME_BYTES];
 };
 
-BPF_RINGBUF_OUTPUT(events, 256);
+BPF_RINGBUF_OUTPUT(failures, 256);
 
-/* Each program has a scratch event of its own on a CPU. */
-BPF_TABLE("percpu_array", u32, struct failure, scratch, 4);
-
-enum failure_loss { FAILURES_FULL, CALLS_FULL, FAILURE_LOSSES };
-BPF_TABLE("array", u32, u64, failures_lost, FAILURE_LOSSES);
-
-static __always_inline void lose_failure(u32 kind)
-{
-	u64 *n = failures_lost.lookup(&kind);
-
-	if (n)
-		lock_xadd(n, 1);
-}
-
-/* The page_mkwrite call that a task is in: a slot by the task's address, or `crowded` where another has it. */
-struct call {
-	u64 task;
-	u64 start_ns;
-	u64 vmf;
-	u64 crowded; /* this one is in `crowded` */
-};
-BPF_TABLE("array", u32, struct call, calls, FAILURE_SLOTS);
-BPF_TABLE("hash", u64, struct call, crowded, 4096);
-
-static __always_inline struct call *first_slot(u64 task)
-{
-	u32 index = (task * 0x9e3779b97f4a7c15ULL) >> 52;
-
-	return calls.lookup(&index);
-}
-
-static __always_inline struct call *call_of(u64 task)
-{
-	struct call *call = first_slot(task);
-
-	return call && call->task == task ? call : crowded.lookup(&task);
-}
+/* Each source is one program, which never nests on a CPU. */
+BPF_TABLE("percpu_array", u32, struct failure, failing, SOURCES);
 
 /*
  * The last errno that an inner function returned to a task. It belongs to the call that began at start_ns; outside of
@@ -142,11 +120,9 @@ BPF_TABLE("lru_hash", u64, struct refused, refusals, 4096);
 #define BURST_NS 100000000ULL
 
 struct burst_key {
+	struct cause cause;
 	u64 inode;
-	u32 dev;
-	u32 tgid;
-	u32 source;
-	u32 error;
+	u64 tgid;
 };
 struct burst {
 	u64 seen;
@@ -154,18 +130,23 @@ struct burst {
 };
 BPF_TABLE("lru_hash", struct burst_key, struct burst, bursts, 4096);
 
-/* Whether to tell of one more. */
-static __always_inline int worth_telling(struct failure *f)
+static __always_inline void count_cause(struct cause *cause)
 {
-	struct burst_key key = {
-		.inode = f->inode,
-		.dev = f->dev,
-		.tgid = f->id >> 32,
-		.source = f->source,
-		.error = f->error,
-	};
+	u64 none = 0, *n = causes.lookup_or_try_init(cause, &none);
+
+	if (n)
+		lock_xadd(n, 1);
+	else
+		lose(SERIES_FULL);
+}
+
+/* Counts one more. Returns whether to tell of it. */
+static __always_inline int count_failure(struct failure *f)
+{
+	struct burst_key key = {.cause = f->cause, .inode = f->inode, .tgid = f->id >> 32};
 	struct burst fresh = {}, *burst;
 
+	count_cause(&key.cause);
 	f->seen = 1;
 	burst = bursts.lookup_or_try_init(&key, &fresh);
 	if (!burst)
@@ -191,18 +172,17 @@ struct truncation {
 };
 BPF_TABLE("lru_hash", struct file_key, struct truncation, truncations, 4096);
 
-static __always_inline void send(struct failure *f)
+static __always_inline void send_failure(struct failure *f)
 {
 	u32 size = f->path_bytes;
 
 	bounded(size, PATH_BYTES - 1);
 	size += offsetof(struct failure, path);
-	if (events.ringbuf_output(f, size, 0))
-		lose_failure(FAILURES_FULL);
+	if (failures.ringbuf_output(f, size, 0))
+		lose(EVENTS_FULL);
 }
 
 #ifdef FENTRY
-typedef u64 context_t;
 #define argument(ctx, n) ((ctx)[n])
 #define ARGUMENT_AT(ctx, n, value) asm volatile("%0 = *(u64 *)(%1 + 8 * " #n ")" : "=r"(value) : "r"(ctx))
 /* Behind the arguments; the branches not taken are never verified. */
@@ -231,7 +211,6 @@ static __always_inline u64 returned(context_t *ctx)
 	return value;
 }
 #else
-typedef struct pt_regs context_t;
 #define argument(ctx, n) ((n) == 0 ? (ctx)->di : (n) == 1 ? (ctx)->si : (n) == 2 ? (ctx)->dx : (ctx)->cx)
 #define returned(ctx) ((ctx)->ax)
 #endif

@@ -158,12 +158,10 @@ static __always_inline u32 kind_of(struct vm_fault *vmf)
 }
 
 /* Which event a counted call deserves, besides its count. */
-static __always_inline u32 reason_of(u32 outcome, u64 ns, u64 created)
+static __always_inline u32 reason_of(u64 ns, u64 created)
 {
-	u32 reason = outcome >= SIGBUS ? FAILED : 0;
+	u32 reason = is_slow(ns) ? SLOW : 0;
 
-	if (is_slow(ns))
-		reason |= SLOW;
 	if (created && config(NAME_SERIES))
 		reason |= NAMED;
 	return reason;
@@ -178,20 +176,27 @@ static __always_inline void count_agreed(struct series *series, u64 ns, struct v
 		return;
 	if (created)
 		remember_fstype(series->dev, vmf);
-	reason = reason_of(WRITABLE, ns, created);
+	reason = reason_of(ns, created);
 	if (reason)
 		report(where, reason, vmf, series, ns, VM_FAULT_LOCKED);
 }
 
 /* The handler refused, or wants the fault to be taken again: the call is over. */
-static __always_inline void count_ended(struct series *agreed, u64 ns, struct vm_fault *vmf, u32 vm_fault)
+static __always_inline void count_ended(struct slot *slot, u64 ns, struct vm_fault *vmf, u32 vm_fault)
 {
-	struct series series = *agreed;
+	struct series series = slot->series;
 	u32 outcome = outcome_of(vm_fault), reason;
 
 	series.kind |= KIND_OUTCOME(outcome);
 	remember_fstype(series.dev, vmf);
-	reason = reason_of(outcome, ns, count_shared(&series, ns));
+	reason = reason_of(ns, count_shared(&series, ns));
+#ifdef FAILURES
+	/* Told of as what it is, and not as a slow call besides. */
+	if (outcome >= SIGBUS) {
+		refuse_call(slot, &series, ns, vmf, vm_fault);
+		reason &= NAMED;
+	}
+#endif
 	if (reason)
 		report(AT_RETURN, reason, vmf, &series, ns, vm_fault);
 }
@@ -199,13 +204,7 @@ static __always_inline void count_ended(struct series *agreed, u64 ns, struct vm
 /* What --by, filters on the call, and hooks on handlers change. Returns 0 for a call that is not wanted. */
 static __always_inline int apply_extras(struct series *series, struct inode *inode, u32 *vm_fault)
 {
-	series->who = 0;
-	if (config(BY) == BY_PROCESS)
-		series->who = bpf_get_current_pid_tgid() >> 32;
-	else if (config(BY) == BY_FILE)
-		series->who = GET(inode, i_ino);
-	else if (config(BY) == BY_CGROUP)
-		series->who = bpf_get_current_cgroup_id();
+	series->who = who_of(GET(inode, i_ino));
 	/* A handler that agrees without locking the page leaves that to do_page_mkwrite. */
 	if (config(HANDLER_HOOKS) && !(*vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE)))
 		*vm_fault |= VM_FAULT_LOCKED;
@@ -227,7 +226,7 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, u64 task, 
 	}
 	if (vm_fault != VM_FAULT_LOCKED &&
 	    (vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) != VM_FAULT_LOCKED) {
-		count_ended(series, ns, vmf, vm_fault);
+		count_ended(slot, ns, vmf, vm_fault);
 		release(slot);
 		return;
 	}

@@ -1,6 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Counting a call under its series. */
 
+/* The label that --by asks for, of the current task and the file. */
+static __always_inline u64 who_of(u64 inode)
+{
+	if (config(BY) == BY_PROCESS)
+		return bpf_get_current_pid_tgid() >> 32;
+	if (config(BY) == BY_CGROUP)
+		return bpf_get_current_cgroup_id();
+	return config(BY) == BY_FILE ? inode : 0;
+}
+
 static __always_inline void remember_fstype(u32 dev, struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = READ(vmf, vma);

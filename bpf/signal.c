@@ -11,8 +11,7 @@ static __always_inline int victim_wanted(struct task_struct *task, struct failur
 {
 	u64 kinds = config(WANT_TASK), comm[2] = {};
 
-	/* A signal has no file: it is in no filesystem that one could ask for. */
-	if (config(WANT_CALL))
+	if (!config(SIGNALS))
 		return 0;
 	if (kinds & (1 << WANT_PID) && !is_wanted(WANT_PID, f->id >> 32, 0))
 		return 0;
@@ -30,13 +29,13 @@ int signal_generated(u64 *ctx)
 	u64 current_task = bpf_get_current_task(), info = ctx[1], values[2];
 	struct task_struct *task = (void *)ctx[2];
 	struct refused *refused = NULL;
-	u32 where = SIGNAL, code = 0;
+	u32 source = SIGNAL, code = 0;
 	struct sighand_struct *sighand;
 	struct failure *f;
 
 	if ((u32)ctx[0] != SIGBUS_NUMBER)
 		return 0;
-	f = scratch.lookup(&where);
+	f = failing.lookup(&source);
 	if (!f)
 		return 0;
 	f->address = f->sender = f->sender_uid = f->refusal = 0;
@@ -51,13 +50,14 @@ int signal_generated(u64 *ctx)
 	} else if (info) {
 		code = 0x80; /* SI_KERNEL */
 	}
-	f->code = code;
 	f->time_ns = bpf_ktime_get_ns();
 	f->id = (u64)READ(task, tgid) << 32 | (u32)READ(task, pid);
-	f->source = SIGNAL;
-	f->dev = f->inode = f->path_bytes = f->command_bytes = 0;
-	/* Tells bursts apart. */
-	f->error = code;
+	f->cgroup = READ(READ(READ(READ(task, cgroups), dfl_cgrp), kn), id);
+	f->inode = f->path_bytes = f->command_bytes = 0;
+	f->cause.source = SIGNAL;
+	f->cause.error = code;
+	f->cause.dev = f->cause.facts = 0;
+	f->cause.who = config(BY) == BY_PROCESS ? f->id >> 32 : config(BY) == BY_CGROUP ? f->cgroup : 0;
 	if ((u64)task == current_task)
 		refused = refusals.lookup(&current_task);
 	if (refused && (int)code > 0 && refused->address >> 12 == f->address >> 12) {
@@ -67,12 +67,11 @@ int signal_generated(u64 *ctx)
 		refusals.delete(&current_task);
 		if (!told)
 			return 0;
-	} else if (!victim_wanted(task, f) || !worth_telling(f)) {
+	} else if (!victim_wanted(task, f) || !count_failure(f)) {
 		return 0;
 	}
 	f->result = (u32)ctx[4];
 	f->uid = READ(READ(task, real_cred), uid);
-	f->cgroup = READ(READ(READ(READ(task, cgroups), dfl_cgrp), kn), id);
 	bpf_probe_read_kernel_str(f->comm, sizeof(f->comm), &task->comm);
 	sighand = READ(task, sighand);
 	bpf_probe_read_kernel(&f->action, sizeof(f->action), &sighand->action[(SIGBUS_NUMBER - 1) * SIGACTION_BYTES]);
@@ -84,7 +83,7 @@ int signal_generated(u64 *ctx)
 	f->syscall = -1;
 	if ((u64)task == current_task)
 		fill_command(f);
-	send(f);
+	send_failure(f);
 	return 0;
 }
 

@@ -8,25 +8,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
 
-from tracer.failure import Code, Failure, Source
+from tracer.causes import class_of, errno_of
+from tracer.failure import Class, Code, Fact, Failure, Source
 from tracer.reasons import place, reason
 from tracer.state import HostState
 from tracer.text import duration, printable, size_text
-
-
-class Class(StrEnum):
-    """What kind of failure it is."""
-
-    REFUSED = "refused"
-    TMPFS_FULL = "tmpfs_full"
-    HUGETLB = "hugetlb_exhausted"
-    BEYOND_END = "beyond_end"
-    MEDIA = "media_error"
-    SENT = "sent"
-    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,41 +30,30 @@ class Diagnosis:
 
 def diagnose(failure: Failure, state: HostState) -> Diagnosis:
     """Why a failure happened."""
+    cause = failure.burst.cause
+    kind = class_of(cause, failure.fstype)
+    errno, inferred = errno_of(cause, failure.fstype)
     if failure.source is Source.SIGNAL:
         return _signal(failure)
-    if failure.vm_fault & _HWPOISON:
+    if failure.facts & Fact.POISONED:
         return _poisoned()
-    if failure.beyond_end:
+    if kind is Class.BEYOND_END:
         return _beyond_end(failure)
-    if failure.source is Source.HUGETLB:
-        return _hugetlb(state)
-    if failure.fstype in _MEMORY:
-        return _tmpfs(failure, state)
-    errno, inferred = _errno(failure, state)
-    if failure.source is Source.FAULT:
+    if kind is Class.HUGETLB:
+        return _hugetlb(state, errno, inferred)
+    if kind is Class.TMPFS_FULL:
+        return _tmpfs_full(failure, state, errno, inferred)
+    if failure.fstype in ("tmpfs", "devtmpfs"):
+        return _tmpfs(kind, errno)
+    if kind is Class.MEDIA:
         return _fault(failure, errno, inferred)
-    cause, remedy, check = reason(errno, failure, state)
-    return Diagnosis(Class.REFUSED, cause, remedy, check, errno, inferred)
+    if not errno:
+        errno, inferred = _errno_of_state(state)
+    return Diagnosis(Class.REFUSED, *reason(errno, failure, state), errno, inferred)
 
 
-_HWPOISON: Final = 0x30
-_MEMORY: Final = ("tmpfs", "devtmpfs")
-
-
-def _errno(failure: Failure, state: HostState) -> tuple[str, str]:
-    """The errno and what it was inferred from: "" where the kernel was seen to return it."""
-    if failure.errno:
-        return failure.errno_name, ""
-    if failure.source is Source.FAULT:
-        return "EIO", "the fault handler: within the file it fails only where a page cannot be read"
-    if failure.swapfile:
-        return "ETXTBSY", "the inode's flag S_SWAPFILE"
-    if failure.immutable:
-        return "EPERM", "the inode's flag S_IMMUTABLE"
-    if failure.read_only:
-        return "EROFS", "the superblock's flag SB_RDONLY"
-    if failure.vm_fault & 1:
-        return "ENOMEM", "VM_FAULT_OOM"
+def _errno_of_state(state: HostState) -> tuple[str, str]:
+    """The errno that the filesystem's state leaves, and what it was inferred from."""
     if any(quota.free == 0 for quota in state.quotas):
         return "EDQUOT", "a quota that has nothing left"
     if state.space and not state.space.free:
@@ -96,16 +72,18 @@ def _fault(failure: Failure, errno: str, inferred: str) -> Diagnosis:
     )
 
 
-def _tmpfs(failure: Failure, state: HostState) -> Diagnosis:
+def _tmpfs(kind: Class, errno: str) -> Diagnosis:
+    return Diagnosis(
+        kind,
+        f"tmpfs could not give the page: {errno}.",
+        "Look in the kernel's log; a page of tmpfs may have been swapped out to a device that failed.",
+        "dmesg | tail -50",
+        errno,
+    )
+
+
+def _tmpfs_full(failure: Failure, state: HostState, errno: str, inferred: str) -> Diagnosis:
     where = place(failure, state)
-    if failure.errno_name not in ("", "ENOSPC"):
-        return Diagnosis(
-            Class.OTHER if failure.errno_name != "EIO" else Class.MEDIA,
-            f"tmpfs could not give the page: {failure.errno_name}.",
-            "Look in the kernel's log; a page of tmpfs may have been swapped out to a device that failed.",
-            "dmesg | tail -50",
-            failure.errno_name,
-        )
     limit = f" (size={printable(state.limit)})" if state.limit else ""
     container = f" of container {printable(state.container)}" if state.container else ""
     remedy = f"Make the tmpfs{container} larger: mount -o remount,size=... {shlex.quote(where)}"
@@ -118,12 +96,12 @@ def _tmpfs(failure: Failure, state: HostState) -> Diagnosis:
         f"The tmpfs at {where}{limit} is full, and a page of this file had to be allocated.",
         f"{remedy}. Or remove what fills it.",
         f"df -h {shlex.quote(where)}; du -ah {shlex.quote(where)} | sort -h | tail",
-        "ENOSPC",
-        "" if failure.errno else "shmem_fault, which gives SIGBUS within a file only when it may allocate no page",
+        errno,
+        inferred,
     )
 
 
-def _hugetlb(state: HostState) -> Diagnosis:
+def _hugetlb(state: HostState, errno: str, inferred: str) -> Diagnosis:
     pool = state.huge
     why, remedy = "The pool of huge pages had none free.", "Raise the pool: sysctl vm.nr_hugepages=N."
     if pool and pool.cgroup and pool.cgroup_free < pool.page:
@@ -136,8 +114,8 @@ def _hugetlb(state: HostState) -> Diagnosis:
         f"{why} The mapping was made without a reservation (MAP_NORESERVE, fork, or a limit of the mount).",
         f"{remedy} Programs that reserve their huge pages learn it from mmap(2) instead.",
         "grep -i huge /proc/meminfo; grep . /sys/fs/cgroup/*/hugetlb.*.max",
-        "ENOSPC",
-        "hugetlb_fault, which gives SIGBUS within a file only when it may allocate no page",
+        errno,
+        inferred,
     )
 
 

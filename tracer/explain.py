@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tracer.diagnose import Diagnosis, diagnose
-from tracer.failure import Failure, Source
+from tracer.failure import Burst, Failure
 from tracer.host.state import StateReader
-from tracer.probes.failures import Burst
 from tracer.state import HostState
 
 
@@ -40,7 +39,7 @@ class Explainer:
     def explain(self, failures: Iterable[Failure]) -> Iterator[Explained]:
         """Those failures that are the first of their kind, explained at once: the host does not wait."""
         for failure in failures:
-            kind = _kind(failure)
+            kind = failure.burst
             if kind in self._known:
                 continue
             state = self._reader.read(failure)
@@ -49,12 +48,8 @@ class Explainer:
             yield self._known[kind]
 
     def repeats(self, seen: dict[Burst, int]) -> Iterator[Repeated]:
-        """What has been counted since the last time; ``seen`` are the kernel's counts (``Failures.seen``)."""
+        """What has been counted since the last time; ``seen`` are the kernel's counts (``Session.bursts``)."""
         for kind, count in seen.items():
             if kind in self._known and count > self._told[kind]:
                 more, self._told[kind] = count - self._told[kind], count
                 yield Repeated(self._known[kind], more)
-
-
-def _kind(failure: Failure) -> Burst:
-    return Burst(failure.pid, failure.dev, failure.inode, tuple(Source).index(failure.source), failure.kernel_error)

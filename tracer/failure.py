@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno as errnos
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntFlag, StrEnum
+from typing import Final, NamedTuple
 
-from tracer.model import Initiator, Path
+from tracer.model import CallEvent, Initiator, Outcome, Path
 
 
 class Source(StrEnum):
@@ -16,6 +17,63 @@ class Source(StrEnum):
     FAULT = "fault"
     HUGETLB = "hugetlb"
     SIGNAL = "signal"
+
+
+class Fact(IntFlag):
+    """What was known of a failure when it arose (FACT_* of bpf/failure.h)."""
+
+    NONE = 0
+    BEYOND_END = 0x1
+    POISONED = 0x2
+    NO_MEMORY = 0x4
+    READ_ONLY = 0x8
+    IMMUTABLE = 0x10
+    SWAPFILE = 0x20
+
+
+class Class(StrEnum):
+    """What kind of failure it is."""
+
+    REFUSED = "refused"
+    TMPFS_FULL = "tmpfs_full"
+    HUGETLB = "hugetlb_exhausted"
+    BEYOND_END = "beyond_end"
+    MEDIA = "media_error"
+    SENT = "sent"
+    OTHER = "other"
+
+
+class Cause(NamedTuple):
+    """What failures are counted by in the kernel, as it has it (struct cause of bpf/failure.h)."""
+
+    who: int
+    dev: int
+    error: int
+    source: int
+    facts: int
+
+
+class Burst(NamedTuple):
+    """Failures of which the first are told one by one, and the rest counted (struct burst_key of bpf/failure.h)."""
+
+    tgid: int
+    inode: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FailureSeries:
+    """What tells one stream of failures from another; a signal that no refusal caused has no filesystem.
+
+    ``errno`` is a name, "" where none was returned and none follows; ``who`` as in ``tracer.model.Series``.
+    """
+
+    fstype: str
+    mountpoint: str
+    dev: int
+    kind: Class
+    errno: str
+    who: str = ""
 
 
 class Disposition(StrEnum):
@@ -45,6 +103,20 @@ class Code(StrEnum):
     def sent(self) -> bool:
         """Whether a process sent the signal, rather than the kernel."""
         return self in (Code.USER, Code.QUEUE, Code.TKILL)
+
+
+_CODES: Final = {
+    1: Code.ADRALN, 2: Code.ADRERR, 3: Code.OBJERR, 4: Code.MCEERR_AR, 5: Code.MCEERR_AO,
+    0: Code.USER, -1: Code.QUEUE, -6: Code.TKILL, 0x80: Code.KERNEL,
+}  # fmt: skip
+
+
+def code_of(number: int) -> Code:
+    """The si_code that the kernel had in 32 bits."""
+    return _CODES.get(number - (number >> 31 << 32), Code.OTHER)
+
+
+_VM_FAULT_SIGBUS: Final = 0x2  # include/linux/mm_types.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +157,7 @@ class Failure:
     ``allocated`` are the file's, in bytes, at that moment. ``latency_ns`` is known of page_mkwrite only.
     ``syscall`` is the number of the system call in which the fault was taken, -1 for an instruction of the program.
     ``command`` holds the first 511 bytes of the arguments. ``ordinal`` counts the failures of this process, file and
-    cause: 1 is the first. ``kernel_error`` is what tells the causes apart in the kernel's counts.
+    cause: 1 is the first. ``kernel_error`` and ``who`` are what the kernel counts it under.
     """
 
     time_ns: int
@@ -104,9 +176,7 @@ class Failure:
     deleted: bool = False
     size: int = 0
     allocated: int = 0
-    read_only: bool = False
-    immutable: bool = False
-    swapfile: bool = False
+    facts: Fact = Fact.NONE
     handler: str = ""
     path: Path = Path.FIRST_WRITE
     write: bool = True
@@ -121,6 +191,7 @@ class Failure:
     errno_from: str = ""
     ordinal: int = 1
     kernel_error: int = 0
+    who: int = 0
     truncation: Truncation | None = None
     signal: Signal | None = None
 
@@ -130,6 +201,22 @@ class Failure:
         return errnos.errorcode.get(self.errno, str(self.errno)) if self.errno else ""
 
     @property
-    def beyond_end(self) -> bool:
-        """Whether the page lay wholly beyond the end of the file, as filemap_fault and shmem_fault test it."""
-        return self.source in (Source.FAULT, Source.HUGETLB) and self.inode != 0 and self.offset >= self.size
+    def outcome(self) -> Outcome | None:
+        """What came of the call, as outcome_of (bpf/page_mkwrite.c) has it; None for what was no call."""
+        if self.source is not Source.PAGE_MKWRITE:
+            return None
+        if self.facts & Fact.NO_MEMORY:
+            return Outcome.OOM
+        if self.facts & Fact.POISONED:
+            return Outcome.HWPOISON
+        return Outcome.SIGBUS if self.vm_fault & _VM_FAULT_SIGBUS else Outcome.OTHER
+
+    @property
+    def burst(self) -> Burst:
+        """What the kernel counts it under."""
+        cause = Cause(self.who, self.dev, self.kernel_error, tuple(Source).index(self.source), int(self.facts))
+        return Burst(self.pid, self.inode, cause)
+
+
+#: What a session tells one by one.
+Event = CallEvent | Failure

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from tracer.histogram import Histogram
+
+if TYPE_CHECKING:
+    from tracer.failure import FailureSeries
 
 
 class Path(StrEnum):
@@ -128,7 +132,8 @@ class Snapshot:
     """All counts of a session at one moment: cumulative, or of an interval (see ``since``).
 
     ``time_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
-    that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included.
+    that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included. ``failures`` are counted
+    if the session was asked to tell of them.
     """
 
     time_ns: int
@@ -139,6 +144,7 @@ class Snapshot:
     in_flight: int
     hooks: tuple[Hook, ...] = ()
     notes: tuple[str, ...] = ()
+    failures: Mapping[FailureSeries, int] = field(default_factory=dict)
 
     def since(self, earlier: Snapshot) -> Snapshot:
         """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""
@@ -154,6 +160,7 @@ class Snapshot:
             calls=calls,
             wp_faults={k: n - earlier.wp_faults.get(k, 0) for k, n in self.wp_faults.items()},
             lost={k: n - earlier.lost.get(k, 0) for k, n in self.lost.items()},
+            failures={k: more for k, n in self.failures.items() if (more := n - earlier.failures.get(k, 0))},
         )
 
     def grouped(self, key: Callable[[Series], Series]) -> dict[Series, Histogram]:
@@ -173,7 +180,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class CallEvent:
-    """One call that a person will read: a failure, or one slower than asked for.
+    """One call that a person will read: one slower than asked for. For calls that failed, see ``tracer.failure``.
 
     ``time_ns`` is the wall clock (CLOCK_REALTIME) at the call's return, ``file`` the path by dentry walk as the task
     sees it ("" if unknown; ``deleted`` if it was unlinked), ``offset`` the page's byte offset in the file and
@@ -218,8 +225,8 @@ class Filters:
 class Options:
     """How a session traces.
 
-    ``slower_ns``: also send an event for calls at least that slow (None: failures only). ``max_series``: room in the
-    kernel for so many series, see docs/internals.md.
+    ``slower_ns``: send an event for calls at least that slow. ``max_series``: room in the kernel for so many series,
+    see docs/internals.md. ``failures``: tell of each, and count them by class and errno.
     """
 
     backend: Backend | None = None
@@ -227,3 +234,4 @@ class Options:
     by: By | None = None
     slower_ns: int | None = None
     max_series: int = 4096
+    failures: bool = False

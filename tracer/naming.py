@@ -6,6 +6,8 @@ import time
 from pathlib import Path as FilePath
 from typing import Any, Final
 
+from tracer.causes import class_of, errno_of
+from tracer.failure import Cause, FailureSeries
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
@@ -34,7 +36,7 @@ class Naming:
         self._cgroups = cgroups
         self._who: dict[tuple[int, int], str] = {}
         # The programs stamp events with CLOCK_MONOTONIC.
-        self._epoch_ns = time.time_ns() - time.monotonic_ns()
+        self.epoch_ns = time.time_ns() - time.monotonic_ns()
 
     def series(self, raw: RawSeries, fstypes: dict[int, str]) -> Series:
         """A series with its names."""
@@ -47,8 +49,15 @@ class Naming:
             path=Path.WRITE_PROTECT if raw.kind & WRITE_PROTECT else Path.FIRST_WRITE,
             outcome=outcome_of(raw.kind),
             initiator=_INITIATORS[raw.kind >> 1 & 3],
-            who=self._label(raw) if self._by else "",
+            who=self._label(raw.dev, raw.who) if self._by else "",
         )
+
+    def failure_series(self, cause: Cause, fstypes: dict[int, str]) -> FailureSeries:
+        """What a count of failures is of."""
+        fstype, mountpoint = self._filesystem(cause.dev, fstypes) if cause.dev else ("", "")
+        who = self._label(cause.dev, cause.who) if self._by else ""
+        errno, _ = errno_of(cause, fstype)
+        return FailureSeries(fstype, mountpoint, cause.dev, class_of(cause, fstype), errno, who)
 
     def name_series(self, event: Any, file: str) -> None:
         """Keep the name that an event brings for its series' label."""
@@ -66,7 +75,7 @@ class Naming:
         known = {dev: _text(event.fstype)} if event.fstype else {}
         series = self.series(raw, known)
         return CallEvent(
-            time_ns=event.time_ns + self._epoch_ns,
+            time_ns=event.time_ns + self.epoch_ns,
             pid=event.id >> 32,
             tid=event.id & 0xFFFFFFFF,
             uid=event.uid,
@@ -97,16 +106,16 @@ class Naming:
         # An inode number means something within its filesystem only.
         return (dev if self._by is By.FILE else 0, who)
 
-    def _label(self, raw: RawSeries) -> str:
-        key = self._key(raw.dev, raw.who)
+    def _label(self, dev: int, who: int) -> str:
+        key = self._key(dev, who)
         if (known := self._who.get(key)) is not None:
             return known
         if self._by is By.CGROUP:
-            label = self._cgroups.path_of(raw.who)
+            label = self._cgroups.path_of(who)
         elif self._by is By.PROCESS:
-            label = f"{_comm(raw.who)}[{raw.who}]"
+            label = f"{_comm(who)}[{who}]"
         else:
-            return f"inode {raw.who}"  # its name may still come
+            return f"inode {who}"  # its name may still come
         return self._who.setdefault(key, label)
 
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import ctypes as ct
+import select
 import threading
 import time
 from collections import deque
@@ -18,13 +19,17 @@ from types import TracebackType
 from typing import Final
 
 from tracer.errors import MkwriteError
+from tracer.failure import Burst, Failure, FailureSeries
+from tracer.failures import SIGNAL_WITHIN_NS, FailureReader
 from tracer.histogram import Histogram
 from tracer.host.cgroups import Cgroups
 from tracer.host.filters import check
 from tracer.host.mounts import Mounts, MountTable
+from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, CallEvent, Hook, Loss, Options, Series, Snapshot, WpOutcome
 from tracer.naming import RACED, Naming, path_of
+from tracer.probes import failures
 from tracer.probes.maps import RawSeries
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 
@@ -38,8 +43,8 @@ _LOSSES: Final = (
     Loss.FILESYSTEMS_FULL,
 )
 # event reasons, bpf/event.h
-_NAMED: Final = 0x4
-_TO_READ: Final = 0x1 | 0x2
+_SLOW: Final = 0x1
+_NAMED: Final = 0x2
 
 
 class Session:
@@ -48,12 +53,13 @@ class Session:
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008  # frozen
         """Attach. Raises UsageError for filters that name what does not exist, MkwriteError for what hinders."""
         mounts = Mounts.read()
-        self._symbols = Symbols([CORE])
+        self._symbols = Symbols([CORE, *failures.functions()] if options.failures else [CORE])
         check(options.filters, mounts, self._symbols.handlers().keys())
         self._mounts = MountTable()
         self._naming = Naming(options.by, self._symbols, self._mounts, Cgroups(mounts))
         self._lock = threading.Lock()
         self._events: deque[CallEvent] = deque()
+        self._failures: deque[Failure] = deque()
         self._all_handlers = not options.filters.handlers
         try:
             opened = open_tracer(options, self._symbols, mounts)
@@ -63,11 +69,15 @@ class Session:
         self._tracer = opened.tracer
         self._handlers = set(opened.handlers)
         self._notes = opened.notes
+        self._inner = opened.inner
+        ring = self._tracer.failures
+        self._reader = FailureReader(ring.type, self._naming) if ring else None
         self.backend: Backend = opened.backend
         self._opened_ns = time.monotonic_ns()
         # Returns that came before the entry was hooked are no loss: those calls began before we did.
         self._unclaimed = self._tracer.maps.lost()[_LOSSES.index(Loss.UNMATCHED_RETURN)]
         self._final: Snapshot | None = None
+        self._bursts: dict[Burst, int] = {}
 
     def __enter__(self) -> Session:
         return self
@@ -92,15 +102,49 @@ class Session:
             return self._read(self._lost(), RACED_AFTER_NS)
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
-        """Failures and slow calls that have come, oldest first; waits up to ``timeout_s`` for the first."""
-        if timeout_s > 0 and not self._events and self._final is None:
-            self._tracer.events.wait(timeout_s)
+        """Slow calls that have come, oldest first; waits up to ``timeout_s`` for the first."""
+        if not self._events:
+            self.wait(timeout_s)
         with self._lock:
             if self._final is None:
                 self._drain()
             found = list(self._events)
             self._events.clear()
             return found
+
+    def failures(self, timeout_s: float = 0.0) -> list[Failure]:
+        """Failures that have come, oldest first, if the session was asked to tell; waits as ``events`` does."""
+        until_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        while True:
+            with self._lock:
+                if self._final is None:
+                    self._drain()
+                found = list(self._failures)
+                self._failures.clear()
+            left_s = (until_ns - time.monotonic_ns()) / 1e9
+            if found or left_s <= 0 or self._final is not None:
+                return found
+            self.wait(left_s)
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for an event or a failure, up to ``timeout_s``; less where a failure still lacks its signal."""
+        if timeout_s <= 0 or self._final is not None:
+            return
+        if self._reader and self._reader.waits:
+            timeout_s = min(timeout_s, SIGNAL_WITHIN_NS / 1e9)
+        rings = [ring for ring in (self._tracer.events, self._tracer.failures) if ring]
+        select.select(rings, [], [], timeout_s)
+
+    def follow_modules(self) -> None:
+        """Hook what modules loaded since need; a snapshot does so, too."""
+        with self._lock:
+            if self._final is None:
+                self._follow_modules()
+
+    def bursts(self) -> dict[Burst, int]:
+        """Failures so far of each process, file and cause, those included that are only counted."""
+        with self._lock:
+            return self._bursts if self._final is not None else self._tracer.maps.bursts()
 
     def finish(self) -> Snapshot:
         """Detach every hook, then return the final counts. Events that came before stay readable."""
@@ -111,6 +155,9 @@ class Session:
                 lost = self._lost()
                 self._tracer.detach()
                 self._drain()
+                if self._reader:
+                    self._failures.extend(self._reader.rest())
+                self._bursts = self._tracer.maps.bursts()
                 # No fault is under way any more: a call that still waits for its PTE has raced.
                 self._final = self._read(lost, 0, hooks)
                 self._tracer.close()
@@ -122,8 +169,13 @@ class Session:
         self.finish()
 
     def _follow_modules(self) -> None:
-        """Hook the handlers of modules loaded since, where handlers are hooked one by one."""
-        if not self._symbols.refresh() or not (self._handlers and self._all_handlers):
+        """Hook what modules loaded since have: errnos, and handlers where those are hooked one by one."""
+        if not self._symbols.refresh():
+            return
+        if self._inner:
+            with Btf() as btf:
+                self._inner.follow_modules(btf)
+        if not (self._handlers and self._all_handlers):
             return
         found = sorted(self._symbols.handlers().keys() - self._handlers)
         self._handlers.update(found)
@@ -134,11 +186,12 @@ class Session:
         for record in self._tracer.events.take():
             event = kind.from_buffer_copy(record.ljust(ct.sizeof(kind), b"\0"))
             path = record[kind.path.offset : kind.path.offset + event.path_bytes]
-            file = path_of(path, bool(event.deleted), bool(event.cut))
             if event.reason & _NAMED:
-                self._naming.name_series(event, file)
-            if event.reason & _TO_READ:
-                self._events.append(self._naming.event(event, file))
+                self._naming.name_series(event, path_of(path, bool(event.deleted), bool(event.cut)))
+            if event.reason & _SLOW:
+                self._events.append(self._naming.event(event, path_of(path, False, bool(event.cut))))
+        if self._reader and self._tracer.failures:
+            self._failures.extend(self._reader.read(self._tracer.failures.take()))
 
     def _lost(self) -> dict[Loss, int]:
         lost = dict.fromkeys(Loss, 0)
@@ -160,6 +213,10 @@ class Session:
             else:
                 in_flight += 1
         fstypes = maps.fstypes()
+        failed: dict[FailureSeries, int] = {}
+        for cause, number in maps.causes().items():
+            kind = self._naming.failure_series(cause, fstypes)
+            failed[kind] = failed.get(kind, 0) + number
         calls: dict[Series, Histogram] = {}
         for key, histogram in raw.items():
             series = self._naming.series(RawSeries(*key), fstypes)
@@ -174,6 +231,7 @@ class Session:
             in_flight=in_flight,
             hooks=self._tracer.hooks if hooks is None else hooks,
             notes=self._notes,
+            failures=failed,
         )
 
 

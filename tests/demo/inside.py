@@ -16,7 +16,8 @@ from rich.live import Live
 
 from tracer.export.application import exposition
 from tracer.export.collector import MkwriteCollector
-from tracer.model import CallEvent, Options, Snapshot
+from tracer.failure import Failure
+from tracer.model import Options, Snapshot
 from tracer.session import Session
 from tracer.ui.count import CountView
 from tracer.ui.hist import HistogramsView
@@ -93,17 +94,17 @@ def fill_and_die() -> None:
         mapping[index] = 1
 
 
-def watch(session: Session, console: Console, live_terminal: bool) -> list[CallEvent]:
+def watch(session: Session, console: Console, live_terminal: bool) -> list[Failure]:
     """Run the workload and show the table meanwhile."""
     tasks = [multiprocessing.Process(target=workload, name="writer")]
     victim = multiprocessing.Process(target=fill_and_die, name="database")
-    failures: list[CallEvent] = []
+    failures: list[Failure] = []
     before = start = session.snapshot()
     tasks[0].start()
     view = TopView(before, before, full_screen=live_terminal)
     with Live(view, console=console, screen=live_terminal, auto_refresh=False) as live:
         while any(task.is_alive() for task in tasks):
-            failures += session.events(timeout_s=1.0 if live_terminal else 3.0)
+            failures += session.failures(timeout_s=1.0 if live_terminal else 3.0)
             now = session.snapshot()
             counts = now.since(before)
             view = TopView(counts, now, failures, full_screen=live_terminal, hint="a guest writes to mapped files")
@@ -117,7 +118,7 @@ def watch(session: Session, console: Console, live_terminal: bool) -> list[CallE
                 check(session.snapshot())
                 tasks.append(victim)
                 victim.start()
-        failures += session.events()
+        failures += session.failures()
         if live_terminal:
             live.update(TopView(session.snapshot().since(start), before, failures, full_screen=True), refresh=True)
             time.sleep(2)

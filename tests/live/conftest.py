@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.live.guest import BACKENDS, HANDLERS, WORKLOAD, Backend, Options, mount, workload
+from tracer.failure import Failure
 from tracer.kernel.preemption import preemptible
-from tracer.model import CallEvent, Snapshot
+from tracer.model import Snapshot
 from tracer.session import Session
 
 #: Odd primes, so that nothing comes out right by accident.
@@ -27,7 +28,7 @@ class Scenario:
     victim: subprocess.CompletedProcess[bytes] | None = None
     victim_pid: int = 0
     victim_inode: int = 0
-    failures: list[CallEvent] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     final: Snapshot | None = None
 
 
@@ -57,7 +58,7 @@ def exact(request: pytest.FixtureRequest) -> Backend | None:
 def scenario(backend: Backend, mounts: dict[str, Path]) -> Scenario:
     """Run everything under one session."""
     result = Scenario(backend)
-    with Session(Options(backend=backend)) as session:
+    with Session(Options(backend=backend, failures=True)) as session:
         assert session.backend is backend
 
         def part(name: str, what: str, *arguments: object) -> str:
@@ -72,9 +73,9 @@ def scenario(backend: Backend, mounts: dict[str, Path]) -> Scenario:
         ext4 = mounts["ext4"]
         part("read-into", "read-into", ext4 / f"read-{backend}", READ_INTO)
         part("remote-write", "remote-write", ext4 / f"remote-{backend}", REMOTE)
-        session.events()
+        session.failures()
         _fill_and_die(result, ext4)
-        result.failures = session.events(timeout_s=2.0)
+        result.failures = session.failures(timeout_s=2.0)
         result.final = session.finish()
     return result
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.live.guest import ROOT, run
 from tracer.explain import Explained, Explainer
 from tracer.failure import Failure
-from tracer.failures import Failures
+from tracer.session import Session
 
 VICTIM = shutil.copy(os.environ["VICTIM"], "/tmp/victim")
 #: The user that has a quota.
@@ -176,8 +176,8 @@ class Met:
 class Stage:
     """Runs victims under one watch and keeps what each met."""
 
-    def __init__(self, failures: Failures) -> None:
-        self._failures = failures
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._known: list[Failure] = []
         self._explainer = Explainer()
 
@@ -219,7 +219,7 @@ class Stage:
             found = [failure for failure in self._known if failure.pid == pid]
             if len(found) >= count or time.monotonic() > end:
                 return found
-            self._known += self._failures.wait(0.2)
+            self._known += self._session.failures(0.2)
 
 
 def overlay(which: str) -> tuple[Path, Path]:

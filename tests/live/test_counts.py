@@ -10,6 +10,7 @@ import pytest
 
 from tests.live.conftest import AGAIN, FIRST, READ_INTO, REMOTE, Scenario
 from tests.live.guest import HANDLERS, NO_LOSS, FaultPath, Outcome, calls
+from tracer.failure import Class
 from tracer.model import Initiator, Loss, WpOutcome, device_name
 
 
@@ -67,8 +68,11 @@ def test_a_write_by_another_process_is_remote(scenario: Scenario) -> None:
 def test_a_refused_write_is_a_failure_with_all_about_it(scenario: Scenario, mounts: dict[str, Path]) -> None:
     assert scenario.victim is not None
     assert scenario.victim.returncode == -signal.SIGBUS
-    assert [event.outcome for event in scenario.failures] == [Outcome.SIGBUS]
     (event,) = scenario.failures
+    assert (event.outcome, event.errno_name) == (Outcome.SIGBUS, "ENOSPC")
+    assert scenario.final is not None
+    counted = {(series.mountpoint, series.kind, series.errno): n for series, n in scenario.final.failures.items()}
+    assert counted == {(str(mounts["ext4"]), Class.REFUSED, "ENOSPC"): 1}
     assert (event.pid, event.tid, event.comm, event.uid) == (
         scenario.victim_pid,
         scenario.victim_pid,
@@ -83,7 +87,6 @@ def test_a_refused_write_is_a_failure_with_all_about_it(scenario: Scenario, moun
     assert event.offset % (256 << 10) == 0
     assert event.vm_fault & 2  # VM_FAULT_SIGBUS
     assert event.latency_ns > 0
-    assert scenario.final is not None
     assert calls(scenario.final, outcome=Outcome.SIGBUS) == 1
 
 

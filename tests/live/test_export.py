@@ -149,8 +149,9 @@ def test_a_real_prometheus_server_gets_every_panel_and_alerts_fire(mounts: dict[
                 lambda: server.value(f'sum(mkwrite_calls_total{{mountpoint="{place}",outcome="writable"}})') == FIRST
             )
             assert eventually(lambda: server.alerts() >= {"MkwriteWriteRefused"})
-            assert server.value(f'sum(mkwrite_failures_total{{mountpoint="{place}",outcome="sigbus"}})') == 1
-            assert "sigbus" in get(address, "/") and "victim" in get(address, "/")
+            full = f'{{mountpoint="{place}",class="refused",errno="ENOSPC"}}'
+            assert server.value(f"sum(mkwrite_failures_total{full})") == 1
+            assert "ENOSPC" in get(address, "/") and "victim" in get(address, "/")
 
             empty = {query.panel for query in queries() if not server.query(query.expanded("10s", "1m"))}
             assert empty == set()

@@ -28,12 +28,11 @@ from tests.live.refusals import (
     overlay,
     prepare,
 )
-from tracer.diagnose import Class
-from tracer.failure import Code, Disposition, Source
-from tracer.failures import Failures
+from tracer.failure import Class, Code, Disposition, Fact, Source
 from tracer.kernel.preemption import preemptible
-from tracer.model import Backend, Filters, Initiator
+from tracer.model import Backend, Initiator, Loss, Options, Snapshot
 from tracer.model import Path as FaultPath
+from tracer.session import Session
 
 HANDLERS = {
     "ext4": "ext4_page_mkwrite",
@@ -68,16 +67,15 @@ class Story:
     met: dict[str, Met] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     seen: int = 0
-    lost: dict[str, int] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
+    final: Snapshot | None = None
 
 
 @pytest.fixture(scope="session")
 def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Path]) -> Iterator[Story]:
     """Let every victim run under one watch. What was reported of each is printed: the table in the docs has it."""
     told = Story(backend)
-    with Failures(Filters(), backend) as failures:
-        stage, met = Stage(failures), told.met
+    with Session(Options(backend, failures=True)) as session:
+        stage, met = Stage(session), told.met
         for refusal in REFUSALS:
             file = prepare(refusal, f"-{backend}") if refusal.late else places[refusal.name]
             told.files[refusal.name] = file
@@ -116,10 +114,8 @@ def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Pa
         bind = ("unshare", "-m", "sh", "-c", f'mount --bind {full.parent} {inside} && exec "$@"', "sh")
         told.files["namespace"] = inside / "file"
         met["namespace"] = stage.victim("store", told.files["namespace"], SIZE, OFFSET, wrapper=bind)
-        told.seen = sum(n for burst, n in failures.seen().items() if burst.tgid == met["threads"].pid)
-        failures.finish()
-        told.lost = failures.lost()
-        told.missing = [f"{hook.name}: {hook.detail}" for hook in failures.hooks if not hook.attached]
+        told.seen = sum(n for burst, n in session.bursts().items() if burst.tgid == met["threads"].pid)
+        told.final = session.finish()
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print()
@@ -198,7 +194,7 @@ def test_a_full_tmpfs_refuses_in_fault(story: Story, places: dict[str, Path]) ->
     assert (failure.file, failure.offset, failure.address) == (
         str(places["tmpfs"]), OFFSET // PAGE * PAGE, met.address,
     )  # fmt: skip
-    assert (failure.errno_name, failure.beyond_end) == ("ENOSPC", False)
+    assert (failure.errno_name, bool(failure.facts & Fact.BEYOND_END)) == ("ENOSPC", False)
     assert failure.signal is not None
     assert failure.signal.disposition is Disposition.FATAL
 
@@ -239,7 +235,12 @@ def test_a_page_beyond_the_end_names_who_truncated(story: Story, fstype: str) ->
     met = story.met[f"shrunk {fstype}"]
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
-    assert (failure.source, failure.beyond_end, failure.size, failure.write) == (Source.FAULT, True, 8193, False)
+    assert (failure.source, bool(failure.facts & Fact.BEYOND_END), failure.size, failure.write) == (
+        Source.FAULT,
+        True,
+        8193,
+        False,
+    )
     assert failure.truncation is not None
     assert (failure.truncation.size, failure.truncation.by.pid) == (8193, int(met.lines[0]))
     assert failure.truncation.by.comm == "victim"
@@ -249,7 +250,7 @@ def test_a_page_that_cannot_be_read_is_a_fault_within_the_file(story: Story) -> 
     met = story.met["disk"]
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
-    assert (failure.source, failure.beyond_end, failure.write) == (Source.FAULT, False, True)
+    assert (failure.source, bool(failure.facts & Fact.BEYOND_END), failure.write) == (Source.FAULT, False, True)
     assert failure.file == str(story.files["disk"])
     # 5.10 has no function of its own that reads the page.
     assert failure.errno_name == ("" if KERNEL.startswith("5.") else "EIO")
@@ -278,7 +279,7 @@ def test_huge_pages_run_out(story: Story) -> None:
     (failure,) = met.failures
     assert (failure.source, failure.fstype, failure.write) == (Source.HUGETLB, "hugetlbfs", True)
     assert failure.address == met.address + 12345
-    assert not failure.beyond_end
+    assert not (failure.facts & Fact.BEYOND_END)
 
 
 @pytest.mark.parametrize(
@@ -349,6 +350,7 @@ def test_the_path_is_that_which_the_victim_sees(story: Story) -> None:
 
 
 def test_nothing_is_lost_and_every_hook_is_there(story: Story) -> None:
-    lost = {kind for kind, number in story.lost.items() if number}
-    assert lost <= ({"missed_probe"} if _may_miss(story) else set())
-    assert story.missing == []
+    assert story.final is not None
+    lost = {kind for kind, number in story.final.lost.items() if number}
+    assert lost <= ({Loss.MISSED_PROBE} if _may_miss(story) else set())
+    assert [f"{hook.name}: {hook.detail}" for hook in story.final.hooks if not hook.attached] == []

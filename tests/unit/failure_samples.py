@@ -31,4 +31,5 @@ ROOMY = SpaceState(1 << 30, 1 << 29, 1 << 29, 1000, 10)
 
 
 def refused(number: int, **changes: object) -> Failure:
-    return replace(REFUSED, errno=number, errno_from="ext4_da_reserve_space", **changes)  # type: ignore[arg-type]
+    seen = replace(REFUSED, errno=number, kernel_error=number, errno_from="ext4_da_reserve_space")
+    return replace(seen, **changes)  # type: ignore[arg-type]

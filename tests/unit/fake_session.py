@@ -5,6 +5,7 @@ Run as a program, it is ``mkwrite`` with such a session.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -13,18 +14,23 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import ClassVar
 
+from failure_samples import REFUSED
 from samples import HOOKS, event, series, snapshot
 
 from tracer.errors import Exit, MkwriteError
+from tracer.failure import Burst, Failure
 from tracer.histogram import Histogram
 from tracer.model import CallEvent, Hook, Options, Outcome, Snapshot
 
 
 class FakeSession:
-    """Each snapshot has 100 calls of 4 us more than the last, and one SIGBUS; each fetch brings one event."""
+    """Each snapshot has 100 calls of 4 us more than the last, one SIGBUS; a fetch brings one of what was asked."""
 
     opened: ClassVar[list[Options]] = []
     closed: ClassVar[int] = 0
+    #: What each fetch of failures brings, then none; None: the same one each time.
+    batches: ClassVar[list[list[Failure]] | None] = None
+    seen_of_each: ClassVar[int] = 1
     #: What opening raises, if anything.
     error: ClassVar[BaseException | None] = None
     #: Whether opening takes a minute.
@@ -34,6 +40,7 @@ class FakeSession:
         FakeSession.opened.append(options)
         self._taken = 0
         self._start = time.monotonic_ns()
+        self._batches = itertools.repeat([REFUSED]) if FakeSession.batches is None else iter(FakeSession.batches)
 
     def __enter__(self) -> FakeSession:
         if FakeSession.error is not None:
@@ -61,9 +68,22 @@ class FakeSession:
         return snapshot(calls, time.monotonic_ns() - self._start)
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
+        time.sleep(min(timeout_s, 0.01))
+        return [event()] if FakeSession.opened[-1].slower_ns is not None else []
+
+    def failures(self, timeout_s: float = 0.0) -> list[Failure]:
+        time.sleep(min(timeout_s, 0.01))
+        return next(self._batches, []) if FakeSession.opened[-1].failures else []
+
+    def wait(self, timeout_s: float) -> None:
         _mark()
         time.sleep(min(timeout_s, 0.01))
-        return [event()]
+
+    def bursts(self) -> dict[Burst, int]:
+        return {failure.burst: FakeSession.seen_of_each for batch in FakeSession.batches or [] for failure in batch}
+
+    def follow_modules(self) -> None:
+        pass
 
     def finish(self) -> Snapshot:
         return self.snapshot()

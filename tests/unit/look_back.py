@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from dataclasses import replace
 
-from samples import HOOKS, event, series, snapshot
+from failure_samples import REFUSED, refused
+from samples import HOOKS, series, snapshot
 
 from tracer.export.history import MINUTES, View
+from tracer.failure import Fact
 from tracer.histogram import Histogram
 from tracer.model import Backend, Hook, Loss, Outcome, Path, Snapshot
 
@@ -29,8 +32,8 @@ def hour() -> View:
         for path in Path:
             one = replace(series(mountpoint, path=path), dev=number, fstype=fstype, handler=f"{fstype}_page_mkwrite")
             calls[one] = Histogram.of(*(int(dice.lognormvariate(8.5, 1.5)) for _ in range(700 // (number + 1))))
-    refused = replace(series("/srv/data", Outcome.SIGBUS), dev=2, fstype="btrfs", handler="btrfs_page_mkwrite")
-    calls[refused] = Histogram.of(90_000, 120_000)
+    refusals = replace(series("/srv/data", Outcome.SIGBUS), dev=2, fstype="btrfs", handler="btrfs_page_mkwrite")
+    calls[refusals] = Histogram.of(90_000, 120_000)
     total = replace(
         snapshot(calls, elapsed_ns=3_700 * 10**9),
         lost={kind: 3 if kind is Loss.MISSED_PROBE else 0 for kind in Loss},
@@ -39,9 +42,9 @@ def hour() -> View:
         notes=(f"A note of {NASTY}",),
     )
     failures = (
-        event(),
-        event(file=f"/srv/data/{NASTY}", comm="\x1b[31m" + NASTY[:11]),
-        event(file="", outcome=Outcome.OOM),
+        refused(errno.ENOSPC),
+        refused(errno.EDQUOT, file=f"/srv/data/{NASTY}", comm="\x1b[31m" + NASTY[:11]),
+        replace(REFUSED, file="", facts=Fact.NO_MEMORY),
     )
     return View(True, total, replace(total, elapsed_ns=10 * 10**9), tuple(minutes), failures)
 

@@ -21,9 +21,10 @@ from tracer.errors import Exit, MkwriteError
 from tracer.kernel.btf import Btf, header
 from tracer.model import Backend
 from tracer.probes import build as build_module
-from tracer.probes import failures, program
+from tracer.probes import program
 from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, cache_directory, text
 from tracer.probes.program import BpfObject
+from tracer.probes.source import FAILURE_FILES
 
 DATA: Final = Path(__file__).parent / "data"
 NOBODY: Final = 65534
@@ -57,7 +58,7 @@ def test_the_text_is_the_layout_and_then_every_file_whole_with_its_name(backend:
 
 
 def test_every_c_file_is_part_of_the_text() -> None:
-    assert {*FILES, *failures.FILES} == {file.name for file in SOURCES.glob("*.[ch]")}
+    assert {*FILES, *FAILURE_FILES} == {file.name for file in SOURCES.glob("*.[ch]")}
 
 
 # The cache. A script takes the place of the Python that compiles, says what a compiler said, and counts its runs.
@@ -353,7 +354,7 @@ def test_this_kernels_verifier_takes_every_program(settings: tuple[int, ...]) ->
         compiled = build(text(header(btf), Backend.KPROBE))
     cpus, mask = settings[1:3]
     rows = {"slots": 1 << SLOT_BITS, "front": cpus * (mask + 1), "wp_counts": cpus}
-    configured = compiled.configured(settings, rows, {})
+    configured = compiled.configured(dict(enumerate(settings)), rows, {})
     opened = program.create_maps(configured.maps)
     try:
         for name in configured.programs:
@@ -369,7 +370,7 @@ def test_no_setting_is_left_unwritten(backend: Backend) -> None:
     compiled = build(text(layout("6.12"), backend))
     mark = (0x6D6B7772).to_bytes(4, "little")
     assert any(mark in code for code in compiled.programs.values())
-    configured = compiled.configured(SETTINGS["plain"], {}, {})
+    configured = compiled.configured(dict(enumerate(SETTINGS["plain"])), {}, {})
     assert not any(mark in code for code in configured.programs.values())
 
 

@@ -26,6 +26,8 @@ from tracer.ui.calls import SORTS
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(Path(__file__).with_name("fake_session.py"))]
 MINE = ("top", "hist", "trace", "count")
+#: Those that tell of each failure.
+TELLING = ("top", "trace")
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +81,7 @@ def test_every_filter_reaches_the_session(command: str) -> None:
         Options(
             backend=Backend.KPROBE,
             filters=Filters(("ext4", "xfs"), ("/a",), (7, 9), ("db",), ("/x",), ("f",)),
+            failures=command in TELLING,
         )
     ]
 
@@ -86,20 +89,20 @@ def test_every_filter_reaches_the_session(command: str) -> None:
 @pytest.mark.parametrize("command", MINE)
 def test_without_options_everything_is_traced(command: str) -> None:
     invoke(command, "-d", "1ms")
-    assert FakeSession.opened == [Options()]
+    assert FakeSession.opened == [Options(failures=command in TELLING)]
 
 
 @pytest.mark.parametrize("command", ["top", "hist", "count"])
 @pytest.mark.parametrize("by", By)
 def test_by_reaches_the_session(command: str, by: By) -> None:
     invoke(command, "-d", "1ms", "--by", by.value)
-    assert FakeSession.opened == [Options(by=by)]
+    assert FakeSession.opened == [Options(by=by, failures=command in TELLING)]
 
 
 @pytest.mark.parametrize(("text", "ns"), [("10ms", 10_000_000), ("0", 0), ("1.5s", 1_500_000_000)])
 def test_slower_reaches_the_session_in_ns(text: str, ns: int) -> None:
     invoke("trace", "-d", "1ms", "--slower", text)
-    assert FakeSession.opened == [Options(slower_ns=ns)]
+    assert FakeSession.opened == [Options(slower_ns=ns, failures=True)]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +242,7 @@ def test_trace_prints_a_header_and_a_line_for_each_event_and_losses_apart() -> N
     lines = result.stdout.splitlines()
     assert lines[0].split()[0] == "TIME"
     assert len(lines) == 4
-    assert all(line.endswith("/srv/data/file") for line in lines[1:])
+    assert all(line.endswith("/srv/data") for line in lines[1:])
     assert result.stderr.startswith("lost: 0")
 
 
@@ -247,7 +250,7 @@ def test_trace_prints_what_came_before_the_hooks_went() -> None:
     """The fake brings an event whenever it is asked; the last one is asked for after finish()."""
     found = objects(invoke("trace", "--json", "-d", "1ms"))
     assert len(found) == 2
-    assert found[0]["file"] == "/srv/data/file"
+    assert (found[0]["kind"], found[0]["file"]) == ("failure", "/srv/data")
 
 
 def test_count_prints_counts_since_its_beginning() -> None:

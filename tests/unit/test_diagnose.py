@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from failure_samples import FULL, REFUSED, ROOMY, refused
 
-from tracer.diagnose import Class, diagnose
-from tracer.failure import Actor, Code, Disposition, Signal, Source, Truncation
+from tracer.diagnose import diagnose
+from tracer.failure import Actor, Class, Code, Disposition, Fact, Signal, Source, Truncation
 from tracer.state import HostState, HugeState, QuotaState
 
 
@@ -23,15 +23,15 @@ def test_an_errno_that_was_seen_is_not_inferred() -> None:
 @pytest.mark.parametrize(
     ("changes", "state", "name", "source"),
     [
-        ({"swapfile": True}, HostState(), "ETXTBSY", "S_SWAPFILE"),
-        ({"immutable": True}, HostState(), "EPERM", "S_IMMUTABLE"),
-        ({"read_only": True}, HostState(), "EROFS", "SB_RDONLY"),
+        ({"facts": Fact.SWAPFILE}, HostState(), "ETXTBSY", "S_SWAPFILE"),
+        ({"facts": Fact.IMMUTABLE}, HostState(), "EPERM", "S_IMMUTABLE"),
+        ({"facts": Fact.READ_ONLY}, HostState(), "EROFS", "SB_RDONLY"),
         ({}, HostState(quotas=(QuotaState("user", 7, 0),), space=FULL), "EDQUOT", "a quota"),
         ({}, HostState(space=FULL), "ENOSPC", "statfs"),
     ],
 )
 def test_an_errno_that_was_not_seen_names_what_it_was_inferred_from(
-    changes: dict[str, bool], state: HostState, name: str, source: str
+    changes: dict[str, Fact], state: HostState, name: str, source: str
 ) -> None:
     found = diagnose(replace(REFUSED, **changes), state)  # type: ignore[arg-type]
     assert found.errno == name
@@ -70,7 +70,7 @@ def test_other_errnos_are_kept_apart(number: int, word: str) -> None:
 
 def test_a_page_beyond_the_end_names_the_truncating_process() -> None:
     cut = Truncation(REFUSED.time_ns - 2_000_000, 100, Actor(77, 78, "logrotate"))
-    failure = replace(REFUSED, source=Source.FAULT, size=100, write=False, truncation=cut)
+    failure = replace(REFUSED, source=Source.FAULT, facts=Fact.BEYOND_END, size=100, write=False, truncation=cut)
     found = diagnose(failure, HostState())
     assert found.kind is Class.BEYOND_END
     assert "logrotate[77]" in found.cause
@@ -80,7 +80,7 @@ def test_a_page_beyond_the_end_names_the_truncating_process() -> None:
 
 
 def test_a_fault_within_the_file_is_a_media_error() -> None:
-    seen = diagnose(replace(REFUSED, source=Source.FAULT, errno=errno.EIO), HostState())
+    seen = diagnose(refused(errno.EIO, source=Source.FAULT), HostState())
     assert (seen.kind, seen.errno, seen.inferred_from) == (Class.MEDIA, "EIO", "")
     unseen = diagnose(replace(REFUSED, source=Source.FAULT), HostState())
     assert unseen.errno == "EIO"
@@ -88,7 +88,7 @@ def test_a_fault_within_the_file_is_a_media_error() -> None:
 
 
 def test_a_full_tmpfs_names_its_size_and_container() -> None:
-    failure = replace(REFUSED, source=Source.FAULT, fstype="tmpfs", errno=errno.ENOSPC)
+    failure = refused(errno.ENOSPC, source=Source.FAULT, fstype="tmpfs")
     found = diagnose(failure, HostState(mountpoint="/dev/shm", limit="65536k", container="0123456789ab"))
     assert found.kind is Class.TMPFS_FULL
     assert "size=65536k" in found.cause
@@ -113,15 +113,17 @@ def test_a_signal_that_was_sent_has_nothing_to_do_with_files() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [(Code.MCEERR_AR, Class.MEDIA), (Code.ADRALN, Class.OTHER), (Code.KERNEL, Class.OTHER)]
+    ("code", "number", "kind"),
+    [(Code.MCEERR_AR, 4, Class.MEDIA), (Code.ADRALN, 1, Class.OTHER), (Code.KERNEL, 0x80, Class.OTHER)],
 )
-def test_other_signals(code: Code, kind: Class) -> None:
+def test_other_signals(code: Code, number: int, kind: Class) -> None:
     signal = Signal(code, Disposition.FATAL, 0x1000)
-    assert diagnose(replace(REFUSED, source=Source.SIGNAL, signal=signal), HostState()).kind is kind
+    failure = replace(REFUSED, source=Source.SIGNAL, kernel_error=number, signal=signal)
+    assert diagnose(failure, HostState()).kind is kind
 
 
 def test_names_are_escaped() -> None:
     cut = Truncation(REFUSED.time_ns, 0, Actor(77, 77, "\x1b[31mevil\n"))
-    failure = replace(REFUSED, source=Source.FAULT, size=0, truncation=cut, file="/a\n\x1b]0;b")
+    failure = replace(REFUSED, source=Source.FAULT, facts=Fact.BEYOND_END, size=0, truncation=cut, file="/a\n\x1b]0;b")
     found = diagnose(failure, HostState())
     assert all(text.isprintable() for text in (found.cause, found.remedy, found.check))

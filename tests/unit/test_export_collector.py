@@ -22,6 +22,7 @@ from tracer.errors import MkwriteError
 from tracer.export.application import exposition
 from tracer.export.collector import MkwriteCollector
 from tracer.export.who import Who
+from tracer.failure import Class, FailureSeries
 from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
 from tracer.model import (
@@ -148,13 +149,13 @@ def test_every_bucket_counts_exactly_the_calls_below_its_bound(latencies: list[i
         assert number == sum(ns < seconds * 1e9 - 0.5 for ns in latencies)
 
 
-def test_failures_are_those_of_the_vocabulary_and_start_at_zero() -> None:
-    full = replace(EXT4, outcome=Outcome.SIGBUS)
-    calls = {EXT4: Histogram.of(1), full: Histogram.of(1, 1)}
-    samples = scrape(collector(shot(calls), mounts=mounted("/srv")))
-    found = {labels["outcome"]: number for labels, number in samples["mkwrite_failures_total"]}
-    assert found == {"sigbus": 2, "oom": 0, "hwpoison": 0, "other": 0}
-    assert set(samples["mkwrite_failures_total"][0][0]) == {"fstype", "mountpoint", "outcome"}
+def test_failures_have_class_and_errno_and_start_at_zero() -> None:
+    full = FailureSeries("ext4", "/srv", 1, Class.REFUSED, "ENOSPC")
+    source = collector(replace(shot(), failures={full: 2}), mounts=mounted("/srv"))
+    found = {(labels["class"], labels["errno"]): number for labels, number in scrape(source)["mkwrite_failures_total"]}
+    assert found.pop(("refused", "ENOSPC")) == 2
+    assert {("refused", "EDQUOT"), ("refused", "EIO"), ("beyond_end", ""), ("media_error", "EIO")} <= found.keys()
+    assert set(found.values()) == {0}
 
 
 def test_failures_of_a_mount_are_there_before_the_first_call() -> None:
@@ -254,7 +255,7 @@ def test_series_beyond_the_bound_are_counted_together() -> None:
     assert own == {"/m19", "/m18", "/m17", "/m16", "/m15"}
     folded = {"fstype": "other", "mountpoint": "other", "device": "other", "handler": "other"}
     assert value(samples, "mkwrite_calls_total", **folded, outcome="writable") == sum(range(1, 16))
-    assert value(samples, "mkwrite_failures_total", mountpoint="other", outcome="sigbus") == 1
+    assert value(samples, "mkwrite_calls_total", **folded, outcome="sigbus") == 1
     assert value(samples, "mkwrite_call_latency_seconds_count", mountpoint="other") == 121
     assert sum(n for _, n in samples["mkwrite_calls_total"]) == 211
 

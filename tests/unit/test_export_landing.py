@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from failure_samples import REFUSED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from look_back import NASTY, hour, nothing
@@ -105,7 +107,12 @@ def test_the_tables_hold_what_there_is() -> None:
     )
     (failed,) = [row for row in rows if row[-1]]
     assert failed[1] == "/srv/data" and failed[-1] == "2"
-    assert [row[5] for row in document.tables["failures"][1:]] == ["/srv/data/file", f"/srv/data/{NASTY}", "inode 77"]
+    assert [row[7] for row in document.tables["failures"][1:]] == ["/srv/data", f"/srv/data/{NASTY}", "inode 131"]
+    assert [row[2:5] for row in document.tables["failures"][1:]] == [
+        ["refused", "ENOSPC", "ext4_da_reserve_space"],
+        ["refused", "EDQUOT", "ext4_da_reserve_space"],
+        ["refused", "ENOMEM", ""],
+    ]
     assert document.tables["hooks"][3] == ["dirty", "fault_dirty_shared_page", "fentry", f"no: {NASTY}"]
     assert document.tables["losses"][1:] == [["missed_probe", "3"]]
     assert [row[0] for row in document.tables["wp-faults"][1:]] == [outcome.value for outcome in view.total.wp_faults]
@@ -130,7 +137,7 @@ def test_every_minute_and_latency_of_the_heat_map_is_told() -> None:
 def test_whatever_things_are_called_the_document_stays_ours(name: str) -> None:
     calls = {series(f"/{name}", Outcome.SIGBUS): Histogram.of(1)}
     latencies = (Histogram(),) * (MINUTES - 1) + (Histogram.of(1),)
-    view = View(True, snapshot(calls), snapshot(calls), latencies, (event(file=name, comm=name),))
+    view = View(True, snapshot(calls), snapshot(calls), latencies, (replace(REFUSED, file=name, comm=name),))
     assert Document(page(view, name)).tags() <= HARMLESS
 
 
@@ -170,6 +177,6 @@ def test_history_tells_when_a_reading_failed_and_keeps_what_it_knew() -> None:
 def test_history_keeps_the_newest_failures_only() -> None:
     history = History(snapshot({}))
     history.note([event(outcome=Outcome.WRITABLE)])
-    history.note([event(comm=str(number)) for number in range(70)])
+    history.note([replace(REFUSED, comm=str(number)) for number in range(70)])
     comms = [failure.comm for failure in history.view().failures]
     assert comms == [str(number) for number in range(69, 19, -1)]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import series, snapshot
 
-from tracer.export.ledger import Kind, Ledger, Place, Refused, Source
+from tracer.export.ledger import Kind, Ledger, Source
 from tracer.export.who import Who
 from tracer.histogram import Histogram
 from tracer.model import By, Outcome, Series
@@ -105,18 +105,6 @@ def test_what_is_remembered_is_bounded() -> None:
         refused = replace(series(f"/m{number}", Outcome.SIGBUS), dev=number)
         book.book(snapshot({refused: ONE}), {f"/m{number}"})
     assert len(book._counts) <= 15
-    assert len(book._refused) <= 15
-
-
-def test_failures_are_counted_by_place() -> None:
-    book = ledger()
-    ext4 = series("/srv", Outcome.SIGBUS)
-    book.book(snapshot({ext4: ONE, replace(ext4, dev=3, handler="x"): ONE + ONE}), {"/srv"})
-    zeros = {o: 0 for o in Outcome if o.failed}
-    assert book.failures({Place("xfs", "/x")}) == {
-        Refused(Place("ext4", "/srv"), ()): {**zeros, Outcome.SIGBUS: 3},
-        Refused(Place("xfs", "/x"), ()): zeros,
-    }
 
 
 _STEP = st.tuples(

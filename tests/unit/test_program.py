@@ -36,7 +36,7 @@ def made(code: bytes) -> BpfObject:
 
 
 def configured(code: bytes, settings: Sequence[int]) -> bytes:
-    return made(code).configured(settings, {}, {}).programs["p"]
+    return made(code).configured(dict(enumerate(settings)), {}, {}).programs["p"]
 
 
 def test_a_setting_replaces_its_mark_only() -> None:
@@ -77,16 +77,16 @@ def test_every_mark_becomes_its_setting_and_nothing_else_changes(
     before = b"".join(p if isinstance(p, bytes) else lddw(p[0], CONFIG | p[1]) for p in pieces)
     after = b"".join(p if isinstance(p, bytes) else lddw(p[0], settings[p[1]]) for p in pieces)
     original = made(before)
-    assert original.configured(settings, {}, {}).programs["p"] == after
+    assert original.configured(dict(enumerate(settings)), {}, {}).programs["p"] == after
     assert original.programs["p"] == before
 
 
 def test_a_map_grows_by_rows_or_by_entries_and_the_rest_stays() -> None:
     original = made(b"")
-    maps = original.configured([], {"rows": 3}, {"hash": 99}).maps
+    maps = original.configured({}, {"rows": 3}, {"hash": 99}).maps
     assert (maps["rows"].value_size, maps["rows"].max_entries) == (192, 1)
     assert (maps["hash"].value_size, maps["hash"].max_entries) == (64, 99)
-    assert original.configured([], {}, {}) == original == made(b"")
+    assert original.configured({}, {}, {}) == original == made(b"")
 
 
 INNER: Final = ["inner", [["a", "unsigned int"], ["b", "unsigned long long"]], "struct"]

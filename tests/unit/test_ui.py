@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
 import pytest
+from failure_samples import REFUSED, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from samples import event, series, snapshot
 
+from tracer.failure import Fact
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram, bucket_of
 from tracer.model import Backend, Hook, Initiator, Loss, Outcome, Path, Snapshot, WpOutcome
 from tracer.ui.calls import SORTS, call_rows, calls_table
@@ -164,7 +167,7 @@ def test_every_view_keeps_to_its_width_with_hostile_names(width: int) -> None:
 def test_hostile_names_are_shown_escaped() -> None:
     hostile = replace(series(mountpoint=HOSTILE), who=HOSTILE)
     counts = replace(snapshot({hostile: Histogram.of(5)}), notes=(HOSTILE,))
-    lines = render(TopView(counts, counts, [event(file=HOSTILE, comm=HOSTILE[:9])], who="FILE"), 400)
+    lines = render(TopView(counts, counts, [replace(REFUSED, file=HOSTILE, comm=HOSTILE[:9])], who="FILE"), 400)
     row = next(line for line in lines if "ext4_page_mkwrite" in line)
     assert row.count(ESCAPED) == 2
     assert f"note: {ESCAPED}" in lines
@@ -173,7 +176,7 @@ def test_hostile_names_are_shown_escaped() -> None:
 
 def test_a_full_screen_shows_as_many_rows_as_it_has_room_for_and_tells_of_the_others() -> None:
     counts = snapshot({series(f"/mnt/{number}"): Histogram.of(5) for number in range(100)})
-    view = TopView(counts, counts, [event()] * 9, full_screen=True, hint="q quit")
+    view = TopView(counts, counts, [REFUSED] * 9, full_screen=True, hint="q quit")
     lines = render(view, 80, 30)
     assert len(lines) <= 30
     shown = sum("/mnt/" in line for line in lines)
@@ -230,11 +233,11 @@ def test_wp_faults_are_counted_by_outcome(width: int) -> None:
 def test_a_trace_line_has_every_field_and_the_whole_file_where_width_is_no_matter() -> None:
     long = "/srv/" + "directory/" * 40 + "file"
     lines = TraceLines(None)
-    titles = "TIME PID COMM FSTYPE MOUNT PATH HANDLER LATENCY OUTCOME OFFSET FILE"
+    titles = "TIME PID COMM FSTYPE MOUNT PATH HANDLER LATENCY OUTCOME ERRNO FROM OFFSET FILE"
     assert " ".join(lines.header().plain.split()) == titles
     fields = lines.line(event(file=long)).plain.split()
     assert fields[0].endswith(".123")
-    expected = "4242 writer ext4 /srv first_write ext4_page_mkwrite 12.3ms sigbus 0x3000"
+    expected = "4242 writer ext4 /srv first_write ext4_page_mkwrite 12.3ms sigbus - - 0x3000"
     assert fields[1:] == [*expected.split(), long]
 
 
@@ -249,13 +252,13 @@ def test_trace_columns_stand_below_their_titles() -> None:
 
 def test_a_trace_line_of_80_columns_tells_who_how_long_what_and_where() -> None:
     lines = TraceLines(80)
-    assert " ".join(lines.header().plain.split()) == "TIME PID COMM LATENCY OUTCOME OFFSET FILE"
+    assert " ".join(lines.header().plain.split()) == "TIME PID COMM LATENCY OUTCOME ERRNO FILE"
     file = "/srv/data/base/16384/a_large_file_of_a_database"
     assert lines.line(event(file=file)).plain.split()[-1].endswith("database")
 
 
 def test_a_number_is_never_cut() -> None:
-    assert "0x123456789abcdef000" in TraceLines(80).line(replace(event(), offset=0x123456789ABCDEF000)).plain
+    assert "0x123456789abcdef000" in TraceLines(120).line(replace(event(), offset=0x123456789ABCDEF000)).plain
 
 
 def test_an_unlinked_file_and_one_without_a_name_are_told() -> None:
@@ -263,8 +266,17 @@ def test_an_unlinked_file_and_one_without_a_name_are_told() -> None:
     assert TraceLines(None).line(event(file="")).plain.endswith("inode 77")
 
 
+def test_a_failure_tells_class_errno_and_who_returned_it() -> None:
+    line = TraceLines(None).line(refused(errno.ENOSPC)).plain
+    assert "refused ENOSPC ext4_da_reserve_space 0x3000 /srv/data" in " ".join(line.split())
+    inferred = TraceLines(None).line(replace(REFUSED, facts=Fact.READ_ONLY)).plain
+    assert "refused EROFS inferred" in " ".join(inferred.split())
+    unknown = TraceLines(None).line(REFUSED).plain
+    assert "refused - -" in " ".join(unknown.split())
+
+
 def test_a_failure_stands_out_in_a_trace() -> None:
-    assert "\x1b[1;31msigbus" in render(TraceLines(200).line(event()), colours=True)[0]
+    assert "\x1b[1;31mrefused" in render(TraceLines(200).line(REFUSED), colours=True)[0]
     assert "\x1b[1;31m" not in render(TraceLines(200).line(event(outcome=Outcome.WRITABLE)), colours=True)[0]
 
 

@@ -14,10 +14,10 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from tracer.kernel.btf import Btf, header
+from tracer.kernel.btf import Btf
 from tracer.model import Backend
-from tracer.probes import failures
-from tracer.probes.build import build, text
+from tracer.probes.build import build
+from tracer.probes.source import source
 
 
 def vmlinux(image: Path) -> bytes:
@@ -43,13 +43,12 @@ def prepare(image: Path, cache: Path) -> None:
         blob.write(vmlinux(image))
         blob.flush()
         with Btf(Path(blob.name)) as btf:
-            texts = [text(header(btf), backend) for backend in Backend]
-            texts += [failures.source(btf, backend) for backend in Backend]
+            texts = [source(btf, backend, failures) for backend in Backend for failures in (False, True)]
     before = os.environ.get("CACHE_DIRECTORY")
     os.environ["CACHE_DIRECTORY"] = str(cache)
     try:
-        for source in texts:
-            build(source)
+        for each in texts:
+            build(each)
     finally:
         if before is None:
             del os.environ["CACHE_DIRECTORY"]

@@ -11,7 +11,7 @@ from rich.live import Live
 from tracer.cli.keys import Keys
 from tracer.cli.run import Interval, Pause, Stop
 from tracer.cli.suspend import suspendable
-from tracer.model import CallEvent
+from tracer.failure import Failure
 from tracer.ui.calls import SORTS
 from tracer.ui.top import LAST_FAILURES, TopView
 
@@ -27,7 +27,7 @@ class LiveTop:
         self._cumulative = cumulative
         self._who = who
         self._shown: Interval | None = None
-        self._failures: deque[CallEvent] = deque(maxlen=LAST_FAILURES)
+        self._failures: deque[Failure] = deque(maxlen=LAST_FAILURES)
 
     def run(self, console: Console, ticks: Callable[[Pause], Iterator[Interval]]) -> None:
         """Show each interval of ``ticks(pause)`` until they end or a key ends it."""

@@ -103,7 +103,7 @@ def filters_of(
 
 
 def session_options(
-    *, max_series: int, by: str | None = None, slower_ns: int | None = None, **filtering: Any
+    *, max_series: int, by: str | None = None, slower_ns: int | None = None, failures: bool = False, **filtering: Any
 ) -> Options:
     """What the command line asks of a session; ``filtering`` as ``filters_of`` takes it."""
     filters, backend = filters_of(**filtering)
@@ -113,4 +113,5 @@ def session_options(
         by=None if by is None else By(by),
         slower_ns=slower_ns,
         max_series=max_series,
+        failures=failures,
     )

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from tracer.model import CallEvent, Options, Snapshot
+from tracer.failure import Event, Failure
+from tracer.model import Options, Snapshot
 
 if TYPE_CHECKING:
     from tracer.session import Session
@@ -85,21 +86,21 @@ def until(duration_ns: int | None) -> int:
     return NEVER_NS if duration_ns is None else time.monotonic_ns() + duration_ns
 
 
-def follow(
-    session: Session, stop: Stop, until_ns: int = NEVER_NS, pause: Pause | None = None
-) -> Iterator[list[CallEvent]]:
-    """Batches of events, as they come, until ``until_ns`` of CLOCK_MONOTONIC or until asked to stop.
+def follow(session: Session, stop: Stop, until_ns: int = NEVER_NS, pause: Pause | None = None) -> Iterator[list[Event]]:
+    """Batches of slow calls and failures, as they come, until ``until_ns`` of CLOCK_MONOTONIC or until asked to stop.
 
     Events must be fetched even when nobody reads them, or the ring buffer fills up and a loss is reported.
     ``pause(seconds)`` is where to wait for events; by default, in the session.
     """
     while not stop.requested and (left := until_ns - time.monotonic_ns()) > 0:
         seconds = min(left, SLICE_NS) / 1e9
-        if pause is None:
-            yield session.events(seconds)
-        else:
-            pause(seconds)
-            yield session.events()
+        (session.wait if pause is None else pause)(seconds)
+        yield taken(session)
+
+
+def taken(session: Session) -> list[Event]:
+    """Slow calls and failures that have come, oldest first."""
+    return sorted((*session.events(), *session.failures()), key=lambda event: event.time_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Interval:
 
     counts: Snapshot
     total: Snapshot
-    failures: tuple[CallEvent, ...]
+    failures: tuple[Failure, ...]
 
 
 def intervals(
@@ -129,9 +130,9 @@ def intervals(
     number = 0
     while True:
         due = max(due + every_ns, time.monotonic_ns())
-        failures: deque[CallEvent] = deque(maxlen=KEPT_FAILURES)
+        failures: deque[Failure] = deque(maxlen=KEPT_FAILURES)
         for events in follow(session, stop, min(due, end), pause):
-            failures.extend(event for event in events if event.outcome.failed)
+            failures.extend(event for event in events if isinstance(event, Failure))
         total = session.snapshot()
         yield Interval(total.since(before), total, tuple(failures))
         before = total

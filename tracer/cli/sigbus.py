@@ -15,7 +15,7 @@ from tracer.cli.options import duration_option, filter_options, filters_of, json
 if TYPE_CHECKING:
     from tracer.explain import Explained, Explainer, Repeated
     from tracer.failure import Failure
-    from tracer.failures import Failures
+    from tracer.session import Session
 
 #: How often what is only counted is told.
 _REPEATS_S: Final = 1.0
@@ -54,11 +54,12 @@ def sigbus(
     """
     from tracer.cli.child import check_command, run_command
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, attaching, until
+    from tracer.cli.run import Stop, opened, until
     from tracer.explain import Explainer
     from tracer.export.failure_json import explained_dict, repeated_dict
-    from tracer.failures import Failures
-    from tracer.ui.sigbus import repeated, report, watched
+    from tracer.model import Options
+    from tracer.ui.sigbus import repeated, report
+    from tracer.ui.status import status
 
     if command and (once or duration is not None):
         raise click.UsageError("A COMMAND sets the time: --once and -d/--duration cannot be given with it.")
@@ -79,10 +80,8 @@ def sigbus(
             out.print_line(repeated(more))
 
     chosen, backend = filters_of(**filters)
-    with attaching():
-        failures = Failures(chosen, backend)
-    with failures, Stop() as stop:
-        watch = _Watch(failures, Explainer(), show, count, once)
+    with opened(Options(backend, chosen, failures=True)) as session, Stop() as stop:
+        watch = _Watch(session, Explainer(), show, count, once)
         if command:
             code = watch.meanwhile(lambda: run_command(command, meanwhile=lambda: None))
         else:
@@ -90,11 +89,10 @@ def sigbus(
             while not stop.requested and not watch.done and time.monotonic_ns() < end:
                 watch.step(min(_WAIT_S, max(0.0, (end - time.monotonic_ns()) / 1e9)))
             code = 1 if once and not watch.done else 0
-        hooks = failures.hooks
-        watch.handle(failures.finish())
+        final = session.finish()
+        watch.handle(session.failures())
         watch.tell_repeats()
-        lost = failures.lost()
-    notices.print(watched(hooks, lost))
+    notices.print(*status(final), sep="\n")
     context.exit(code)
 
 
@@ -103,13 +101,13 @@ class _Watch:
 
     def __init__(
         self,
-        failures: Failures,
+        session: Session,
         explainer: Explainer,
         show: Callable[[Explained], object],
         count: Callable[[Repeated], object],
         once: bool,
     ) -> None:
-        self._failures = failures
+        self._session = session
         self._explainer = explainer
         self._show = show
         self._count = count
@@ -120,9 +118,10 @@ class _Watch:
 
     def step(self, timeout_s: float) -> None:
         """Wait for failures and tell of them; now and then, of those that were only counted."""
-        self.handle(self._failures.wait(timeout_s))
+        self.handle(self._session.failures(timeout_s))
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + _REPEATS_S
+            self._session.follow_modules()
             self.tell_repeats()
 
     def handle(self, found: list[Failure]) -> None:
@@ -136,7 +135,7 @@ class _Watch:
     def tell_repeats(self) -> None:
         """Tell how many more there were."""
         if not self._once:
-            for more in self._explainer.repeats(self._failures.seen()):
+            for more in self._explainer.repeats(self._session.bursts()):
                 self._count(more)
 
     def meanwhile(self, run: Callable[[], int]) -> int:

@@ -62,12 +62,13 @@ def top(
     from tracer.cli.live import LiveTop
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, intervals, opened
-    from tracer.export.jsonl import event_dict, snapshot_dict
+    from tracer.export.failure_json import failure_dict
+    from tracer.export.jsonl import snapshot_dict
     from tracer.ui.top import TopView
 
     out = Output()
     who = (tracing["by"] or "").upper()
-    with opened(session_options(**tracing)) as session, Stop() as stop:
+    with opened(session_options(**tracing, failures=True)) as session, Stop() as stop:
         ticks = partial(intervals, session, stop, interval, duration, 1 if once else iterations)
         if out.is_terminal and not once and not as_json:
             LiveTop(stop, sort, cumulative, who).run(out, ticks)
@@ -77,7 +78,7 @@ def top(
         for tick in ticks():
             counts = tick.total if cumulative else tick.counts
             if as_json:
-                failures = [event_dict(event) for event in tick.failures]
+                failures = [failure_dict(failure) for failure in tick.failures]
                 print_json({**snapshot_dict(counts), "failures": failures})
             else:
                 out.print(TopView(counts, tick.total, tick.failures, sort, who=who, totals=cumulative))

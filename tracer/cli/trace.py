@@ -12,7 +12,7 @@ from tracer.cli.options import Duration, duration_option, json_option, session_o
 
 if TYPE_CHECKING:
     from tracer.cli.output import Output
-    from tracer.model import CallEvent
+    from tracer.failure import Event
     from tracer.session import Session
 
 #: How often losses are looked for.
@@ -38,34 +38,38 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
     from itertools import chain, islice
 
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, follow, opened, until
-    from tracer.export.jsonl import event_dict
+    from tracer.cli.run import Stop, follow, opened, taken, until
+    from tracer.export.failure_json import record
+    from tracer.failure import Failure
     from tracer.ui.status import status
     from tracer.ui.trace import TraceLines
 
     out, notices = Output(), Output(stderr=True)
     format_lines = TraceLines(out.width if out.is_terminal else None)
-    printed = 0
+    printed = told = 0
 
-    def show(events: Iterable[CallEvent]) -> None:
-        nonlocal printed
+    def show(events: Iterable[Event]) -> None:
+        nonlocal printed, told
         for event in islice(events, None if lines is None else lines - printed):
             if as_json:
-                print_json(event_dict(event))
+                print_json(record(event))
             else:
                 out.print_line(format_lines.line(event))
             printed += 1
+            told += isinstance(event, Failure)
 
-    with opened(session_options(**tracing, slower_ns=slower)) as session, Stop() as stop:
+    with opened(session_options(**tracing, slower_ns=slower, failures=True)) as session, Stop() as stop:
         if not as_json:
             out.print_line(format_lines.header())
         show(chain.from_iterable(_with_losses(session, follow(session, stop, until(duration)), notices)))
         final = session.finish()
-        show(session.events())
+        show(taken(session))
     notices.print(*status(final), sep="\n")
+    if (counted := sum(final.failures.values()) - told) > 0 and printed != lines:
+        notices.print(f"{counted} more failures were counted only: of what fails again and again, some are told.")
 
 
-def _with_losses(session: Session, batches: Iterable[list[CallEvent]], notices: Output) -> Iterator[list[CallEvent]]:
+def _with_losses(session: Session, batches: Iterable[list[Event]], notices: Output) -> Iterator[list[Event]]:
     """The batches; meanwhile new losses are told, every few seconds at most."""
     from tracer.ui.status import losses
 

@@ -19,7 +19,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from tracer.export.ledger import Kind, Ledger, Place, Source
+from tracer.export.failure_ledger import FailureLedger, Place
+from tracer.export.ledger import Kind, Ledger, Source
 from tracer.export.who import OTHER, Who
 from tracer.histogram import LOWER_NS, Histogram
 from tracer.host.mounts import Mount, Mounts, preferred
@@ -37,7 +38,7 @@ _LE: Final = (*(repr(LOWER_NS[index] / 1e9) for index in _LE_INDEXES), "+Inf")
 _SOURCE_LABELS: Final = ("fstype", "mountpoint", "device", "handler")
 _CALL_LABELS: Final = (*_SOURCE_LABELS, *Kind._fields)
 _LATENCY_LABELS: Final = (*_SOURCE_LABELS, "path")
-_FAILURE_LABELS: Final = ("fstype", "mountpoint", "outcome")
+_FAILURE_LABELS: Final = ("fstype", "mountpoint", "class", "errno")
 
 #: Filesystems without a block device that have a page_mkwrite handler (fs/*/file.c of kernels 5.10 to 7).
 _WITHOUT_DEVICE: Final = frozenset(
@@ -73,7 +74,9 @@ class _Families:
             unit="seconds",
         )
         self.failures = CounterMetricFamily(
-            "mkwrite_failures", "Calls that refused to make the page writable.", labels=_FAILURE_LABELS + who
+            "mkwrite_failures",
+            "Refused faults, and signals SIGBUS that no fault caused.",
+            labels=_FAILURE_LABELS + who,
         )
         self.in_flight = GaugeMetricFamily("mkwrite_in_flight", "Calls that have not returned yet.")
         self.wp_faults = CounterMetricFamily(
@@ -114,6 +117,7 @@ class MkwriteCollector(Collector):
         self._mounts = mounts
         self._who = who or Who()
         self._ledger = Ledger(self._who, max_series)
+        self._failures = FailureLedger(self._who, max_series)
         self._lock = threading.Lock()
         self._highest: dict[tuple[str, ...], int] = {}
         self._backend = "none"
@@ -157,7 +161,9 @@ class MkwriteCollector(Collector):
             self.up = False
             return None
         self.up = True
-        self._ledger.book(snapshot, {printable(mount.mountpoint) for mount in mounts})
+        mounted = {printable(mount.mountpoint) for mount in mounts}
+        self._ledger.book(snapshot, mounted)
+        self._failures.book(snapshot.failures, mounted)
         return snapshot, mounts
 
     def _fill(self, families: _Families, snapshot: Snapshot, mounts: list[Mount]) -> None:
@@ -166,9 +172,8 @@ class MkwriteCollector(Collector):
         families.dropped.add_metric([], self._ledger.dropped)
         for source, kinds in self._ledger.calls():
             self._fill_source(families, source, kinds)
-        for (place, who), outcomes in self._ledger.failures(_places(mounts)).items():
-            for outcome, number in outcomes.items():
-                families.failures.add_metric([*place, outcome.value, *who], number)
+        for (place, failure, who), number in self._failures.counts(_places(mounts)):
+            families.failures.add_metric([*place, failure.kind.value, failure.errno, *who], number)
         for wp_outcome, number in snapshot.wp_faults.items():
             self._count(families.wp_faults, (wp_outcome.value,), number)
         for kind, number in snapshot.lost.items():

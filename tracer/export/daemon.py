@@ -18,9 +18,10 @@ from tracer.export.landing import page
 from tracer.export.server import Address, Server, serve
 from tracer.export.textfile import Textfile
 from tracer.export.webconfig import WebConfig
+from tracer.failure import Event
 from tracer.host.mounts import MountChanges
 from tracer.host.systemd import notify
-from tracer.model import CallEvent, Snapshot
+from tracer.model import Snapshot
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Daemon:
         self._server = serve(self._application, address, self._config)
         return self._server
 
-    def beat(self, events: Iterable[CallEvent]) -> None:
+    def beat(self, events: Iterable[Event]) -> None:
         """Take in events, and do what is due."""
         self._history.note(events)
         now = time.monotonic_ns()

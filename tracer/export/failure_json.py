@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from tracer import syscalls
-from tracer.explain import Explained, Repeated
-from tracer.export.jsonl import text
-from tracer.failure import Actor, Failure
+from tracer.causes import class_of, errno_of
+from tracer.export.jsonl import event_dict, text
+from tracer.failure import Actor, Event, Failure
 from tracer.model import device_name
 from tracer.state import HostState
+
+if TYPE_CHECKING:
+    from tracer.explain import Explained, Repeated
+
+
+def record(event: Event) -> dict[str, object]:
+    """A failure or a slow call."""
+    return failure_dict(event) if isinstance(event, Failure) else {"kind": "call", **event_dict(event)}
+
+
+def failure_dict(failure: Failure) -> dict[str, object]:
+    """A failure with all that the kernel said of it; members that do not apply are null."""
+    cause = failure.burst.cause
+    errno, inferred_from = errno_of(cause, failure.fstype)
+    return {
+        "kind": "failure",
+        "class": class_of(cause, failure.fstype).value,
+        "errno": errno or None,
+        "errno_from": text(failure.errno_from) or None,
+        "inferred_from": inferred_from or None,
+        **_members(failure),
+    }
 
 
 def explained_dict(explained: Explained) -> dict[str, object]:
     """A failure with all that is known of it; members that do not apply are null."""
     failure, diagnosis = explained.failure, explained.diagnosis
     return {
-        "kind": "failure",
-        "class": diagnosis.kind.value,
+        **failure_dict(failure),
         "errno": diagnosis.errno or None,
-        "errno_from": text(failure.errno_from) or None,
         "inferred_from": diagnosis.inferred_from or None,
         "cause": text(diagnosis.cause),
         "remedy": text(diagnosis.remedy),
         "check": text(diagnosis.check),
-        **_failure_dict(failure),
         "host": _state_dict(explained.state),
     }
 
@@ -46,7 +66,7 @@ def repeated_dict(more: Repeated) -> dict[str, object]:
     }
 
 
-def _failure_dict(failure: Failure) -> dict[str, object]:
+def _members(failure: Failure) -> dict[str, object]:
     signal, cut = failure.signal, failure.truncation
     return {
         "time_ns": failure.time_ns,
@@ -63,6 +83,7 @@ def _failure_dict(failure: Failure) -> dict[str, object]:
         "inode": failure.inode,
         "file": text(failure.file),
         "deleted": failure.deleted,
+        "ordinal": failure.ordinal,
         "size": failure.size,
         "allocated": failure.allocated,
         "offset": failure.offset,
@@ -73,6 +94,7 @@ def _failure_dict(failure: Failure) -> dict[str, object]:
         "initiator": failure.initiator.value,
         "syscall": syscalls.name(failure.syscall) if failure.syscall >= 0 else None,
         "handler": text(failure.handler),
+        "outcome": failure.outcome and failure.outcome.value,
         "latency_ns": failure.latency_ns,
         "vm_fault": failure.vm_fault,
         "signal": None

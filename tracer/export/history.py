@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from tracer.failure import Event, Failure
 from tracer.histogram import Histogram
-from tracer.model import CallEvent, Snapshot
+from tracer.model import Snapshot
 
 MINUTES: Final = 60
 _MINUTE_NS: Final = 60_000_000_000
@@ -29,7 +30,7 @@ class View:
     total: Snapshot
     recent: Snapshot
     minutes: tuple[Histogram, ...]
-    failures: tuple[CallEvent, ...]
+    failures: tuple[Failure, ...]
 
 
 class History:
@@ -41,7 +42,7 @@ class History:
         self._total = first
         self._recent = first.since(first)
         self._minutes: dict[int, Histogram] = {}
-        self._failures: deque[CallEvent] = deque(maxlen=_FAILURES)
+        self._failures: deque[Failure] = deque(maxlen=_FAILURES)
 
     @property
     def up(self) -> bool:
@@ -60,9 +61,9 @@ class History:
             latencies = sum(self._recent.calls.values(), self._minutes.get(minute, Histogram()))
             self._minutes = {m: h for m, h in self._minutes.items() if m > minute - MINUTES} | {minute: latencies}
 
-    def note(self, events: Iterable[CallEvent]) -> None:
+    def note(self, events: Iterable[Event]) -> None:
         """Take in events; failures are kept."""
-        failed = [event for event in events if event.outcome.failed]
+        failed = [event for event in events if isinstance(event, Failure)]
         if failed:
             with self._lock:
                 self._failures.extend(failed)

@@ -15,10 +15,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from tracer.causes import class_of, errno_of
 from tracer.export.heatmap import heat_map
 from tracer.export.history import View
+from tracer.failure import Failure
 from tracer.histogram import Histogram
-from tracer.model import CallEvent, Outcome, Series, Snapshot, device_name
+from tracer.model import Outcome, Series, Snapshot, device_name
 from tracer.text import count_text, duration, offset_text, printable
 
 #: How often the page loads itself anew.
@@ -114,22 +116,28 @@ def _calls(view: View) -> str:
     return title + _table("calls", columns, rows[:_ROWS], "No call yet.") + more
 
 
-def _failures(events: Sequence[CallEvent]) -> str:
-    columns: list[tuple[str, str, Callable[[CallEvent], str]]] = [
+def _failures(events: Sequence[Failure]) -> str:
+    columns: list[tuple[str, str, Callable[[Failure], str]]] = [
         (
             "Time",
             "when",
             lambda event: f"{datetime.fromtimestamp(event.time_ns // 10**9).astimezone():%Y-%m-%d %H:%M:%S}",
         ),
         ("Process", "", lambda event: f"{event.comm}[{event.pid}]"),
-        ("Outcome", "bad", lambda event: event.outcome.value),
+        ("Class", "bad", lambda event: class_of(event.burst.cause, event.fstype).value),
+        ("Errno", "bad", lambda event: errno_of(event.burst.cause, event.fstype)[0]),
+        ("Returned by", "", lambda event: event.errno_from),
         ("Filesystem", "", lambda event: event.fstype),
         ("Mount point", "text", lambda event: event.mountpoint),
-        ("File", "text", lambda event: event.file or f"inode {event.inode}"),
+        ("File", "text", lambda event: _file(event)),
         ("Offset", "n", lambda event: offset_text(event.offset)),
-        ("Latency", "n", lambda event: duration(event.latency_ns)),
     ]
     return _table("failures", columns, events, "None.")
+
+
+def _file(failure: Failure) -> str:
+    name = failure.file or (f"inode {failure.inode}" if failure.inode else "")
+    return f"{name} (deleted)" if failure.deleted else name
 
 
 def _wp_faults(view: View) -> str:

@@ -20,13 +20,6 @@ _IDLE_S: Final = 3600.0
 _KEPT: Final = 4
 
 
-class Place(NamedTuple):
-    """A mounted filesystem, as labels name it."""
-
-    fstype: str
-    mountpoint: str
-
-
 class Source(NamedTuple):
     """The labels that a host, not the vocabulary, has values for: what there may be too many of."""
 
@@ -36,11 +29,6 @@ class Source(NamedTuple):
     handler: str
     who: tuple[str, ...] = ()
 
-    @property
-    def place(self) -> Place:
-        """Where it is mounted."""
-        return Place(self.fstype, self.mountpoint)
-
 
 class Kind(NamedTuple):
     """The labels whose values are the vocabulary's."""
@@ -48,13 +36,6 @@ class Kind(NamedTuple):
     path: Path
     initiator: Initiator
     outcome: Outcome
-
-
-class Refused(NamedTuple):
-    """What failures are counted by."""
-
-    place: Place
-    who: tuple[str, ...]
 
 
 _Kinds = Mapping[Kind, Histogram]
@@ -76,7 +57,6 @@ class Ledger:
         self._clock = clock
         self._seen: dict[Series, Histogram] = {}
         self._counts: dict[Source, dict[Kind, Histogram]] = {}
-        self._refused: dict[Refused, Counter[Outcome]] = {}
         #: Sources that are shown, and when each was last heard of.
         self._shown: dict[Source, float] = {}
         self._folded = Source(OTHER, OTHER, OTHER, OTHER, who.others)
@@ -92,18 +72,6 @@ class Ledger:
         for source in (*self._shown, self._folded):
             if source in self._counts:
                 yield source, self._counts[source]
-
-    def failures(self, places: Set[Place]) -> dict[Refused, dict[Outcome, int]]:
-        """Failures of all sources that are shown and, if only zeros, of ``places``; every outcome is there.
-
-        A counter that comes to be with a 1 has a rate of 0: it must be there before it counts.
-        """
-        wanted = {Refused(source.place, source.who) for source, _ in self.calls()}
-        wanted |= {Refused(place, self._who.nobody) for place in places}
-        return {
-            refused: {o: self._refused.get(refused, Counter())[o] for o in Outcome if o.failed}
-            for refused in sorted(wanted)
-        }
 
     def book(self, snapshot: Snapshot, mounted: Set[str]) -> None:
         """Take in a snapshot; ``mounted`` are the mount points that there are now."""
@@ -125,7 +93,7 @@ class Ledger:
         for source, kinds in new.items():
             self._add(source if source in self._shown else self._folded, kinds)
         self._homeless &= present
-        self._forget(mounted)
+        self._forget()
 
     def _source(self, series: Series) -> Source:
         return Source(
@@ -181,13 +149,10 @@ class Ledger:
 
     def _add(self, source: Source, kinds: _Kinds) -> None:
         counts = self._counts.setdefault(source, {})
-        refused = self._refused.setdefault(Refused(source.place, source.who), Counter())
         for kind, histogram in kinds.items():
             counts[kind] = counts[kind] + histogram if kind in counts else histogram
-            if kind.outcome.failed:
-                refused[kind.outcome] += histogram.count
 
-    def _forget(self, mounted: Set[str]) -> None:
+    def _forget(self) -> None:
         """Bound what is remembered of sources that are not shown: those that left first are forgotten first."""
         surplus = len(self._counts) - (1 + _KEPT) * self._max_sources
         if surplus <= 0:
@@ -195,7 +160,3 @@ class Ledger:
         hidden = (source for source in self._counts if source not in self._shown and source != self._folded)
         for source in list(islice(hidden, surplus)):
             del self._counts[source]
-        named = {Refused(source.place, source.who) for source in self._counts}
-        for refused in self._refused.keys() - named:
-            if refused.place.mountpoint not in mounted:
-                del self._refused[refused]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes as ct
 import mmap
-import select
 import struct
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from tracer.failure import Burst, Cause
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram
 from tracer.kernel.libbpf import SAMPLE, checked, libbpf
 from tracer.probes.program import MapSpec, c_type
@@ -79,6 +79,8 @@ class Cells:
 
 
 _SERIES: Final = struct.Struct("<QQII")
+_CAUSE: Final = struct.Struct("<QIIII")
+_INODE_AND_TGID: Final = struct.Struct("<QQ")
 
 
 class Maps:
@@ -162,6 +164,22 @@ class Maps:
             self._read[name] = changes, list(self._entries(name)) if changes else []
         return self._read[name][1]
 
+    def causes(self) -> dict[Cause, int]:
+        """Failures by cause; none without the programs that count them."""
+        if "causes" not in self._specs:
+            return {}
+        return {Cause(*_CAUSE.unpack(key)): int.from_bytes(value, "little") for key, value in self._entries("causes")}
+
+    def bursts(self) -> dict[Burst, int]:
+        """Failures of each process, file and cause, those included that were not told of one by one."""
+        if "bursts" not in self._specs:
+            return {}
+        found = {}
+        for key, value in self._entries("bursts"):
+            cause, (inode, tgid) = Cause(*_CAUSE.unpack_from(key)), _INODE_AND_TGID.unpack_from(key, _CAUSE.size)
+            found[Burst(tgid, inode, cause)] = int.from_bytes(value[:8], "little")
+        return found
+
     def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:
         return entries(self._specs[name], self._descriptors[name])
 
@@ -200,11 +218,12 @@ def _mapped_size(spec: MapSpec) -> int:
 class Events:
     """The ring buffer: records as the programs wrote them, oldest first."""
 
-    def __init__(self, specs: Mapping[str, MapSpec], descriptors: Mapping[str, int]) -> None:
-        self.type: Any = c_type(specs["scratch"].value)
+    def __init__(self, specs: Mapping[str, MapSpec], descriptors: Mapping[str, int], ring: str, scratch: str) -> None:
+        """``ring`` and ``scratch`` are maps: the buffer, and where the programs make a record."""
+        self.type: Any = c_type(specs[scratch].value)
         self._records: deque[bytes] = deque()
         self._sample = SAMPLE(self._take)
-        self._ring = libbpf().ring_buffer__new(descriptors["events"], self._sample, None, None)
+        self._ring = libbpf().ring_buffer__new(descriptors[ring], self._sample, None, None)
         if not self._ring:
             raise OSError(ct.get_errno(), "the ring buffer cannot be mapped")
 
@@ -212,9 +231,9 @@ class Events:
         self._records.append(ct.string_at(data, size))
         return 0
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait for something to come; takes nothing, so it needs no lock."""
-        select.select([libbpf().ring_buffer__epoll_fd(self._ring)], [], [], timeout_s)
+    def fileno(self) -> int:
+        """What is readable when something has come, for ``select``: that takes nothing, so it needs no lock."""
+        return int(libbpf().ring_buffer__epoll_fd(self._ring))
 
     def take(self) -> list[bytes]:
         """What has come."""

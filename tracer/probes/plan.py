@@ -9,15 +9,17 @@ from typing import Final
 
 from tracer.errors import Exit, MkwriteError
 from tracer.host.mounts import Mounts
-from tracer.kernel.btf import Btf, header
+from tracer.kernel.btf import Btf
 from tracer.kernel.features import parse_cpus
 from tracer.kernel.preemption import preemptible
 from tracer.kernel.refusals import last_refusal, reason
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, Options
-from tracer.probes.build import SLOT_BITS, build, text
+from tracer.probes import failures
+from tracer.probes.build import SLOT_BITS, build
 from tracer.probes.program import BpfObject
 from tracer.probes.settings import settings, wanted
+from tracer.probes.source import source
 from tracer.probes.tracer import Place, Tracer
 
 CORE: Final = "do_page_mkwrite"
@@ -32,12 +34,16 @@ _POSSIBLE: Final = Path("/sys/devices/system/cpu/possible")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open tracer, how it attached, and what it could not do. ``handlers``: hooked one by one, not in the core."""
+    """An open tracer, how it attached, and what it could not do.
+
+    ``handlers``: hooked one by one, not in the core. ``inner``: what follows modules for their errnos, with failures.
+    """
 
     tracer: Tracer
     backend: Backend
     handlers: frozenset[str]
     notes: tuple[str, ...]
+    inner: failures.InnerHooks | None = None
 
 
 def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
@@ -51,14 +57,14 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
         tells_raced = btf.function(DIRTY) is not None
         if not tells_raced:
             notes.append(f"{DIRTY} is not there to be hooked: calls that raced are counted as writable.")
-        layout = header(btf)
         cpus = parse_cpus(_POSSIBLE.read_text())
 
         def compiled(backend: Backend) -> BpfObject:
-            result = build(text(layout, backend))
+            result = build(source(btf, backend, options.failures))
             cells = _front_cells(cpus, result.maps["front"].value_size)
+            common = settings(options, selection, cpus=cpus, cells=cells, raced=tells_raced, handlers=bool(handlers))
             return result.configured(
-                settings(options, selection, cpus=cpus, cells=cells, raced=tells_raced, handlers=bool(handlers)),
+                {**common, **failures.settings(options.filters, btf)},
                 {"slots": 1 << SLOT_BITS, "front": cpus * cells, "wp_counts": cpus},
                 {"others": options.max_series},
             )
@@ -66,31 +72,36 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
         for index, plan in enumerate(plans):
             objects = {backend: compiled(backend) for backend in dict.fromkeys((plan.calls, plan.wp))}
             places = list(_places(plan, options.filters.handlers if handlers else (), not handlers, tells_raced))
+            if options.failures:
+                places = [*failures.places(options.filters, plan.wp, btf), *places]
             try:
-                tracer = Tracer(objects, [one.key for one in selection], places, btf.function)
+                tracer = Tracer(objects, [one.key for one in selection], places, btf)
             except (OSError, MkwriteError) as error:
                 if plan is plans[-1]:
                     raise last_refusal(error, plan.calls, len(plans) > 1) from error
                 notes.append(f"{plan} was refused ({reason(error)}): using {plans[index + 1]}.")
                 continue
-            if handlers and not options.filters.handlers:
-                try:
+            inner = failures.InnerHooks(tracer, symbols, plan.wp) if options.failures else None
+            try:
+                if handlers and not options.filters.handlers:
                     notes += hook_handlers(tracer, handlers)
-                except BaseException:
-                    tracer.close()
-                    raise
+                if inner:
+                    inner.follow_modules(btf)
+            except BaseException:
+                tracer.close()
+                raise
             if plan.calls is Backend.FENTRY and preempts:
                 notes.append(
                     "This kernel preempts BPF programs: on busy CPUs the fentry backend misses calls, "
                     "and counts them as missed_probe."
                 )
-            return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes))
+            return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes), inner)
     raise AssertionError("a list of plans is never empty")
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which backend hooks the calls, and which do_wp_page."""
+    """Which backend hooks the calls, and which do_wp_page and what else runs at many faults that are no call."""
 
     calls: Backend
     wp: Backend
@@ -139,7 +150,7 @@ def hook_handlers(tracer: Tracer, handlers: Iterable[str]) -> list[str]:
     for name in handlers:
         try:
             for place in handler_places((name,)):
-                tracer.attach(place, lambda _: None)
+                tracer.attach(place)
         except OSError as error:
             notes.append(f"{name} could not be hooked: {error.strerror}.")
     return notes

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import resource
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from tracer.kernel.libbpf import checked, libbpf
@@ -75,10 +76,11 @@ class BpfObject:
     programs: Mapping[str, bytes]
     references: Mapping[str, tuple[tuple[int, str], ...]]
 
-    def configured(self, settings: Sequence[int], rows: Mapping[str, int], entries: Mapping[str, int]) -> BpfObject:
+    def configured(self, settings: Mapping[int, int], rows: Mapping[str, int], entries: Mapping[str, int]) -> BpfObject:
         """The object with its settings (bpf/config.h) written in, and some maps of another size.
 
-        ``rows``: how often a map's value is repeated, for the maps that are one value. ``entries``: of other maps.
+        A setting that differs between a program's hooks is left to ``load``. ``rows``: how often a map's value is
+        repeated, for the maps that are one value. ``entries``: of other maps.
         """
         maps = {
             name: replace(
@@ -107,9 +109,11 @@ def _marked(code: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
             yield at, int.from_bytes(code[at + 4 : at + 8], "little")
 
 
-def _set(code: bytes, settings: Sequence[int]) -> bytes:
+def _set(code: bytes, settings: Mapping[int, int]) -> bytes:
     patched = bytearray(code)
     for at, number in _marked(code, _CONFIG_MARK):
+        if number not in settings:
+            continue
         value = settings[number].to_bytes(8, "little")
         patched[at + 4 : at + 8], patched[at + 12 : at + 16] = value[:4], value[4:]
     return bytes(patched)
@@ -195,17 +199,20 @@ def load(
     attach: int = 0,
     btf_id: int = 0,
     module: int = 0,
+    own: Mapping[int, int] = MappingProxyType({}),
 ) -> int:
     """Load one program and return its descriptor. ``kind`` is KPROBE or TRACING, the latter with FENTRY or FEXIT.
 
-    ``module`` is the descriptor of the module's types that ``btf_id`` is of, 0 for the kernel's own.
+    ``module`` is the descriptor of the module's types that ``btf_id`` is of, 0 for the kernel's own; ``own`` are the
+    settings of this hook.
 
     Raises OSError as the kernel refuses, with the end of the verifier's log in ``filename`` if it wrote one.
     """
-    code = bytearray(bpf.programs[name])
+    plain = _set(bpf.programs[name], own)
+    code = bytearray(plain)
     for instruction, target in bpf.references[name]:
         code[8 * instruction + 4 : 8 * instruction + 8] = maps[target].to_bytes(4, "little")
-    for at, number in _marked(bpf.programs[name], _GLOBAL_MARK):
+    for at, number in _marked(plain, _GLOBAL_MARK):
         code[at + 1] |= _PSEUDO_MAP_VALUE << 4
         code[at + 4 : at + 8] = maps[_GLOBALS[number]].to_bytes(4, "little")
         code[at + 12 : at + 16] = bytes(4)  # offset within the value

@@ -33,8 +33,8 @@ _ON_TASK: Final = (_PID, _COMM, _CGROUP)
 
 def settings(
     options: Options, selection: Sequence[Wanted], *, cpus: int, cells: int, raced: bool, handlers: bool
-) -> list[int]:
-    """The settings of bpf/config.h, in its order.
+) -> dict[int, int]:
+    """The settings of bpf/config.h, by their numbers.
 
     ``cpus`` are the possible ones, ``cells`` the front cells of each; ``raced``: fault_dirty_shared_page is hooked;
     ``handlers``: the handlers are, not the core.
@@ -43,7 +43,7 @@ def settings(
     want_task = sum(1 << kind for kind in kinds if kind in _ON_TASK)
     want_call = sum(1 << kind for kind in kinds if kind not in _ON_TASK)
     by = 0 if options.by is None else list(By).index(options.by) + 1
-    return [
+    in_order = (
         raced,
         cpus,
         cells - 1,
@@ -55,7 +55,8 @@ def settings(
         by,
         options.by in (By.PROCESS, By.FILE),
         handlers,
-    ]
+    )
+    return dict(enumerate(map(int, in_order)))
 
 
 def wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool) -> Iterator[Wanted]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from tracer.errors import MkwriteError
+from tracer.kernel.btf import Btf
+from tracer.kernel.module_btf import ModuleBtf
+from tracer.kernel.refusals import reason
 from tracer.model import Backend, Hook
 from tracer.probes import program
-from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe
+from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe, attach_raw_tracepoint
 from tracer.probes.maps import Events, Maps
 from tracer.probes.program import BpfObject
 
@@ -20,25 +24,35 @@ _SETTLE_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One program on one kernel function: at its entry, or at its return."""
+    """One program on one kernel function: at its entry, or at its return; or on the tracepoint of that name.
+
+    ``optional``: nothing is counted wrongly without it. ``own`` are the settings of this hook alone.
+    """
 
     program: str
     function: str
     backend: Backend
     at_return: bool = False
+    tracepoint: bool = False
+    optional: bool = False
+    own: tuple[tuple[int, int], ...] = ()
 
     @property
     def name(self) -> str:
         """What the hook is called in output."""
-        return f"{self.function}:{'return' if self.at_return else 'entry'}"
+        return self.function if self.tracepoint else f"{self.function}:{'return' if self.at_return else 'entry'}"
+
+
+_Key = tuple[str, str, tuple[tuple[int, int], ...]]
 
 
 @dataclass(slots=True)
 class _State:
     maps: dict[str, int] = field(default_factory=dict)
     #: By place: each fentry program is loaded for its function, a kprobe program once for all of its functions.
-    programs: dict[tuple[str, str], int] = field(default_factory=dict)
+    programs: dict[_Key, int] = field(default_factory=dict)
     attached: list[tuple[Place, int]] = field(default_factory=list)
+    missing: list[Hook] = field(default_factory=list)
 
 
 class Tracer:
@@ -54,7 +68,7 @@ class Tracer:
         objects: Mapping[Backend, BpfObject],
         wanted: Iterable[bytes],
         places: Iterable[Place],
-        btf_id: Callable[[str], int | None],
+        types: Btf | None,
     ) -> None:
         """Raises OSError as the kernel refuses, MkwriteError for what tracefs lacks; nothing stays attached then."""
         self._objects = objects
@@ -62,15 +76,18 @@ class Tracer:
         self._returns: ReturnProbes | None = None
         self._maps: Maps | None = None
         self._events: Events | None = None
+        self._failures: Events | None = None
         try:
             specs = {name: spec for bpf in objects.values() for name, spec in bpf.maps.items()}
             self._state.maps = program.create_maps(specs)
             for key in wanted:
                 program.insert(self._state.maps["wanted"], key, b"\1")
             self._maps = Maps(specs, self._state.maps)
-            self._events = Events(specs, self._state.maps)
+            self._events = Events(specs, self._state.maps, "events", "scratch")
+            if "failures" in specs:
+                self._failures = Events(specs, self._state.maps, "failures", "failing")
             for place in places:
-                self.attach(place, btf_id)
+                self._attach_if_possible(place, types)
         except BaseException:
             self.close()
             raise
@@ -88,10 +105,15 @@ class Tracer:
         return self._events
 
     @property
+    def failures(self) -> Events | None:
+        """Failures; None without the programs that tell of them."""
+        return self._failures
+
+    @property
     def hooks(self) -> tuple[Hook, ...]:
-        """What is attached, and how often the kernel skipped each since."""
+        """What is attached and how often the kernel skipped each since, and what could not be attached."""
         returns = self._returns.missed() if self._returns else {}
-        return tuple(
+        attached = (
             Hook(
                 place.name,
                 place.function,
@@ -102,19 +124,38 @@ class Tracer:
             )
             for place, _ in self._state.attached
         )
+        return (*attached, *self._state.missing)
 
     def missed(self) -> int:
         """How often the kernel skipped a program, or a return; a program shared by several hooks counts once."""
         total = sum(map(program.recursion_misses, self._state.programs.values()))
         return total + (sum(self._returns.missed().values()) if self._returns else 0)
 
-    def attach(self, place: Place, btf_id: Callable[[str], int | None]) -> None:
-        """Load the program if it is not yet, and attach it."""
+    def _attach_if_possible(self, place: Place, types: Btf | None) -> None:
+        try:
+            self.attach(place, types)
+        except (OSError, MkwriteError) as error:
+            if not place.optional:
+                raise
+            self.miss(place, error)
+
+    def miss(self, place: Place, error: OSError | MkwriteError) -> None:
+        """Tell of an optional place that it could not be attached."""
+        hook = Hook(place.name, place.function, place.backend, attached=False, detail=reason(error))
+        self._state.missing.append(hook)
+
+    def attach(self, place: Place, types: Btf | None = None) -> None:
+        """Load the program if it is not yet, and attach it; ``types`` are those that a fentry program's function is of.
+
+        Raises OSError as the kernel refuses, MkwriteError for what tracefs lacks.
+        """
         key = self._key(place)
         if key not in self._state.programs:
-            self._state.programs[key] = self._load(place, btf_id)
+            self._state.programs[key] = self._load(place, types)
         loaded = self._state.programs[key]
-        if place.backend is Backend.FENTRY:
+        if place.tracepoint:
+            descriptor = attach_raw_tracepoint(loaded, place.function)
+        elif place.backend is Backend.FENTRY:
             descriptor = attach_fentry(loaded)
         elif not place.at_return:
             descriptor = attach_kprobe(loaded, place.function)
@@ -124,25 +165,32 @@ class Tracer:
             descriptor = self._returns.attach(loaded, place.function)
         self._state.attached.append((place, descriptor))
 
-    def _load(self, place: Place, btf_id: Callable[[str], int | None]) -> int:
-        bpf, maps = self._objects[place.backend], self._state.maps
+    def _load(self, place: Place, types: Btf | None) -> int:
+        # Some programs of a fentry object are for kprobes.
+        bpf = self._objects.get(place.backend) or next(iter(self._objects.values()))
+        maps, own = self._state.maps, dict(place.own)
+        if place.tracepoint:
+            return program.load(bpf, place.program, maps, program.RAW_TRACEPOINT, own=own)
         if place.backend is Backend.KPROBE:
-            return program.load(bpf, place.program, maps, program.KPROBE)
-        number = btf_id(place.function)
+            return program.load(bpf, place.program, maps, program.KPROBE, own=own)
+        number = types.function(place.function) if types else None
         if number is None:
             raise OSError(2, f"{place.function} is not in the kernel's BTF")
         kind = program.FEXIT if place.at_return else program.FENTRY
-        return program.load(bpf, place.program, maps, program.TRACING, kind, number)
+        module = types.descriptor if isinstance(types, ModuleBtf) else 0
+        return program.load(bpf, place.program, maps, program.TRACING, kind, number, module, own)
 
     @staticmethod
-    def _key(place: Place) -> tuple[str, str]:
-        return place.program, place.function if place.backend is Backend.FENTRY else ""
+    def _key(place: Place) -> _Key:
+        return place.program, place.function if place.backend is Backend.FENTRY else "", place.own
 
     def detach(self) -> None:
         """Remove the hooks, the last attached first. The maps stay readable."""
         while self._state.attached:
-            os.close(self._state.attached.pop()[1])
-            time.sleep(_SETTLE_S)
+            place, descriptor = self._state.attached.pop()
+            os.close(descriptor)
+            if not place.optional:
+                time.sleep(_SETTLE_S)
         if self._returns:
             self._returns.close()
             self._returns = None
@@ -150,9 +198,10 @@ class Tracer:
     def close(self) -> None:
         """Detach everything and free programs and maps."""
         self.detach()
-        if self._events:
-            self._events.close()
-            self._events = None
+        for ring in (self._events, self._failures):
+            if ring:
+                ring.close()
+        self._events = self._failures = None
         if self._maps:
             self._maps.close()
             self._maps = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -11,7 +10,7 @@ from rich.text import Text
 from tracer import syscalls
 from tracer.explain import Explained, Repeated
 from tracer.failure import Disposition, Failure, Signal, Source
-from tracer.model import Hook, Initiator, Path, device_name
+from tracer.model import Initiator, Path, device_name
 from tracer.state import HostState
 from tracer.text import duration, offset_text, printable, size_text
 
@@ -65,18 +64,6 @@ def repeated(more: Repeated) -> Text:
     errno = f" {diagnosis.errno}" if diagnosis.errno else ""
     where = f" on {_name(failure)}" if failure.inode else ""
     return Text(f"{_time(failure)}: {more.count} more like it: {_who(failure)} {diagnosis.kind.value}{errno}{where}")
-
-
-def watched(hooks: Sequence[Hook], lost: Mapping[str, int]) -> Text:
-    """What was missed, and which hooks were there; those that were not, by name and with the reason."""
-    kinds = ", ".join(f"{kind} {n}" for kind, n in lost.items() if n)
-    text = Text(f"lost: {sum(lost.values())} ({kinds})", "bold red") if kinds else Text("lost: 0")
-    attached = [hook for hook in hooks if hook.attached]
-    text.append(f"  hooks: {len(attached)} of {len(hooks)}")
-    for hook in hooks:
-        if not hook.attached:
-            text.append(f"; not attached: {printable(hook.name)} ({printable(hook.detail)})", "yellow")
-    return text
 
 
 def _wrapped(label: str, content: str, width: int, style: str) -> Text:

@@ -9,7 +9,8 @@ from datetime import datetime
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from tracer.model import CallEvent, Snapshot
+from tracer.failure import Failure
+from tracer.model import Snapshot
 from tracer.text import count_text, duration
 from tracer.ui.calls import call_rows, calls_table
 from tracer.ui.status import status
@@ -33,7 +34,7 @@ class TopView:
 
     counts: Snapshot
     total: Snapshot
-    failures: Sequence[CallEvent] = ()
+    failures: Sequence[Failure] = ()
     sort: str = "calls"
     reverse: bool = False
     who: str = ""

@@ -7,14 +7,15 @@ from datetime import datetime
 
 from rich.text import Text
 
-from tracer.model import CallEvent
+from tracer.causes import class_of, errno_of
+from tracer.failure import Event, Failure
 from tracer.text import duration, keep_ends, offset_text, printable
 from tracer.ui import labels
 from tracer.ui.table import UNLIMITED, Column, Layout, Table, fit, number
 
 
-def event_columns() -> list[Column[CallEvent]]:
-    """The columns of an event; in 80 cells there is room for who, how long, what came of it, and where."""
+def event_columns() -> list[Column[Event]]:
+    """The columns of an event; in 80 cells there is room for who, how long, what came of it and why, and where."""
     return [
         Column("TIME", _time, 12, 12, drop=2),
         number("PID", lambda event: str(event.pid), 7),
@@ -22,41 +23,62 @@ def event_columns() -> list[Column[CallEvent]]:
         Column("FSTYPE", lambda event: labels.fstype(event), 6, 8, drop=5),
         Column("MOUNT", lambda event: labels.mount(event), 8, 16, drop=7),
         Column("PATH", lambda event: event.path.value, 13, 13, drop=6),
-        Column("HANDLER", lambda event: labels.handler(event), 24, 24, drop=8),
-        number("LATENCY", lambda event: duration(event.latency_ns), 7),
-        Column("OUTCOME", lambda event: event.outcome.value, 8, 8, style=_outcome_style),
+        Column("HANDLER", lambda event: labels.handler(event), 24, 24, drop=9),
+        number("LATENCY", lambda event: duration(event.latency_ns) if event.latency_ns else "-", 7),
+        Column("OUTCOME", outcome, 10, 17, style=_outcome_style),
+        Column("ERRNO", lambda event: errno(event) or "-", 6, 9),
+        Column("FROM", lambda event: errno_from(event) or "-", 24, 31, drop=8),
         number("OFFSET", lambda event: offset_text(event.offset), 10, drop=3),
         Column("FILE", event_file, 16, shorten=keep_ends),
     ]
 
 
-def event_file(event: CallEvent) -> str:
+def event_file(event: Event) -> str:
     """The event's file, or its inode number where the name is not known."""
     name = printable(event.file) if event.file else f"inode {event.inode}" if event.inode else "-"
     return f"{name} (deleted)" if event.deleted else name
 
 
-def _time(event: CallEvent) -> str:
+def outcome(event: Event) -> str:
+    """What came of the call, or the failure's class."""
+    if isinstance(event, Failure):
+        return class_of(event.burst.cause, event.fstype).value
+    return event.outcome.value
+
+
+def errno(event: Event) -> str:
+    """The failure's errno, "" where none is known."""
+    return errno_of(event.burst.cause, event.fstype)[0] if isinstance(event, Failure) else ""
+
+
+def errno_from(event: Event) -> str:
+    """The function that returned the errno, or that it was inferred."""
+    if not isinstance(event, Failure):
+        return ""
+    return event.errno_from or ("inferred" if errno(event) else "")
+
+
+def _time(event: Event) -> str:
     moment = datetime.fromtimestamp(event.time_ns // 1_000_000_000).astimezone()
     return f"{moment:%H:%M:%S}.{event.time_ns // 1_000_000 % 1000:03d}"
 
 
-def _outcome_style(event: CallEvent) -> str:
-    return "bold red" if event.outcome.failed else ""
+def _outcome_style(event: Event) -> str:
+    return "bold red" if isinstance(event, Failure) or event.outcome.failed else ""
 
 
 class TraceLines:
     """Events as lines of ``width`` cells; None: as wide as they are, nothing dropped or shortened."""
 
     def __init__(self, width: int | None) -> None:
-        self._layout: Layout[CallEvent] = fit(event_columns(), UNLIMITED if width is None else width)
+        self._layout: Layout[Event] = fit(event_columns(), UNLIMITED if width is None else width)
         self._width = width
 
     def header(self) -> Text:
         """The line of titles."""
         return self._cut(self._layout.header())
 
-    def line(self, event: CallEvent) -> Text:
+    def line(self, event: Event) -> Text:
         """The line of one event."""
         return self._cut(self._layout.row(event))
 
@@ -67,6 +89,6 @@ class TraceLines:
         return text
 
 
-def failures_table(events: Sequence[CallEvent]) -> Table[CallEvent]:
-    """The failures ``events`` as a table, in the order given."""
-    return Table(event_columns(), events)
+def failures_table(failures: Sequence[Failure]) -> Table[Event]:
+    """Failures as a table, in the order given."""
+    return Table(event_columns(), failures)

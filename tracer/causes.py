@@ -1,0 +1,57 @@
+"""What class a failure is of, and which errno it had: from what the kernel said of it alone. No I/O."""
+
+from __future__ import annotations
+
+import errno as errnos
+from typing import Final
+
+from tracer.failure import Cause, Class, Code, Fact, Source, code_of
+
+_MEMORY: Final = ("tmpfs", "devtmpfs")
+_SENT: Final = (Code.USER, Code.QUEUE, Code.TKILL)
+_POISON: Final = (Code.MCEERR_AR, Code.MCEERR_AO)
+#: Facts that leave one errno only, and what says so.
+_INFERRED: Final = {
+    Fact.SWAPFILE: ("ETXTBSY", "the inode's flag S_SWAPFILE"),
+    Fact.IMMUTABLE: ("EPERM", "the inode's flag S_IMMUTABLE"),
+    Fact.READ_ONLY: ("EROFS", "the superblock's flag SB_RDONLY"),
+    Fact.NO_MEMORY: ("ENOMEM", "VM_FAULT_OOM"),
+}
+_INFERRED_OF_CLASS: Final = {
+    Class.TMPFS_FULL: ("ENOSPC", "shmem_fault, which gives SIGBUS within a file only when it may allocate no page"),
+    Class.HUGETLB: ("ENOSPC", "hugetlb_fault, which gives SIGBUS within a file only when it may allocate no page"),
+    Class.MEDIA: ("EIO", "the fault handler: within the file it fails only where a page cannot be read"),
+}
+
+
+def class_of(cause: Cause, fstype: str) -> Class:
+    """What kind of failure it is."""
+    source, facts = tuple(Source)[cause.source], Fact(cause.facts)
+    if source is Source.SIGNAL:
+        code = code_of(cause.error)
+        return Class.SENT if code in _SENT else Class.MEDIA if code in _POISON else Class.OTHER
+    if facts & Fact.POISONED:
+        return Class.MEDIA
+    if facts & Fact.BEYOND_END:
+        return Class.BEYOND_END
+    if source is Source.HUGETLB:
+        return Class.HUGETLB
+    if fstype in _MEMORY:
+        return {0: Class.TMPFS_FULL, errnos.ENOSPC: Class.TMPFS_FULL, errnos.EIO: Class.MEDIA}.get(
+            cause.error, Class.OTHER
+        )
+    return Class.MEDIA if source is Source.FAULT else Class.REFUSED
+
+
+def errno_of(cause: Cause, fstype: str) -> tuple[str, str]:
+    """The errno's name, and what it was inferred from ("" if the kernel was seen to return it); both "" for none."""
+    if cause.source == tuple(Source).index(Source.SIGNAL):
+        return "", ""
+    if cause.error:
+        return errnos.errorcode.get(cause.error, str(cause.error)), ""
+    kind = class_of(cause, fstype)
+    if kind is Class.REFUSED:
+        return next((found for fact, found in _INFERRED.items() if cause.facts & fact), ("", ""))
+    if cause.facts & Fact.POISONED:
+        return "", ""
+    return _INFERRED_OF_CLASS.get(kind, ("", ""))

@@ -1,0 +1,46 @@
+"""Which files make an object, and what they read of the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tracer.kernel.btf import FIELDS, Btf, header
+from tracer.model import Backend
+from tracer.probes.build import FILES, text
+
+#: The same with what tells of failures: the refusal of a call before the calls that it is of.
+FAILURE_FILES: Final = (
+    *FILES[: FILES.index("page_mkwrite.c")], "failure.h", "failure.c", *FILES[FILES.index("page_mkwrite.c") :],
+    "fault.c", "errno.c", "signal.c",
+)  # fmt: skip
+
+#: What these programs read beyond the others.
+_MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "super_block": ("s_flags",),
+    "inode": ("i_size", "i_blocks", "i_flags"),
+    "dentry": ("d_inode",),
+    "vm_operations_struct": ("fault",),
+    "vm_area_struct": ("vm_start", "vm_pgoff"),
+    "cred": ("uid",),
+    "sighand_struct": ("action",),
+    "kernel_siginfo": ("si_code", "_sifields"),
+    "mm_struct": ("arg_start", "arg_end"),
+    "task_struct": ("mm", "tgid", "pid", "comm", "stack", "sighand", "blocked", "real_cred"),
+}
+_FIELDS: Final = {
+    name: (*FIELDS.get(name, ()), *_MORE_FIELDS.get(name, ())) for name in dict.fromkeys([*FIELDS, *_MORE_FIELDS])
+}
+
+
+def source(btf: Btf, backend: Backend, failures: bool = False) -> str:
+    """The C text of an object; ``failures``: with the programs that tell of each."""
+    if not failures:
+        return text(header(btf), backend)
+    fields = _FIELDS
+    defines = "#define FAILURES\n"
+    if btf.struct("backing_file") is not None:
+        # 6.8: before, the file that an overlay maps has the overlay's path (fs/backing-file.c, include/linux/fs.h).
+        defines += "#define HAS_BACKING_FILE\n"
+        fields = {**_FIELDS, "file": (*_FIELDS["file"], "f_mode"), "backing_file": ("user_path",)}
+    return text(defines + header(btf, fields), backend, FAILURE_FILES)
