@@ -46,3 +46,13 @@ int inner_probe(struct pt_regs *ctx)
 	returned_errno(ctx->ax);
 	return 0;
 }
+
+/* xfs_do_force_shutdown(mp, ...): from now on the filesystem refuses everything. */
+int shutting_down(struct pt_regs *ctx)
+{
+	u64 filesystem = ctx->di;
+	u8 yes = 1;
+
+	shut_down.update(&filesystem, &yes);
+	return 0;
+}

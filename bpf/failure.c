@@ -36,6 +36,7 @@ static __always_inline void fill_command(struct failure *f)
 static __always_inline u32 facts_of(struct fault *fault, struct inode *inode, struct super_block *sb)
 {
 	u32 facts = 0, flags = READ(inode, i_flags);
+	u64 filesystem = (u64)READ(sb, s_fs_info);
 
 	if (fault->source != PAGE_MKWRITE && fault->pgoff << 12 >= READ(inode, i_size))
 		facts |= FACT_BEYOND_END;
@@ -49,6 +50,8 @@ static __always_inline u32 facts_of(struct fault *fault, struct inode *inode, st
 		facts |= FACT_IMMUTABLE;
 	if (flags & S_SWAPFILE)
 		facts |= FACT_SWAPFILE;
+	if (shut_down.lookup(&filesystem))
+		facts |= FACT_SHUT_DOWN;
 	return facts;
 }
 

@@ -37,6 +37,7 @@ enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL, SOURCES };
 #define FACT_READ_ONLY 0x8
 #define FACT_IMMUTABLE 0x10
 #define FACT_SWAPFILE 0x20
+#define FACT_SHUT_DOWN 0x40
 
 /* Failures of one cause are counted together, whether they are told of one by one or not. */
 struct cause {
@@ -158,6 +159,9 @@ static __always_inline int count_failure(struct failure *f)
 	burst->told_ns = f->time_ns;
 	return 1;
 }
+
+/* Filesystems that were seen to be shut down, by super_block.s_fs_info. */
+BPF_TABLE("lru_hash", u64, u8, shut_down, 256);
 
 /* The last time that each file was made shorter. */
 struct file_key {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -22,10 +23,15 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """``count`` more failures like one that was explained before: the same process, file and cause."""
+    """``count`` more failures like one that was explained before: the same process, file and cause.
+
+    They came in ``elapsed_ns``, since the last time that this was told; ``total`` counts them all, the first included.
+    """
 
     first: Explained
     count: int
+    total: int
+    elapsed_ns: int
 
 
 class Explainer:
@@ -34,7 +40,8 @@ class Explainer:
     def __init__(self) -> None:
         self._reader = StateReader()
         self._known: dict[Burst, Explained] = {}
-        self._told: dict[Burst, int] = {}
+        #: How many were told of, and when.
+        self._told: dict[Burst, tuple[int, int]] = {}
 
     def explain(self, failures: Iterable[Failure]) -> Iterator[Explained]:
         """Those failures that are the first of their kind, explained at once: the host does not wait."""
@@ -44,12 +51,15 @@ class Explainer:
                 continue
             state = self._reader.read(failure)
             self._known[kind] = Explained(failure, state, diagnose(failure, state))
-            self._told[kind] = 1
+            self._told[kind] = 1, time.monotonic_ns()
             yield self._known[kind]
 
     def repeats(self, seen: dict[Burst, int]) -> Iterator[Repeated]:
         """What has been counted since the last time; ``seen`` are the kernel's counts (``Session.bursts``)."""
         for kind, count in seen.items():
-            if kind in self._known and count > self._told[kind]:
-                more, self._told[kind] = count - self._told[kind], count
-                yield Repeated(self._known[kind], more)
+            if kind not in self._known:
+                continue
+            (told, told_ns), now = self._told[kind], time.monotonic_ns()
+            if count > told:
+                self._told[kind] = count, now
+                yield Repeated(self._known[kind], count - told, count, now - told_ns)

@@ -29,6 +29,7 @@ class Fact(IntFlag):
     READ_ONLY = 0x8
     IMMUTABLE = 0x10
     SWAPFILE = 0x20
+    SHUT_DOWN = 0x40
 
 
 class Class(StrEnum):

@@ -226,7 +226,8 @@ class Options:
     """How a session traces.
 
     ``slower_ns``: send an event for calls at least that slow. ``max_series``: room in the kernel for so many series,
-    see docs/internals.md. ``failures``: tell of each, and count them by class and errno.
+    see docs/internals.md. ``failures``: tell of each, and count them by class and errno. ``every_errno``: hook
+    functions, too, that run at calls that succeed, where only they return an errno.
     """
 
     backend: Backend | None = None
@@ -235,3 +236,4 @@ class Options:
     slower_ns: int | None = None
     max_series: int = 4096
     failures: bool = False
+    every_errno: bool = False

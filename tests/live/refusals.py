@@ -60,13 +60,17 @@ def fill(place: Path) -> None:
                     stream.write(bytes(size))
 
 
-def _user_quota(place: Path) -> None:
-    """A user's quota is used up."""
-    run("setquota", "-u", str(NOBODY), "0", "1024", "0", "0", str(place))
+def _user_quota(place: Path, kind: str = "-u") -> None:
+    """A user's quota is used up, or a group's."""
+    run("setquota", kind, str(NOBODY), "0", "1024", "0", "0", str(place))
     filler = place / "his"
     filler.touch()
     os.chown(filler, NOBODY, NOBODY)
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], stderr=subprocess.DEVNULL, user=NOBODY, check=False)
+
+
+def _group_quota(place: Path) -> None:
+    _user_quota(place, "-g")
 
 
 def _project_quota(place: Path) -> None:
@@ -115,12 +119,20 @@ REFUSALS = (
         inner=("ext4_da_reserve_space",),
     ),
     Refusal(
+        "ext4-group", "ext4", "EDQUOT", ("-O", "quota", "-E", "quotatype=grpquota"), "loop,grpquota", _group_quota,
+        size=32, uid=NOBODY, inner=("ext4_da_reserve_space",),
+    ),
+    Refusal(
         "ext3-aborted", "ext3", "EROFS EIO", mount="loop,errors=remount-ro", refuse=_abort, size=64, late=True,
         inner=("ext4_journal_check_start",),
     ),
     Refusal("xfs", "xfs", "ENOSPC", size=320, inner=("xfs_bmapi_reserve_delalloc",)),
     Refusal(
         "xfs-user", "xfs", "EDQUOT", (), "loop,uquota", _user_quota, 320, NOBODY,
+        inner=("xfs_bmapi_reserve_delalloc",),
+    ),
+    Refusal(
+        "xfs-group", "xfs", "EDQUOT", (), "loop,gquota", _group_quota, 320, NOBODY,
         inner=("xfs_bmapi_reserve_delalloc",),
     ),
     Refusal(
@@ -252,19 +264,20 @@ def odd_path(place: Path, which: str) -> bytes:
 
 
 class BadDisk:
-    """An ext4 on a device that can be made to fail, with a file of data."""
+    """A filesystem on a device that can be made to fail, with a file of data."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, fstype: str = "ext4", size: int = 32) -> None:
+        """``size`` is in MiB."""
         self._name = name
         image = ROOT / f"{name}.img"
         with image.open("wb") as stream:
-            stream.truncate(32 << 20)
-        run("modprobe", "-a", "loop", "dm_mod", "ext4")
+            stream.truncate(size << 20)
+        run("modprobe", "-a", "loop", "dm_mod", fstype)
         self._loop = run("losetup", "-f", "--show", str(image)).strip()
-        self._sectors = (32 << 20) // 512
+        self._sectors = (size << 20) // 512
         self._dm("create", name, "--table", f"0 {self._sectors} linear {self._loop} 0")
         run("dmsetup", "mknodes")
-        run("mkfs.ext4", "-q", f"/dev/mapper/{name}")
+        run(f"mkfs.{fstype}", "-q", f"/dev/mapper/{name}")
         self.place = ROOT / name
         self.place.mkdir()
         run("mount", f"/dev/mapper/{name}", str(self.place))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,9 +29,9 @@ from tests.live.refusals import (
     overlay,
     prepare,
 )
-from tracer.failure import Class, Code, Disposition, Fact, Source
+from tracer.failure import Class, Code, Disposition, Fact, FailureSeries, Source
 from tracer.kernel.preemption import preemptible
-from tracer.model import Backend, Initiator, Loss, Options, Snapshot
+from tracer.model import Backend, Filters, Initiator, Loss, Options, Snapshot
 from tracer.model import Path as FaultPath
 from tracer.session import Session
 
@@ -42,7 +43,7 @@ HANDLERS = {
     "btrfs": "btrfs_page_mkwrite",
     "f2fs": "f2fs_vm_page_mkwrite",
 }
-CAUGHT, THREADS = 13, 211
+CAUGHT, THREADS, BURST = 13, 211, 5003
 PAGE = 4096
 KERNEL = os.uname().release
 
@@ -67,6 +68,7 @@ class Story:
     met: dict[str, Met] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     seen: int = 0
+    burst: Mapping[FailureSeries, int] = field(default_factory=dict)
     final: Snapshot | None = None
 
 
@@ -74,16 +76,19 @@ class Story:
 def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Path]) -> Iterator[Story]:
     """Let every victim run under one watch. What was reported of each is printed: the table in the docs has it."""
     told = Story(backend)
-    with Session(Options(backend, failures=True)) as session:
+    with Session(Options(backend, failures=True, every_errno=True)) as session:
         stage, met = Stage(session), told.met
         for refusal in REFUSALS:
             file = prepare(refusal, f"-{backend}") if refusal.late else places[refusal.name]
             told.files[refusal.name] = file
             breaks = partial(_break, refusal, file) if refusal.late else None
             met[refusal.name] = stage.victim(refusal.victim, file, SIZE, OFFSET, uid=refusal.uid, meanwhile=breaks)
-        disk = BadDisk(f"disk-{backend}")
-        told.files["disk"] = disk.file
-        met["disk"] = stage.victim("store", disk.file, SIZE, OFFSET, meanwhile=lambda _: disk.fail())
+        for name, disk in (
+            ("disk", BadDisk(f"disk-{backend}")),
+            ("xfs-disk", BadDisk(f"xfs-disk-{backend}", "xfs", 320)),
+        ):
+            told.files[name] = disk.file
+            met[name] = stage.victim("store", disk.file, SIZE, OFFSET, meanwhile=partial(_fail, disk))
         met["tmpfs"] = stage.victim("store", places["tmpfs"], SIZE, OFFSET)
         full = places["ext4"]
         met["catch"] = stage.victim("catch", full, SIZE, OFFSET, CAUGHT, count=CAUGHT)
@@ -114,6 +119,9 @@ def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Pa
         bind = ("unshare", "-m", "sh", "-c", f'mount --bind {full.parent} {inside} && exec "$@"', "sh")
         told.files["namespace"] = inside / "file"
         met["namespace"] = stage.victim("store", told.files["namespace"], SIZE, OFFSET, wrapper=bind)
+        before = session.snapshot()
+        met["burst"] = stage.victim("catch", full, SIZE, OFFSET, BURST)
+        told.burst = session.snapshot().since(before).failures
         told.seen = sum(n for burst, n in session.bursts().items() if burst.tgid == met["threads"].pid)
         told.final = session.finish()
     capture = request.config.pluginmanager.getplugin("capturemanager")
@@ -130,6 +138,10 @@ def reported(met: Met) -> str:
     effect = failure.signal.disposition.value if failure.signal else "EFAULT"
     errno_from = "inferred" if diagnosis.inferred_from else failure.errno_from or "-"
     return f"{diagnosis.kind} | {effect} | {diagnosis.errno or '-'} | {errno_from}"
+
+
+def _fail(disk: BadDisk, _pid: int) -> None:
+    disk.fail()
 
 
 def _break(refusal: Refusal, file: Path, _pid: int) -> None:
@@ -178,6 +190,8 @@ def test_the_state_of_the_host_is_that_of_the_failure(story: Story, refusal: Ref
     limits = {(quota.kind, quota.number): quota.free for quota in state.quotas}
     if "user" in refusal.name:
         assert limits["user", NOBODY] < PAGE
+    elif "group" in refusal.name and refusal.fstype != "btrfs":
+        assert limits["group", NOBODY] < PAGE
     elif "project" in refusal.name:
         assert limits["project", PROJECT] < PAGE
     elif "qgroup" in refusal.name:
@@ -246,12 +260,13 @@ def test_a_page_beyond_the_end_names_who_truncated(story: Story, fstype: str) ->
     assert failure.truncation.by.comm == "victim"
 
 
-def test_a_page_that_cannot_be_read_is_a_fault_within_the_file(story: Story) -> None:
-    met = story.met["disk"]
+@pytest.mark.parametrize("disk", ["disk", "xfs-disk"])
+def test_a_page_that_cannot_be_read_is_a_fault_within_the_file(story: Story, disk: str) -> None:
+    met = story.met[disk]
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
     assert (failure.source, bool(failure.facts & Fact.BEYOND_END), failure.write) == (Source.FAULT, False, True)
-    assert failure.file == str(story.files["disk"])
+    assert failure.file == str(story.files[disk])
     # 5.10 has no function of its own that reads the page.
     assert failure.errno_name == ("" if KERNEL.startswith("5.") else "EIO")
 
@@ -320,6 +335,44 @@ def test_many_threads_at_once_are_counted_to_the_last(story: Story) -> None:
     assert {failure.errno_name for failure in told} - ({""} if _may_miss(story) else set()) == {"ENOSPC"}
     # Page and thread fit: each thread stores to a page of its own.
     assert all(failure.address - failure.offset == met.address for failure in told)
+
+
+def test_a_burst_of_which_few_are_told_is_counted_to_the_last(story: Story, places: dict[str, Path]) -> None:
+    assert len(story.met["burst"].failures) < BURST
+    ((series, number),) = story.burst.items()
+    assert (series.mountpoint, series.kind, series.errno) == (str(places["ext4"].parent), Class.REFUSED, "ENOSPC")
+    assert number == BURST
+
+
+def test_a_shutdown_that_was_seen_tells_the_errno_without_a_hook_on_each_call(backend: Backend) -> None:
+    (refusal,) = (refusal for refusal in REFUSALS if refusal.name == "xfs-down")
+    file = prepare(refusal, f"-seen-{backend}")
+    with Session(Options(backend, failures=True)) as session:
+        met = Stage(session).victim("rewrite", file, SIZE, OFFSET, meanwhile=partial(_break, refusal, file))
+        final = session.finish()
+    assert (met.explained.failure.errno, met.explained.diagnosis.errno) == (0, "EIO")
+    assert "xfs_do_force_shutdown" in met.explained.diagnosis.inferred_from
+    ((series, number),) = final.failures.items()
+    assert (series.kind, series.errno, number) == (Class.REFUSED, "EIO", 1)
+
+
+def test_failures_of_a_handler_that_is_hooked_itself_are_whole(places: dict[str, Path]) -> None:
+    """The handler sees other flags of the fault than do_page_mkwrite does."""
+    options = Options(Backend.KPROBE, Filters(handlers=("ext4_page_mkwrite",)), failures=True)
+    with Session(options) as session:
+        stage = Stage(session)
+        met = stage.victim("store", places["ext4"], SIZE, OFFSET)
+        called = stage.victim("read-into", places["ext4"], SIZE, OFFSET)
+        subprocess.run(
+            [VICTIM, "store", places["tmpfs"], str(SIZE), str(OFFSET)], stdin=subprocess.DEVNULL, check=False
+        )
+        final = session.finish()
+        assert session.failures() == []
+    (failure,) = met.failures
+    assert failure.signal is not None
+    assert (failure.initiator, failure.errno_name, failure.syscall) == (Initiator.USER, "ENOSPC", -1)
+    assert {(f.signal, f.initiator, f.syscall) for f in called.failures} == {(None, Initiator.UNKNOWN, 0)}
+    assert {series.fstype for series in final.failures} == {"ext4"}
 
 
 def test_a_deleted_file_keeps_its_name(story: Story, places: dict[str, Path]) -> None:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import ClassVar
@@ -18,7 +19,7 @@ from failure_samples import REFUSED
 from samples import HOOKS, event, series, snapshot
 
 from tracer.errors import Exit, MkwriteError
-from tracer.failure import Burst, Failure
+from tracer.failure import Burst, Class, Failure, FailureSeries
 from tracer.histogram import Histogram
 from tracer.model import CallEvent, Hook, Options, Outcome, Snapshot
 
@@ -65,7 +66,8 @@ class FakeSession:
             series(): Histogram.of(*[4000] * (100 * self._taken)),
             series(outcome=Outcome.SIGBUS): Histogram.of(*[4000] * self._taken),
         }
-        return snapshot(calls, time.monotonic_ns() - self._start)
+        full = FailureSeries("ext4", "/srv", 8 << 20 | 1, Class.REFUSED, "ENOSPC")
+        return replace(snapshot(calls, time.monotonic_ns() - self._start), failures={full: self._taken})
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
         time.sleep(min(timeout_s, 0.01))

@@ -68,6 +68,6 @@ def test_json_is_one_line_with_everything() -> None:
 
 
 def test_what_repeats_is_counted() -> None:
-    more = Repeated(explained(refused(errno.ENOSPC)), 209)
-    assert "209 more like it: postgres[4242] refused ENOSPC on /srv/data" in repeated(more).plain
+    more = Repeated(explained(refused(errno.ENOSPC)), 209, 211, 1_500_000_000)
+    assert "209 more like it in 1.50s, 211 so far: postgres[4242] refused ENOSPC on /srv/data" in repeated(more).plain
     assert repeated_dict(replace(more, count=1))["count"] == 1

@@ -80,7 +80,7 @@ def sigbus(
             out.print_line(repeated(more))
 
     chosen, backend = filters_of(**filters)
-    with opened(Options(backend, chosen, failures=True)) as session, Stop() as stop:
+    with opened(Options(backend, chosen, failures=True, every_errno=True)) as session, Stop() as stop:
         watch = _Watch(session, Explainer(), show, count, once)
         if command:
             code = watch.meanwhile(lambda: run_command(command, meanwhile=lambda: None))

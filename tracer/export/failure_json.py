@@ -55,6 +55,8 @@ def repeated_dict(more: Repeated) -> dict[str, object]:
     return {
         "kind": "repeated",
         "count": more.count,
+        "total": more.total,
+        "elapsed_ns": more.elapsed_ns,
         "class": diagnosis.kind.value,
         "errno": diagnosis.errno or None,
         "pid": failure.pid,

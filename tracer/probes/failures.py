@@ -17,6 +17,7 @@ from tracer.probes.tracer import Place, Tracer
 _FAULT: Final = "__do_fault"
 _HUGETLB: Final = "hugetlb_fault"
 _TRUNCATE: Final = "do_truncate"
+_SHUTDOWN: Final = "xfs_do_force_shutdown"
 
 # settings of bpf/failure.h
 _INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS = 16, 17, 18, 19, 20
@@ -24,7 +25,7 @@ _INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS = 16, 17, 18, 19, 20
 
 def functions() -> tuple[str, ...]:
     """Every function that may be hooked."""
-    return (_FAULT, _HUGETLB, _TRUNCATE, *inner.names())
+    return (_FAULT, _HUGETLB, _TRUNCATE, _SHUTDOWN, *inner.names())
 
 
 def settings(filters: Filters, btf: Btf) -> dict[int, int]:
@@ -59,11 +60,12 @@ def _arity(btf: Btf, function: str) -> int | None:
 class InnerHooks:
     """The hooks on the functions that return an errno, attached as the modules that have them come."""
 
-    def __init__(self, tracer: Tracer, symbols: Symbols, backend: Backend) -> None:
+    def __init__(self, tracer: Tracer, symbols: Symbols, backend: Backend, costly: bool) -> None:
+        """``costly``: those functions, too, that run at calls that succeed."""
         self._tracer = tracer
         self._symbols = symbols
         self._backend = backend
-        self._hooked: set[str] = set()
+        self._hooked: set[str] = set() if costly else set(inner.COSTLY)
 
     def follow_modules(self, btf: Btf) -> None:
         """Hook what is there now and was not before."""
@@ -71,16 +73,22 @@ class InnerHooks:
             if found.function not in self._hooked:
                 self._hooked.add(found.function)
                 self._hook(btf, number, found)
+        if _SHUTDOWN not in self._hooked and self._symbols.find(_SHUTDOWN):
+            self._hooked.add(_SHUTDOWN)
+            self._attach(Place("shutting_down", _SHUTDOWN, Backend.KPROBE, optional=True))
 
     def _hook(self, btf: Btf, number: int, found: inner.Inner) -> None:
         own = ((_INNER, number),)
         probe = Place("inner_probe", found.function, Backend.KPROBE, at_return=True, optional=True, own=own)
+        # Without a module's types, or with more than six parameters (to 6.1), a return probe does, at more cost.
+        if self._backend is Backend.KPROBE or not self._fentry(btf, number, found):
+            self._attach(probe)
+
+    def _attach(self, place: Place) -> None:
         try:
-            # Without a module's types, or with more than six parameters (to 6.1), a return probe does, at more cost.
-            if self._backend is Backend.KPROBE or not self._fentry(btf, number, found):
-                self._tracer.attach(probe)
+            self._tracer.attach(place)
         except (OSError, MkwriteError) as error:
-            self._tracer.miss(probe, error)
+            self._tracer.miss(place, error)
 
     def _fentry(self, btf: Btf, number: int, found: inner.Inner) -> bool:
         try:

@@ -26,7 +26,7 @@ _FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     # Delayed allocation reserves here (ENOSPC, EDQUOT); without it, blocks are mapped by ext4_get_block*, in a
     # transaction that ext4_journal_check_start lets begin or not (EROFS, EIO): that one runs for each transaction.
     "ext4": ("ext4_da_reserve_space", "ext4_get_block", "ext4_get_block_unwritten", "ext4_journal_check_start"),
-    # xfs_buffered_write_iomap_begin runs for each mapping of a write; only it tells of a filesystem shut down.
+    # xfs_buffered_write_iomap_begin runs for each call; only it returns the EIO of a filesystem shut down.
     "xfs": ("xfs_bmapi_reserve_delalloc", "xfs_iomap_write_direct", "xfs_buffered_write_iomap_begin"),
     "btrfs": (
         "btrfs_check_data_free_space", "btrfs_delalloc_reserve_metadata", "btrfs_delalloc_reserve_space",
@@ -40,9 +40,14 @@ _FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ceph": ("ceph_get_caps",),
     "udf": ("udf_get_block",),
     "ocfs2": ("ocfs2_write_begin_nolock",),
-    # tmpfs, for each fault that finds no page mapped; and the read of a page that a fault waits for.
-    "": ("shmem_get_folio_gfp", "shmem_getpage_gfp", "filemap_read_folio"),
+    # tmpfs, for each page allocated or swapped in; and the read of a page that a fault waits for.
+    "": (
+        "shmem_alloc_and_acct_page", "shmem_alloc_and_acct_folio", "shmem_alloc_and_add_folio", "shmem_swapin_page",
+        "shmem_swapin_folio", "filemap_read_folio",
+    ),
 }  # fmt: skip
+#: These run at calls that succeed, too.
+COSTLY: Final = frozenset({"xfs_buffered_write_iomap_begin"})
 #: In every kernel, but wanted for the filesystem that they stand with only.
 _SHARED: Final = frozenset({"block_page_mkwrite"})
 

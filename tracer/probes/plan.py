@@ -81,7 +81,9 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                     raise last_refusal(error, plan.calls, len(plans) > 1) from error
                 notes.append(f"{plan} was refused ({reason(error)}): using {plans[index + 1]}.")
                 continue
-            inner = failures.InnerHooks(tracer, symbols, plan.wp) if options.failures else None
+            inner: failures.InnerHooks | None = None
+            if options.failures:
+                inner = failures.InnerHooks(tracer, symbols, plan.wp, options.every_errno)
             try:
                 if handlers and not options.filters.handlers:
                     notes += hook_handlers(tracer, handlers)

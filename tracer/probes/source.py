@@ -17,7 +17,7 @@ FAILURE_FILES: Final = (
 
 #: What these programs read beyond the others.
 _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "super_block": ("s_flags",),
+    "super_block": ("s_flags", "s_fs_info"),
     "inode": ("i_size", "i_blocks", "i_flags"),
     "dentry": ("d_inode",),
     "vm_operations_struct": ("fault",),

@@ -18,7 +18,7 @@ from tracer.text import duration, offset_text, printable, size_text
 _LABELS: Final = 10
 _DISPOSITIONS: Final = {
     Disposition.FATAL: "fatal: the process has no handler for it and dies",
-    Disposition.CAUGHT: "caught: the process has a handler and goes on with it",
+    Disposition.CAUGHT: "caught: a handler gets it and decides how to go on",
     Disposition.IGNORED: "ignored: it has no effect",
     Disposition.BLOCKED: "blocked: it waits until the process unblocks it",
 }
@@ -63,7 +63,8 @@ def repeated(more: Repeated) -> Text:
     failure, diagnosis = more.first.failure, more.first.diagnosis
     errno = f" {diagnosis.errno}" if diagnosis.errno else ""
     where = f" on {_name(failure)}" if failure.inode else ""
-    return Text(f"{_time(failure)}: {more.count} more like it: {_who(failure)} {diagnosis.kind.value}{errno}{where}")
+    often = f"{more.count} more like it in {duration(more.elapsed_ns)}, {more.total} so far"
+    return Text(f"{_time(failure)}: {often}: {_who(failure)} {diagnosis.kind.value}{errno}{where}")
 
 
 def _wrapped(label: str, content: str, width: int, style: str) -> Text:

@@ -1,0 +1,60 @@
+"""Refusals and the signals that follow them become one; what gets none is told all the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from failure_samples import REFUSED
+
+from tracer.failure import Code, Disposition, Signal
+from tracer.failures import Join
+
+SIGNAL = Signal(Code.ADRERR, Disposition.CAUGHT, 0x7F0000003011)
+BARE = replace(REFUSED, signal=None, address=0x7F0000003000)
+
+
+def test_a_signal_makes_its_refusal_whole_with_the_exact_address() -> None:
+    join = Join()
+    join.refused(100, BARE)
+    assert join
+    assert join.signalled(100, SIGNAL) == replace(BARE, signal=SIGNAL, address=SIGNAL.address)
+    assert not join
+
+
+def test_a_signal_without_an_address_leaves_that_of_the_fault() -> None:
+    join = Join()
+    join.refused(100, BARE)
+    whole = join.signalled(100, replace(SIGNAL, address=0))
+    assert whole is not None
+    assert whole.address == BARE.address
+
+
+def test_a_signal_of_no_known_refusal_is_told_apart() -> None:
+    join = Join()
+    join.refused(100, BARE)
+    assert join.signalled(0, SIGNAL) is None
+    assert join.signalled(101, SIGNAL) is None
+    assert join
+
+
+def test_signals_in_any_order_find_their_own_refusals() -> None:
+    join = Join()
+    for number in range(1, 8):
+        join.refused(number, replace(BARE, tid=number))
+    for number in (3, 1, 7, 2, 6, 5, 4):
+        whole = join.signalled(number, SIGNAL)
+        assert whole is not None
+        assert whole.tid == number
+    assert not join
+
+
+def test_a_refusal_whose_signal_never_comes_is_told_without_once_its_time_is_over() -> None:
+    join = Join()
+    join.refused(300, replace(BARE, tid=3))
+    join.refused(100, replace(BARE, tid=1))
+    join.refused(200, replace(BARE, tid=2))
+    assert join.expired(100) == []
+    assert [failure.tid for failure in join.expired(300)] == [1, 2]
+    assert join.signalled(100, SIGNAL) is None
+    assert [failure.tid for failure in join.expired(301)] == [3]
+    assert not join
