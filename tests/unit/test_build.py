@@ -24,7 +24,7 @@ from tracer.probes import build as build_module
 from tracer.probes import program
 from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, cache_directory, text
 from tracer.probes.program import BpfObject
-from tracer.probes.source import FAILURE_FILES
+from tracer.probes.source import FAILURE_FILES, source
 
 DATA: Final = Path(__file__).parent / "data"
 NOBODY: Final = 65534
@@ -347,18 +347,24 @@ SETTINGS: Final = {
 }
 
 
+#: Those of bpf/failure.h: INNER, ARITY, DENTRY_ARG, TASK_REGS, SIGNALS.
+FAILURE_SETTINGS: Final = {16: 1, 17: 1, 18: 1, 19: 0, 20: 1}
+
+
 @needs_root
+@pytest.mark.parametrize("failures", [False, True])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_this_kernels_verifier_takes_every_program(settings: tuple[int, ...]) -> None:
+def test_this_kernels_verifier_takes_every_program(settings: tuple[int, ...], failures: bool) -> None:
     with Btf() as btf:  # this kernel's own: programs call its functions by their ids
-        compiled = build(text(header(btf), Backend.KPROBE))
+        compiled = build(source(btf, Backend.KPROBE, failures))
     cpus, mask = settings[1:3]
     rows = {"slots": 1 << SLOT_BITS, "front": cpus * (mask + 1), "wp_counts": cpus}
-    configured = compiled.configured(dict(enumerate(settings)), rows, {})
+    configured = compiled.configured({**dict(enumerate(settings)), **FAILURE_SETTINGS}, rows, {})
     opened = program.create_maps(configured.maps)
     try:
         for name in configured.programs:
-            os.close(program.load(configured, name, opened, TRACEPOINT))
+            kind = program.RAW_TRACEPOINT if name == "signal_generated" else TRACEPOINT
+            os.close(program.load(configured, name, opened, kind))
     finally:
         for descriptor in opened.values():
             os.close(descriptor)
