@@ -135,10 +135,12 @@ static __always_inline void count_cause(struct cause *cause)
 {
 	u64 none = 0, *n = causes.lookup_or_try_init(cause, &none);
 
-	if (n)
-		lock_xadd(n, 1);
-	else
+	if (!n) {
 		lose(SERIES_FULL);
+		return;
+	}
+	lock_xadd(n, 1);
+	changed(CAUSES_COUNTED);
 }
 
 /* Counts one more. Returns whether to tell of it. */

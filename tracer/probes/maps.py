@@ -44,6 +44,7 @@ class _Changes(NamedTuple):
     crowded_entered: int
     crowded_left: int
     filesystems_added: int
+    causes_counted: int
 
 
 class Cells:
@@ -156,7 +157,7 @@ class Maps:
         }
 
     def _changes(self) -> _Changes:
-        return _Changes(*struct.unpack_from("<4Q", self._mapped["changes"]))
+        return _Changes(*struct.unpack_from("<5Q", self._mapped["changes"]))
 
     def _unless_unchanged(self, name: str, changes: int) -> list[tuple[bytes, bytes]]:
         """A map's entries. The programs count a change after they made it, so what was read is never too old."""
@@ -168,7 +169,8 @@ class Maps:
         """Failures by cause; none without the programs that count them."""
         if "causes" not in self._specs:
             return {}
-        return {Cause(*_CAUSE.unpack(key)): int.from_bytes(value, "little") for key, value in self._entries("causes")}
+        found = self._unless_unchanged("causes", self._changes().causes_counted)
+        return {Cause(*_CAUSE.unpack(key)): int.from_bytes(value, "little") for key, value in found}
 
     def bursts(self) -> dict[Burst, int]:
         """Failures of each process, file and cause, those included that were not told of one by one."""
