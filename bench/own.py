@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from bench.faults import FAULTS, KINDS, RUNS
 from tracer.kernel.btf import Btf
-from tracer.model import Backend, By, Filters, Options
+from tracer.model import FUNCTION_BACKENDS, By, Filters, Options
 from tracer.probes import plan, program
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe
 from tracer.session import Session
@@ -66,7 +66,7 @@ def _cases() -> Iterator[tuple[str, Attached]]:
     yield "empty fentry/fexit pair", _empty_fentry
     yield "empty kprobe/kretprobe pair", _empty_kprobe
     yield "mkwrite as it comes", partial(_mkwrite, Options())
-    for backend in Backend:
+    for backend in FUNCTION_BACKENDS:
         name = f"mkwrite {backend}"
         yield f"{name}, calls and latency", partial(_mkwrite, Options(backend), tell_raced=False)
         yield f"{name}, raced told", partial(_mkwrite, Options(backend))

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from statistics import median
 
 from bench.faults import KINDS, workload
-from tracer.model import Backend, Options
+from tracer.model import FUNCTION_BACKENDS, Options
 from tracer.session import Session
 
 _SECONDS, _ROUNDS = 0.5, 3
@@ -21,7 +21,7 @@ def measure() -> dict[str, dict[int, list[float]]]:
     """
     path = KINDS["ext4 first write"][1]
     rows: dict[str, dict[int, list[float]]] = {}
-    for backend in Backend:
+    for backend in FUNCTION_BACKENDS:
         name = f"mkwrite {backend}"
         rows[name] = {}
         for number in range(1, (os.cpu_count() or 1) + 1):

@@ -133,8 +133,12 @@ def _beyond_end(failure: Failure) -> Diagnosis:
             "instead."
         )
     else:
-        cause = f"The page at {offset} is beyond the end of the file, which has {size}. Nobody was seen "
-        cause += "to cut it since mkwrite was started."
+        cause = f"The page at {offset} is beyond the end of the file, which has {size}. "
+        cause += (
+            "Who cut it, if somebody did, is not seen with the tracepoint backend."
+            if failure.inferred
+            else "Nobody was seen to cut it since mkwrite was started."
+        )
         remedy = "Have the program check the file's size before it uses the mapping, and find out who truncates it."
     return Diagnosis(
         Class.BEYOND_END, cause, remedy, f"stat {shlex.quote(printable(failure.file))}", failure.errno_name

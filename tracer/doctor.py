@@ -17,7 +17,7 @@ from tracer.kernel.features import Features, Function, read
 from tracer.kernel.functions import function_problem
 from tracer.kernel.obstacles import Obstacle, Subject, decisive, lowered, ruling
 from tracer.kernel.refusals import explain
-from tracer.model import Backend, Hook
+from tracer.model import FUNCTION_BACKENDS, Backend, Hook
 from tracer.text import printable
 
 #: Attaches for a moment and says what became of every hook; raises MkwriteError where tracing cannot begin.
@@ -99,7 +99,7 @@ def judge(features: Features, described: frozenset[str] | None, attempt: Attempt
     found = obstacles(features)
     rows = list(_environment(features, found))
     for function in features.functions:
-        rows += (_hook(features, found, described, function, backend) for backend in Backend)
+        rows += (_hook(features, found, described, function, backend) for backend in FUNCTION_BACKENDS)
     if ending := ruling(found):
         return Report(features.release, tuple(rows), None, ending.problem, ending.code)
     backend, reason = _preference(features, found)
@@ -127,15 +127,22 @@ def _try(attempt: Attempt, features: Features) -> tuple[Hook, ...]:
 
 
 def _preference(features: Features, found: list[Obstacle]) -> tuple[Backend, str]:
-    """The backend that traces calls, of which nothing is in the way, and why: see ``probes.plan``."""
-    if against := decisive(found, Backend.FENTRY):
-        return Backend.KPROBE, f"fentry is ruled out: {lowered(against.problem)}"
+    """The best backend of which nothing is in the way, and why: see ``probes.plan``."""
+    against = {backend: decisive(found, backend) for backend in FUNCTION_BACKENDS}
+    if all(against.values()):
+        why = "; ".join(f"{backend}: {lowered(o.problem.rstrip('.'))}" for backend, o in against.items() if o)
+        return (
+            Backend.TRACEPOINT,
+            f"no function can be hooked ({why}). SIGBUS, wp faults and throttling are shown, calls and latencies not.",
+        )
+    if fentry := against[Backend.FENTRY]:
+        return Backend.KPROBE, f"fentry is ruled out: {lowered(fentry.problem)}"
     if not features.preemptible:
         return Backend.FENTRY, "It costs least a call, and misses no return of a call that sleeps."
-    if against := decisive(found, Backend.KPROBE):
+    if kprobe := against[Backend.KPROBE]:
         return (
             Backend.FENTRY,
-            f"kprobe is ruled out: {lowered(against.problem)} This kernel preempts BPF programs: "
+            f"kprobe is ruled out: {lowered(kprobe.problem)} This kernel preempts BPF programs: "
             "on busy CPUs fentry misses calls, and counts them as missed_probe.",
         )
     return Backend.KPROBE, "This kernel preempts BPF programs, and fentry misses calls meanwhile; kprobe does not."

@@ -159,6 +159,7 @@ class Failure:
     ``syscall`` is the number of the system call in which the fault was taken, -1 for an instruction of the program.
     ``command`` holds the first 511 bytes of the arguments. ``ordinal`` counts the failures of this process, file and
     cause: 1 is the first. ``kernel_error`` and ``who`` are what the kernel counts it under.
+    ``inferred``: only the signal was seen; ``source`` and ``handler`` follow from the mapping that the address is in.
     """
 
     time_ns: int
@@ -193,6 +194,7 @@ class Failure:
     ordinal: int = 1
     kernel_error: int = 0
     who: int = 0
+    inferred: bool = False
     truncation: Truncation | None = None
     signal: Signal | None = None
 

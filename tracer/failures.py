@@ -51,9 +51,11 @@ class Join:
 class FailureReader:
     """Makes failures of the kernel's records. ``kind`` is the ctypes struct failure of bpf/failure.h."""
 
-    def __init__(self, kind: Any, naming: Naming) -> None:
+    def __init__(self, kind: Any, naming: Naming, inferred: bool = False) -> None:
+        """``inferred``: the refusals are."""
         self._kind = kind
         self._naming = naming
+        self._inferred = inferred
         self._inner = ("", *names())
         self._join = Join()
 
@@ -141,6 +143,7 @@ class FailureReader:
             ordinal=event.seen,
             kernel_error=cause.error,
             who=cause.who,
+            inferred=self._inferred,
             truncation=truncation,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tracer.histogram import Histogram
 
@@ -89,6 +89,11 @@ class Backend(StrEnum):
 
     FENTRY = "fentry"
     KPROBE = "kprobe"
+    TRACEPOINT = "tracepoint"
+
+
+#: Those that hook functions, and so see calls.
+FUNCTION_BACKENDS: Final = (Backend.FENTRY, Backend.KPROBE)
 
 
 def device_name(dev: int) -> str:
@@ -128,12 +133,50 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttled:
+    """Tasks made to pause since they dirtied pages of a device too fast: how often, how long, for how many bytes."""
+
+    pauses: int = 0
+    pause_ns: int = 0
+    dirtied: int = 0
+
+    def since(self, earlier: Throttled) -> Throttled:
+        """What came after ``earlier``."""
+        return Throttled(self.pauses - earlier.pauses, self.pause_ns - earlier.pause_ns, self.dirtied - earlier.dirtied)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracepoints:
+    """What is counted where no function can be hooked (see ``Backend.TRACEPOINT``).
+
+    ``sigbus`` counts the signals that a task's own fault caused. ``wp_faults`` are page faults, by ``USER`` and
+    ``KERNEL`` mode, of writes to pages that were present and not writable: those that the processor reported, whatever
+    came of them. ``throttled`` is by the device's name in /sys/class/bdi.
+    """
+
+    sigbus: int
+    wp_faults: Mapping[Initiator, int]
+    throttled: Mapping[str, Throttled]
+
+    def since(self, earlier: Tracepoints) -> Tracepoints:
+        """What came after ``earlier``; devices without a pause in between are left out."""
+        throttled = {
+            name: now.since(earlier.throttled.get(name, Throttled()))
+            for name, now in self.throttled.items()
+            if now != earlier.throttled.get(name)
+        }
+        wp_faults = {mode: n - earlier.wp_faults.get(mode, 0) for mode, n in self.wp_faults.items()}
+        return Tracepoints(self.sigbus - earlier.sigbus, wp_faults, throttled)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All counts of a session at one moment: cumulative, or of an interval (see ``since``).
 
     ``time_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
     that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included. ``failures`` are counted
     if the session was asked to tell of them.
+    With ``tracepoints`` there are no calls and no ``wp_faults``: nobody sees them.
     """
 
     time_ns: int
@@ -145,6 +188,7 @@ class Snapshot:
     hooks: tuple[Hook, ...] = ()
     notes: tuple[str, ...] = ()
     failures: Mapping[FailureSeries, int] = field(default_factory=dict)
+    tracepoints: Tracepoints | None = None
 
     def since(self, earlier: Snapshot) -> Snapshot:
         """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""
@@ -161,6 +205,7 @@ class Snapshot:
             wp_faults={k: n - earlier.wp_faults.get(k, 0) for k, n in self.wp_faults.items()},
             lost={k: n - earlier.lost.get(k, 0) for k, n in self.lost.items()},
             failures={k: more for k, n in self.failures.items() if (more := n - earlier.failures.get(k, 0))},
+            tracepoints=self.tracepoints and earlier.tracepoints and self.tracepoints.since(earlier.tracepoints),
         )
 
     def grouped(self, key: Callable[[Series], Series]) -> dict[Series, Histogram]:

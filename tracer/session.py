@@ -70,8 +70,9 @@ class Session:
         self._handlers = set(opened.handlers)
         self._notes = opened.notes
         self._inner = opened.inner
+        self._counts = opened.counts
         ring = self._tracer.failures
-        self._reader = FailureReader(ring.type, self._naming) if ring else None
+        self._reader = FailureReader(ring.type, self._naming, opened.backend is Backend.TRACEPOINT) if ring else None
         self.backend: Backend = opened.backend
         self._opened_ns = time.monotonic_ns()
         # Returns that came before the entry was hooked are no loss: those calls began before we did.
@@ -90,7 +91,7 @@ class Session:
     @property
     def hooks(self) -> tuple[Hook, ...]:
         """What is attached now."""
-        return self._tracer.hooks
+        return (*self._tracer.hooks, *(self._counts.hooks if self._counts else ()))
 
     def snapshot(self) -> Snapshot:
         """Counts since the session opened."""
@@ -150,7 +151,7 @@ class Session:
         """Detach every hook, then return the final counts. Events that came before stay readable."""
         with self._lock:
             if self._final is None:
-                hooks = self._tracer.hooks
+                hooks = self.hooks
                 # What returns while hooks go one by one is no loss.
                 lost = self._lost()
                 self._tracer.detach()
@@ -161,6 +162,8 @@ class Session:
                 # No fault is under way any more: a call that still waits for its PTE has raced.
                 self._final = self._read(lost, 0, hooks)
                 self._tracer.close()
+                if self._counts:
+                    self._counts.close()
                 self._mounts.close()
             return self._final
 
@@ -198,6 +201,9 @@ class Session:
         lost.update(zip(_LOSSES, self._tracer.maps.lost(), strict=True))
         lost[Loss.UNMATCHED_RETURN] -= self._unclaimed
         lost[Loss.MISSED_PROBE] = self._tracer.missed()
+        if self._counts:
+            lost[Loss.MISSED_PROBE] += self._counts.missed()
+            lost[Loss.SERIES_FULL] += self._counts.full()
         return lost
 
     def _read(self, lost: dict[Loss, int], raced_after_ns: int, hooks: tuple[Hook, ...] | None = None) -> Snapshot:
@@ -226,12 +232,13 @@ class Session:
             time_ns=now,
             elapsed_ns=now - self._opened_ns,
             calls=calls,
-            wp_faults=dict(zip(WpOutcome, maps.wp_counts(), strict=False)),
+            wp_faults={} if self._counts else dict(zip(WpOutcome, maps.wp_counts(), strict=False)),
             lost=lost,
             in_flight=in_flight,
-            hooks=self._tracer.hooks if hooks is None else hooks,
+            hooks=self.hooks if hooks is None else hooks,
             notes=self._notes,
             failures=failed,
+            tracepoints=self._counts.read() if self._counts else None,
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tracer.model import Backend, Filters, Loss, Options, Outcome, Series, Snapshot
+from tracer.model import FUNCTION_BACKENDS, Backend, Filters, Loss, Options, Outcome, Series, Snapshot
 from tracer.model import Path as FaultPath
 from tracer.probes import janitor
 
@@ -28,7 +28,7 @@ HANDLERS = {
     "tmpfs": None,
 }
 SIZES = {"ext4": 96, "xfs": 320, "btrfs": 160, "nilfs2": 160}
-BACKENDS = tuple(Backend)
+BACKENDS = FUNCTION_BACKENDS
 #: Nothing lost.
 NO_LOSS = dict.fromkeys(Loss, 0)
 
@@ -93,10 +93,15 @@ def mount(fstype: str) -> Path:
     image = ROOT / f"{fstype}.img"
     with image.open("wb") as stream:
         stream.truncate(SIZES[fstype] << 20)
-    run("modprobe", "-a", "loop", fstype)
+    load_modules("loop", fstype)
     run(f"mkfs.{fstype}", "-q", str(image))
     run("mount", "-i", "-o", "loop", str(image), str(place))
     return place
+
+
+def load_modules(*names: str) -> None:
+    """Load what is not built in; what is missing, mounting will tell."""
+    subprocess.run(["modprobe", "-a", *names], stderr=subprocess.DEVNULL, check=False)
 
 
 def calls(snapshot: Snapshot, **wanted: object) -> int:
@@ -152,7 +157,8 @@ def bpf_state() -> tuple[set[str], set[str], set[str]]:
     programs, maps = (
         {line for line in run("bpftool", kind, "list").splitlines() if line[:1].isdigit()} for kind in ("prog", "map")
     )
-    return programs, maps, set((TRACING / "kprobe_events").read_text().splitlines())
+    events = TRACING / "kprobe_events"
+    return programs, maps, set(events.read_text().splitlines()) if events.exists() else set()
 
 
 def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:
@@ -167,5 +173,6 @@ def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:
 
 __all__ = [
     "BACKENDS", "HANDLERS", "NO_LOSS", "ROOT", "WORKLOAD", "Backend", "FaultPath", "Filters", "Loss", "Options",
-    "Outcome", "Steps", "bpf_state", "calls", "command", "eventually", "frozen", "mount", "run", "truth", "workload",
+    "Outcome", "Steps", "bpf_state", "calls", "command", "eventually", "frozen", "load_modules", "mount", "run",
+    "truth", "workload",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.live.guest import ROOT, run
+from tests.live.guest import ROOT, load_modules, run
 from tracer.explain import Explained, Explainer
 from tracer.failure import Failure
 from tracer.session import Session
@@ -159,7 +159,7 @@ def prepare(refusal: Refusal, which: str = "") -> Path:
     image = place.with_suffix(".img")
     with image.open("wb") as stream:
         stream.truncate(refusal.size << 20)
-    run("modprobe", "-a", "loop", refusal.fstype.replace("ext2", "ext4").replace("ext3", "ext4"))
+    load_modules("loop", refusal.fstype.replace("ext2", "ext4").replace("ext3", "ext4"))
     run(f"mkfs.{refusal.fstype}", "-q", *refusal.mkfs, str(image))
     run("mount", "-t", refusal.fstype, "-o", refusal.mount, str(image), str(place))
     file = place / "file"

@@ -19,9 +19,9 @@ import pytest
 
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel.btf import Btf, header
-from tracer.model import Backend
+from tracer.model import FUNCTION_BACKENDS, Backend
 from tracer.probes import build as build_module
-from tracer.probes import program
+from tracer.probes import mapping, program, tracepoints
 from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, cache_directory, text
 from tracer.probes.program import BpfObject
 from tracer.probes.source import FAILURE_FILES, source
@@ -48,7 +48,7 @@ def layout(kernel: str) -> str:
 # The text.
 
 
-@pytest.mark.parametrize("backend", Backend)
+@pytest.mark.parametrize("backend", FUNCTION_BACKENDS)
 def test_the_text_is_the_layout_and_then_every_file_whole_with_its_name(backend: Backend) -> None:
     source = text("struct layout;\n", backend)
     before, *parts = source.split('#line 1 "')
@@ -58,7 +58,8 @@ def test_the_text_is_the_layout_and_then_every_file_whole_with_its_name(backend:
 
 
 def test_every_c_file_is_part_of_the_text() -> None:
-    assert {*FILES, *FAILURE_FILES} == {file.name for file in SOURCES.glob("*.[ch]")}
+    files = {*FILES, *FAILURE_FILES, mapping.FILE, *tracepoints.FILES}
+    assert files == {file.name for file in SOURCES.glob("*.[ch]")}
 
 
 # The cache. A script takes the place of the Python that compiles, says what a compiler said, and counts its runs.
@@ -320,7 +321,7 @@ def test_the_first_error_of_c_is_told_with_its_file_and_line(cache: Path) -> Non
 
 
 @needs_root
-@pytest.mark.parametrize("backend", Backend)
+@pytest.mark.parametrize("backend", FUNCTION_BACKENDS)
 @pytest.mark.parametrize("kernel", ["5.10", "6.12", "7.3"])
 def test_every_program_and_map_comes_out_of_the_compiler(kernel: str, backend: Backend) -> None:
     compiled = build(text(layout(kernel), backend))
@@ -371,7 +372,7 @@ def test_this_kernels_verifier_takes_every_program(settings: tuple[int, ...], fa
 
 
 @needs_root
-@pytest.mark.parametrize("backend", Backend)
+@pytest.mark.parametrize("backend", FUNCTION_BACKENDS)
 def test_no_setting_is_left_unwritten(backend: Backend) -> None:
     compiled = build(text(layout("6.12"), backend))
     mark = (0x6D6B7772).to_bytes(4, "little")

@@ -114,7 +114,7 @@ def test_slower_reaches_the_session_in_ns(text: str, ns: int) -> None:
         "top -n 0",
         "top --by user",
         "top --pid 0",
-        "top --backend tracepoint",
+        "top --backend uprobe",
         "hist extra",
         "trace --slower 10",
         "trace --slower -1s",

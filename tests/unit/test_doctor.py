@@ -18,7 +18,7 @@ from tracer.errors import Exit, MkwriteError
 from tracer.kernel import checks, functions
 from tracer.kernel.features import FUNCTIONS, KPROBE_PROGRAM, TRACING_PROGRAM, Lockdown
 from tracer.kernel.obstacles import Subject
-from tracer.model import Backend, Hook
+from tracer.model import FUNCTION_BACKENDS, Backend, Hook
 from tracer.ui.doctor import DoctorView
 
 DESCRIBED = frozenset(FUNCTIONS)
@@ -56,7 +56,7 @@ def test_a_good_host_traces_with_fentry() -> None:
 def test_every_function_has_a_row_for_every_backend() -> None:
     report = judge(GOOD, DESCRIBED)
     labels = [row.name for row in report.rows if row.section == "hooks"]
-    assert labels == [f"{name} {backend}" for name in FUNCTIONS for backend in Backend]
+    assert labels == [f"{name} {backend}" for name in FUNCTIONS for backend in FUNCTION_BACKENDS]
 
 
 def test_without_a_trial_the_inference_decides() -> None:
@@ -100,10 +100,11 @@ def test_nothing_is_tried_where_an_obstacle_ends_all() -> None:
     assert "CAP_BPF" in report.reason
 
 
-def test_nothing_is_tried_where_both_backends_are_ruled_out() -> None:
+def test_where_no_function_can_be_hooked_there_are_tracepoints() -> None:
     refused = {KPROBE_PROGRAM: 0, TRACING_PROGRAM: errno.EPERM}
-    report = judge(replace(GOOD, kprobes=False, load_errors=refused), DESCRIBED, never)
-    assert (report.backend, report.exit_code) == (None, Exit.NO_HOOKS)
+    features = replace(GOOD, kprobes=False, load_errors=refused)
+    report = judge(features, DESCRIBED, lambda: hooks(Backend.TRACEPOINT))
+    assert (report.backend, report.exit_code) == (Backend.TRACEPOINT, Exit.OK)
     assert "no kprobes" in report.reason
     assert "refuses BPF tracing programs" in report.reason
 

@@ -34,6 +34,8 @@ from tracer.model import (
     Path,
     Series,
     Snapshot,
+    Throttled,
+    Tracepoints,
     WpOutcome,
 )
 
@@ -296,7 +298,8 @@ def test_scrapes_at_the_same_time_wait_for_each_other() -> None:
 
 def families() -> Iterable[Metric]:
     """Every family, with samples."""
-    return collector(shot({EXT4: Histogram.of(1)})).collect()
+    seen = Tracepoints(1, dict.fromkeys((Initiator.USER, Initiator.KERNEL), 2), {"7:0": Throttled(3, 4, 5)})
+    return collector(replace(shot({EXT4: Histogram.of(1)}), tracepoints=seen)).collect()
 
 
 def test_names_follow_the_conventions() -> None:

@@ -233,12 +233,10 @@ def test_what_ends_all_tracing_comes_first() -> None:
         assert decided.id == "no-btf"
 
 
-def test_two_backends_ruled_out_apart_are_both_named() -> None:
-    ending = ruling(obstacles(replace(GOOD, kprobes=False, trampolines=False)))
-    assert ending is not None
-    assert ending.code is Exit.NO_HOOKS
-    assert "no BPF trampolines" in ending.problem
-    assert "no kprobes" in ending.problem
+def test_without_fentry_and_kprobes_there_are_tracepoints() -> None:
+    found = obstacles(replace(GOOD, kprobes=False, trampolines=False))
+    assert ruling(found) is None
+    assert decisive(found, Backend.TRACEPOINT) is None
 
 
 # Refusals

@@ -15,9 +15,10 @@ import zlib
 from pathlib import Path
 
 from tracer.kernel.btf import Btf
-from tracer.model import Backend
+from tracer.model import FUNCTION_BACKENDS, Backend
 from tracer.probes.build import build
 from tracer.probes.source import source
+from tracer.probes.tracepoints import counts_source
 
 
 def vmlinux(image: Path) -> bytes:
@@ -43,7 +44,8 @@ def prepare(image: Path, cache: Path) -> None:
         blob.write(vmlinux(image))
         blob.flush()
         with Btf(Path(blob.name)) as btf:
-            texts = [source(btf, backend, failures) for backend in Backend for failures in (False, True)]
+            texts = [source(btf, backend, failures) for backend in FUNCTION_BACKENDS for failures in (False, True)]
+            texts += [source(btf, Backend.TRACEPOINT, failures=True), counts_source(btf)]
     before = os.environ.get("CACHE_DIRECTORY")
     os.environ["CACHE_DIRECTORY"] = str(cache)
     try:

@@ -154,7 +154,7 @@ def export(
             return
         first = session.snapshot()
         # Modules that come may have to be hooked, and other processes be looked at.
-        if not risk and any(hook.function == CORE for hook in first.hooks):
+        if not risk and (first.tracepoints or any(hook.function == CORE for hook in first.hooks)):
             _give_up_rights(address, textfile, web_config)
         with Daemon(collector, first, _version(), load, file, more) as daemon, Hangup() as hangup:
             if address:

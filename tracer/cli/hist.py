@@ -57,7 +57,7 @@ def hist(
             view = HistogramsView(counts, by_outcome=by_outcome, fine=fine)
             out.print(Group(view, *status(total)))
 
-    with opened(session_options(**tracing)) as session, Stop() as stop:
+    with opened(session_options(**tracing), calls=True) as session, Stop() as stop:
         if interval is None:
             for _ in follow(session, stop, until(duration)):
                 pass

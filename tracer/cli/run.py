@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from tracer.errors import Exit, MkwriteError
 from tracer.failure import Event, Failure
-from tracer.model import Options, Snapshot
+from tracer.model import Backend, Options, Snapshot
 
 if TYPE_CHECKING:
     from tracer.session import Session
@@ -29,14 +30,28 @@ Pause = Callable[[float], None]
 
 
 @contextmanager
-def opened(options: Options) -> Iterator[Session]:
-    """An open session. Compiling takes a while: on a terminal a spinner on stderr says so."""
+def opened(options: Options, *, calls: bool = False) -> Iterator[Session]:
+    """An open session; ``calls``: it is of no use without calls.
+
+    Compiling takes a while: on a terminal a spinner on stderr says so.
+    """
     from tracer.session import Session
 
     with ExitStack() as stack:
         with attaching():
             session = stack.enter_context(Session(options))
+        if calls and session.backend is Backend.TRACEPOINT:
+            raise no_calls(session.snapshot().notes[0])
         yield session
+
+
+def no_calls(note: str) -> MkwriteError:
+    """What a command ends with that shows calls and nothing else."""
+    return MkwriteError(
+        f"Calls and their latencies cannot be seen here: {note}",
+        "Use a kernel that lets its functions be hooked; here, `mkwrite sigbus`, `count` and `top` show what there is.",
+        Exit.NO_HOOKS,
+    )
 
 
 def attaching() -> AbstractContextManager[object]:

@@ -24,7 +24,7 @@ from tracer.export.ledger import Kind, Ledger, Source
 from tracer.export.who import OTHER, Who
 from tracer.histogram import LOWER_NS, Histogram
 from tracer.host.mounts import Mount, Mounts, preferred
-from tracer.model import Hook, Snapshot
+from tracer.model import Hook, Snapshot, Tracepoints
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)
@@ -89,6 +89,25 @@ class _Families:
             "mkwrite_hook_attached",
             "Whether a hook of the tracer is attached (1) or not (0).",
             labels=["hook", "function", "backend"],
+        )
+        self.sigbus = CounterMetricFamily(
+            "mkwrite_sigbus", "SIGBUS that tasks' own faults caused (tracepoint backend only)."
+        )
+        self.protection_faults = CounterMetricFamily(
+            "mkwrite_protection_faults",
+            "Page faults of writes to pages that were not writable, by processor mode (tracepoint backend only).",
+            labels=["mode"],
+        )
+        self.throttle_pauses = CounterMetricFamily(
+            "mkwrite_throttle_pauses",
+            "Pauses of tasks that dirtied pages too fast, by device (tracepoint backend only).",
+            labels=["bdi"],
+        )
+        self.throttle_time = CounterMetricFamily(
+            "mkwrite_throttle", "How long those pauses were to last.", labels=["bdi"], unit="seconds"
+        )
+        self.throttle_dirtied = CounterMetricFamily(
+            "mkwrite_throttle_dirtied", "What was dirtied before those pauses.", labels=["bdi"], unit="bytes"
         )
         self.dropped = GaugeMetricFamily(
             "mkwrite_series_dropped", f'Sources of calls without series of their own, counted as "{OTHER}".'
@@ -178,9 +197,21 @@ class MkwriteCollector(Collector):
             self._count(families.wp_faults, (wp_outcome.value,), number)
         for kind, number in snapshot.lost.items():
             self._count(families.lost, (kind.value,), number)
+        if snapshot.tracepoints:
+            self._fill_tracepoints(families, snapshot.tracepoints)
         families.in_flight.add_metric([], snapshot.in_flight)
         for labels, attached in _hook_states(snapshot.hooks).items():
             families.hooks.add_metric(labels, attached)
+
+    def _fill_tracepoints(self, families: _Families, found: Tracepoints) -> None:
+        self._count(families.sigbus, (), found.sigbus)
+        for mode, number in found.wp_faults.items():
+            self._count(families.protection_faults, (mode.value,), number)
+        for bdi, throttled in found.throttled.items():
+            labels = (printable(bdi),)
+            self._count(families.throttle_pauses, labels, throttled.pauses)
+            families.throttle_time.add_metric(labels, throttled.pause_ns / 1e9)
+            self._count(families.throttle_dirtied, labels, throttled.dirtied)
 
     def _fill_source(self, families: _Families, source: Source, kinds: Mapping[Kind, Histogram]) -> None:
         *filesystem, who = source

@@ -97,6 +97,7 @@ def _members(failure: Failure) -> dict[str, object]:
         "syscall": syscalls.name(failure.syscall) if failure.syscall >= 0 else None,
         "handler": text(failure.handler),
         "outcome": failure.outcome and failure.outcome.value,
+        "inferred": failure.inferred,
         "latency_ns": failure.latency_ns,
         "vm_fault": failure.vm_fault,
         "signal": None

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
-from tracer.model import CallEvent, Hook, Series, Snapshot, device_name
+from tracer.model import CallEvent, Hook, Series, Snapshot, Tracepoints, device_name
 
 _SPECIAL = re.compile("[\\\\\ud800-\udfff]")
 
@@ -40,6 +40,7 @@ def snapshot_dict(snapshot: Snapshot) -> dict[str, object]:
         "in_flight": snapshot.in_flight,
         "hooks": [hook_dict(hook) for hook in snapshot.hooks],
         "notes": [text(note) for note in snapshot.notes],
+        **({"tracepoints": _tracepoints_dict(snapshot.tracepoints)} if snapshot.tracepoints else {}),
     }
 
 
@@ -106,6 +107,17 @@ def _escaped(char: str) -> str:
         return "\\\\"
     code = ord(char)
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def _tracepoints_dict(found: Tracepoints) -> dict[str, object]:
+    return {
+        "sigbus": found.sigbus,
+        "wp_faults": {mode.value: number for mode, number in found.wp_faults.items()},
+        "throttled": [
+            {"bdi": text(bdi), "pauses": t.pauses, "pause_ns": t.pause_ns, "dirtied_bytes": t.dirtied}
+            for bdi, t in sorted(found.throttled.items())
+        ],
+    }
 
 
 def _series_dict(series: Series) -> dict[str, object]:

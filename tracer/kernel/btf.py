@@ -49,6 +49,7 @@ _CORE: Final = "do_page_mkwrite"
 
 # enum btf_kind, include/uapi/linux/btf.h
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC, _FUNC_PROTO, _ENUM64 = 1, 2, 3, 4, 5, 6, 12, 13, 19
+_TYPEDEF: Final = 8
 _MODIFIERS: Final = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
 _DEPTH: Final = 32  # of types that only modify others, as in libbpf
 _SCALARS: Final = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}
@@ -116,6 +117,18 @@ class Btf:
                 Exit.NO_HOOKS,
             )
         return self._type(self._type(number).size).vlen
+
+    def tracepoint(self, name: str) -> int:
+        """How many arguments a tracepoint passes to raw tracepoint programs (include/trace/bpf_probe.h)."""
+        number: int = self._lib.btf__find_by_name_kind(self._btf, f"btf_trace_{name}".encode(), _TYPEDEF)
+        if number <= 0:
+            raise MkwriteError(
+                f"This kernel has no tracepoint {name}.",
+                "What it would tell is missing; everything else goes on without it.",
+                Exit.NO_HOOKS,
+            )
+        # A pointer to a function, whose first parameter is the kernel's own.
+        return self._type(self._plain(self._type(self._plain(number)).size)).vlen - 1
 
     def field(self, struct: str, name: str) -> Field:
         """Where a struct keeps a member, anonymous members searched too."""

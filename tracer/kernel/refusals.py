@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import Final
 
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel.checks import obstacles
 from tracer.kernel.features import FUNCTIONS, Features, read
-from tracer.kernel.obstacles import Obstacle, Subject, lowered, ruling
+from tracer.kernel.obstacles import Obstacle, Subject, decisive, lowered, ruling
 from tracer.model import Backend
 
 ENOTSUPP: Final = 524  # the kernel's own, unknown to the C library
@@ -109,6 +110,16 @@ def last_refusal(error: OSError | MkwriteError, backend: Backend, several: bool)
     if overall is not None:
         return overall
     return error if isinstance(error, MkwriteError) else explain(error, f"attach the {backend} hooks", backend)
+
+
+def why_not(errors: Mapping[Backend, OSError | MkwriteError]) -> str:
+    """Why each of these backends cannot be used: what is known to be in its way, else how it was refused."""
+    found = obstacles(read())
+    reasons = {
+        backend: against.problem if (against := decisive(found, backend)) else reason(error)
+        for backend, error in errors.items()
+    }
+    return "; ".join(f"{backend}: {lowered(text).rstrip('.')}" for backend, text in reasons.items())
 
 
 def reason(error: OSError | MkwriteError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tracer.errors import Exit, MkwriteError
@@ -12,24 +11,25 @@ from tracer.host.mounts import Mounts
 from tracer.kernel.btf import Btf
 from tracer.kernel.features import parse_cpus
 from tracer.kernel.preemption import preemptible
-from tracer.kernel.refusals import last_refusal, reason
+from tracer.kernel.refusals import last_refusal, reason, why_not
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, Options
-from tracer.probes import failures
+from tracer.probes import failures, mapping
 from tracer.probes.build import SLOT_BITS, build
 from tracer.probes.program import BpfObject
 from tracer.probes.settings import settings, wanted
 from tracer.probes.source import source
+from tracer.probes.tracepoints import POSSIBLE_CPUS, TracepointCounts, open_tracepoints, unfiltered
 from tracer.probes.tracer import Place, Tracer
 
 CORE: Final = "do_page_mkwrite"
 WP: Final = "do_wp_page"
 DIRTY: Final = "fault_dirty_shared_page"
 
+_COMPILING: Final = (Exit.NO_BCC, Exit.NO_MEMORY, Exit.COMPILE)
 #: RACED_AFTER_NS of bpf/page_mkwrite.c.
 RACED_AFTER_NS: Final = 100_000_000
 _VALUE_LIMIT: Final = 4 << 20
-_POSSIBLE: Final = Path("/sys/devices/system/cpu/possible")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,37 @@ class Opened:
     handlers: frozenset[str]
     notes: tuple[str, ...]
     inner: failures.InnerHooks | None = None
+    counts: TracepointCounts | None = None
 
 
 def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
-    """Try the plans in order until one attaches. Raises MkwriteError when none does."""
+    """Hook functions, or, where none can be hooked, tracepoints. Raises MkwriteError when nothing attaches."""
+    if options.backend is Backend.TRACEPOINT:
+        return _open_tracepoints(options, symbols, mounts, "")
+    try:
+        return _open_hooks(options, symbols, mounts)
+    except MkwriteError as error:
+        if options.backend:
+            raise
+        why = why_not({Backend.FENTRY: error, Backend.KPROBE: error})
+        try:
+            return _open_tracepoints(options, symbols, mounts, why)
+        except MkwriteError as other:
+            # What keeps any program from being compiled says more than why the others were not allowed.
+            raise (other if other.code in _COMPILING else error) from None
+
+
+def _open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts, why: str) -> Opened:
+    try:
+        tracer, counts = open_tracepoints(options, symbols, mounts)
+    except OSError as error:
+        raise last_refusal(error, Backend.TRACEPOINT, False) from error
+    notes = (mapping.note(why), *unfiltered(options.filters))
+    return Opened(tracer, Backend.TRACEPOINT, frozenset(), notes, None, counts)
+
+
+def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
+    """Try the plans in order until one attaches."""
     notes: list[str] = []
     handlers = _handlers(options, symbols, notes)
     preempts = preemptible()
@@ -57,7 +84,7 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
         tells_raced = btf.function(DIRTY) is not None
         if not tells_raced:
             notes.append(f"{DIRTY} is not there to be hooked: calls that raced are counted as writable.")
-        cpus = parse_cpus(_POSSIBLE.read_text())
+        cpus = parse_cpus(POSSIBLE_CPUS.read_text())
 
         def compiled(backend: Backend) -> BpfObject:
             result = build(source(btf, backend, options.failures))

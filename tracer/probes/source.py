@@ -7,6 +7,7 @@ from typing import Final
 
 from tracer.kernel.btf import FIELDS, Btf, header
 from tracer.model import Backend
+from tracer.probes import mapping
 from tracer.probes.build import FILES, text
 
 #: The same with what tells of failures: the refusal of a call before the calls that it is of.
@@ -37,10 +38,14 @@ def source(btf: Btf, backend: Backend, failures: bool = False) -> str:
     """The C text of an object; ``failures``: with the programs that tell of each."""
     if not failures:
         return text(header(btf), backend)
-    fields = _FIELDS
+    fields: Mapping[str, tuple[str, ...]] = _FIELDS
+    files: tuple[str, ...] = FAILURE_FILES
     defines = "#define FAILURES\n"
+    if backend is Backend.TRACEPOINT:
+        fields, files = mapping.extended(fields, btf), (*files, mapping.FILE)
+        defines += mapping.constants(btf)
     if btf.struct("backing_file") is not None:
         # 6.8: before, the file that an overlay maps has the overlay's path (fs/backing-file.c, include/linux/fs.h).
         defines += "#define HAS_BACKING_FILE\n"
-        fields = {**_FIELDS, "file": (*_FIELDS["file"], "f_mode"), "backing_file": ("user_path",)}
-    return text(defines + header(btf, fields), backend, FAILURE_FILES)
+        fields = {**fields, "file": (*fields["file"], "f_mode"), "backing_file": ("user_path",)}
+    return text(defines + header(btf, fields), backend, files)

@@ -11,6 +11,7 @@ from tracer.text import duration, keep_ends, keep_tail, printable
 from tracer.ui import labels
 from tracer.ui.status import status
 from tracer.ui.table import Column, Table, number
+from tracer.ui.tracepoints import TracepointsView
 from tracer.ui.wp import wp_table
 
 _Row = tuple[Series, Histogram]
@@ -28,6 +29,11 @@ class CountView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         snapshot = self.snapshot
+        if snapshot.tracepoints:
+            yield TracepointsView(snapshot, exact=True)
+            yield Text("")
+            yield from status(snapshot)
+            return
         rows = sorted(snapshot.calls.items())
         yield Table(_columns(self.who, rows), rows)
         total = sum(histogram.count for _, histogram in rows)

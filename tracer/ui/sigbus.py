@@ -44,7 +44,7 @@ def report(explained: Explained, width: int) -> Text:
         ("space", _space(state)),
         ("quota", _quota(state)),
         ("pool", _pool(state)),
-        ("class", f"{diagnosis.kind.value}{errno}"),
+        ("class", f"{diagnosis.kind.value}{errno}{', inferred' if failure.inferred else ''}"),
         ("cause", diagnosis.cause),
         ("remedy", diagnosis.remedy),
         ("check", diagnosis.check),
@@ -163,8 +163,9 @@ def _refused(failure: Failure) -> str:
         return ""
     by = printable(failure.handler) if failure.handler else f"{failure.source.value}"
     took = f" after {duration(failure.latency_ns)}" if failure.latency_ns else ""
+    inferred = " (inferred)" if failure.inferred else ""
     place = f"{printable(failure.fstype)} on {printable(failure.mountpoint) or device_name(failure.dev)}"
-    return f"by {by}{took}; {place}"
+    return f"by {by}{inferred}{took}; {place}"
 
 
 def _errno(explained: Explained) -> str:

@@ -15,6 +15,7 @@ from tracer.text import count_text, duration
 from tracer.ui.calls import call_rows, calls_table
 from tracer.ui.status import status
 from tracer.ui.trace import failures_table
+from tracer.ui.tracepoints import TracepointsView
 from tracer.ui.wp import wp_table
 
 #: Failures that the pane shows.
@@ -44,7 +45,7 @@ class TopView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         above: list[RenderableType] = [self._headline(), *status(self.total), Text("")]
-        below: list[RenderableType] = [Text(""), wp_table(self.counts)]
+        below: list[RenderableType] = [] if self.counts.tracepoints else [Text(""), wp_table(self.counts)]
         if failures := self.failures[-LAST_FAILURES:]:
             below += [Text(""), Text("last failures", style="bold"), failures_table(failures)]
         if self.hint:
@@ -56,7 +57,10 @@ class TopView:
             limit = max(1, options.height - used - 1)
         table = calls_table(rows, who=self.who, sort=self.sort, totals=self.totals, limit=limit)
         yield from above
-        yield table if rows else Text("no calls", style="dim")
+        if self.counts.tracepoints:
+            yield TracepointsView(self.counts)
+        else:
+            yield table if rows else Text("no calls", style="dim")
         yield from below
 
     def _headline(self) -> Text:
@@ -65,6 +69,8 @@ class TopView:
         calls = sum(histogram.count for histogram in counts.calls.values())
         rate = count_text(calls / seconds if seconds > 0 else 0.0)
         span = "since start, " if self.totals else "last "
+        if counts.tracepoints:
+            return Text.assemble((f"{datetime.now():%H:%M:%S}", "bold"), f"  {span}{duration(counts.elapsed_ns)}")
         return Text.assemble(
             (f"{datetime.now():%H:%M:%S}", "bold"),
             f"  {span}{duration(counts.elapsed_ns)}  {calls} calls, {rate}/s, {counts.in_flight} in flight",

@@ -1,0 +1,169 @@
+"""The counts of bpf/tracepoint.c: what the kernel tells where none of its functions can be hooked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tracer.errors import MkwriteError
+from tracer.host.mounts import Mounts
+from tracer.kernel.btf import FIELDS, Btf, header
+from tracer.kernel.features import parse_cpus
+from tracer.kernel.refusals import reason
+from tracer.kernel.symbols import Symbols
+from tracer.model import Backend, Filters, Hook, Initiator, Options, Throttled, Tracepoints
+from tracer.probes import failures, program
+from tracer.probes.attach import attach_raw_tracepoint
+from tracer.probes.build import build, text
+from tracer.probes.maps import entries
+from tracer.probes.program import c_type
+from tracer.probes.settings import settings, wanted
+from tracer.probes.source import source
+from tracer.probes.tracer import Place, Tracer
+
+FILES: Final = ("config.h", "read.h", "filter.h", "tracepoint.c")
+_FIELDS: Final = {**FIELDS, "bdi_writeback": ("bdi",), "backing_dev_info": ("dev_name",)}
+_THROTTLING: Final = "balance_dirty_pages"
+#: Programs by tracepoint.
+_PROGRAMS: Final = {
+    "signal_generate": "signalled",
+    "page_fault_user": "faulted_user",
+    "page_fault_kernel": "faulted_kernel",
+    _THROTTLING: "throttling",
+}
+# enum count of bpf/tracepoint.c, and its setting above those of bpf/config.h
+_SIGBUS, _USER, _KERNEL, _FULL = range(4)
+_ROW: Final = 8
+_ARGUMENTS: Final = 16
+_PAGE: Final = 4096
+POSSIBLE_CPUS: Final = Path("/sys/devices/system/cpu/possible")
+#: A jiffy: the resolution of the coarse clock (posix_get_coarse_res, kernel/time/posix-timers.c).
+_CLOCK_MONOTONIC_COARSE: Final = 6
+
+
+class TracepointCounts:
+    """Attached tracepoints and their counts. ``close`` leaves nothing behind."""
+
+    def __init__(self, filters: Filters, symbols: Symbols, mounts: Mounts) -> None:
+        """Raises MkwriteError or OSError where nothing can be counted; a tracepoint that is missing is a hook less."""
+        self._descriptors: list[int] = []
+        self._programs: dict[str, int] = {}
+        self._maps: dict[str, int] = {}
+        self._hooks: list[Hook] = []
+        self._jiffy_ns = round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9)
+        selection = list(wanted(filters, symbols, mounts, by_address=True))
+        common = settings(Options(filters=filters), selection, cpus=0, cells=1, raced=False, handlers=False)
+        try:
+            with Btf() as btf:
+                bpf = build(counts_source(btf))
+                own = {**common, _ARGUMENTS: 0}
+                with suppress(MkwriteError):
+                    own[_ARGUMENTS] = btf.tracepoint(_THROTTLING)
+                self._bpf = bpf.configured(own, {}, {"counts": _ROW * parse_cpus(POSSIBLE_CPUS.read_text())})
+            self._maps = program.create_maps(self._bpf.maps)
+            for one in selection:
+                program.insert(self._maps["wanted"], one.key, b"\1")
+            for tracepoint, name in _PROGRAMS.items():
+                self._attach(tracepoint, name)
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self, tracepoint: str, name: str) -> None:
+        detail = ""
+        try:
+            loaded = program.load(self._bpf, name, self._maps, program.RAW_TRACEPOINT)
+            self._programs[tracepoint] = loaded
+            self._descriptors.append(attach_raw_tracepoint(loaded, tracepoint))
+        except OSError as error:
+            detail = reason(error)
+        self._hooks.append(Hook(tracepoint, tracepoint, Backend.TRACEPOINT, attached=not detail, detail=detail))
+        if detail and len(self._hooks) == len(_PROGRAMS) and not self._descriptors:
+            raise OSError(1, detail)
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """What is attached, and what could not be."""
+        return tuple(self._hooks)
+
+    def read(self) -> Tracepoints:
+        """The counts so far."""
+        counts = self._counts()
+        return Tracepoints(
+            sigbus=counts[_SIGBUS],
+            wp_faults={Initiator.USER: counts[_USER], Initiator.KERNEL: counts[_KERNEL]},
+            throttled=dict(self._throttled()),
+        )
+
+    def full(self) -> int:
+        """Pauses that were not counted since there were too many devices."""
+        return self._counts()[_FULL]
+
+    def missed(self) -> int:
+        """How often the kernel skipped a program."""
+        return sum(map(program.recursion_misses, self._programs.values()))
+
+    def detach(self) -> None:
+        """Remove the hooks; the counts stay readable."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def close(self) -> None:
+        """Detach, and free programs and maps."""
+        self.detach()
+        for descriptor in (*self._programs.values(), *self._maps.values()):
+            os.close(descriptor)
+        self._programs.clear()
+        self._maps.clear()
+
+    def _counts(self) -> list[int]:
+        """Sums over the CPUs, in the order of enum count."""
+        values = [
+            int.from_bytes(value, "little") for _, value in entries(self._bpf.maps["counts"], self._maps["counts"])
+        ]
+        return [sum(values[what::_ROW]) for what in range(_ROW)]
+
+    def _throttled(self) -> Iterator[tuple[str, Throttled]]:
+        spec = self._bpf.maps["throttled"]
+        value = c_type(spec.value)
+        for name, raw in entries(spec, self._maps["throttled"]):
+            found = value.from_buffer_copy(raw)
+            device = name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+            yield device, Throttled(found.pauses, found.jiffies * self._jiffy_ns, found.pages * _PAGE)
+
+
+def counts_source(btf: Btf) -> str:
+    """The C text of the object."""
+    return text(header(btf, _FIELDS), Backend.TRACEPOINT, FILES)
+
+
+def open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts) -> tuple[Tracer, TracepointCounts]:
+    """What tells of each SIGBUS, and what counts. Raises OSError, or MkwriteError."""
+    selection = list(wanted(options.filters, symbols, mounts, by_address=True))
+    with Btf() as btf:
+        bpf = build(source(btf, Backend.TRACEPOINT, failures=True))
+        common = settings(options, selection, cpus=1, cells=1, raced=False, handlers=False)
+        own = {**common, **failures.settings(options.filters, btf)}
+        objects = {Backend.TRACEPOINT: bpf.configured(own, {"slots": 1}, {})}
+        # In this order: the refusal before the signal that it belongs to.
+        places = [
+            Place(name, "signal_generate", Backend.TRACEPOINT, tracepoint=True)
+            for name in ("signal_refused", "signal_generated")
+        ]
+        tracer = Tracer(objects, [one.key for one in selection], places, btf)
+    try:
+        return tracer, TracepointCounts(options.filters, symbols, mounts)
+    except BaseException:
+        tracer.close()
+        raise
+
+
+def unfiltered(filters: Filters) -> tuple[str, ...]:
+    """Faults and pauses have no file."""
+    if filters.fs or filters.mounts or filters.handlers:
+        return ("SIGBUS, wp faults and throttling are not counted with --fs, --mount or --handler: they name no file.",)
+    return ()
