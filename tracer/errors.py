@@ -19,6 +19,8 @@ class Exit(IntEnum):
     NO_MEMORY = 15
     COMPILE = 16
     NO_TRACEFS = 17
+    SECCOMP = 18
+    BUSY = 19
     AT_RISK = 20
     CANNOT_RUN = 126
     NOT_FOUND = 127

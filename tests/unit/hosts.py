@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from tracer.kernel.features import (
-    CAPABILITIES,
     FUNCTIONS,
     KPROBE_PROGRAM,
     TRACING_PROGRAM,
     Features,
     Function,
-    Lockdown,
 )
 from tracer.kernel.libraries import Bcc
+from tracer.kernel.parsing import CAPABILITIES, Lockdown
 
 BCC = Bcc("0.31.0", Path("/usr/bin/python3"), None, (), "apt-get install python3-bpfcc")
 

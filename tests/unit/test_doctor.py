@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from rich.console import Console
 
 from tracer.doctor import Report, Row, State, judge
 from tracer.errors import Exit, MkwriteError
-from tracer.kernel import checks, functions
-from tracer.kernel.features import FUNCTIONS, KPROBE_PROGRAM, TRACING_PROGRAM, Lockdown
+from tracer.kernel import checks, functions, needs
+from tracer.kernel.features import FUNCTIONS, KPROBE_PROGRAM, TRACING_PROGRAM
 from tracer.kernel.obstacles import Subject
+from tracer.kernel.parsing import Lockdown
 from tracer.model import FUNCTION_BACKENDS, Backend, Hook
+from tracer.report import report_text
 from tracer.ui.doctor import DoctorView
 
 DESCRIBED = frozenset(FUNCTIONS)
@@ -134,7 +137,7 @@ def test_a_trial_that_the_kernel_refuses_is_explained() -> None:
         raise OSError(errno.EBUSY, "busy")
 
     report = judge(GOOD, DESCRIBED, fail)
-    assert report.exit_code is Exit.NO_HOOKS
+    assert report.exit_code is Exit.BUSY
     assert "nother tracer" in report.reason
 
 
@@ -203,6 +206,23 @@ def test_colour_is_for_terminals() -> None:
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == shown(report)
 
 
+def test_a_bug_report_names_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "ledger7.bank.example", "6.12", "1", "x86_64")))
+    monkeypatch.setenv("SUDO_USER", "alice")
+    place = Path("/home/alice/venv/lib/python3/site-packages/bcc")
+    features = replace(
+        GOOD, bcc=replace(GOOD.bcc, python=None, place=place), release="6.12.1-ledger7", tracefs=Path("/mnt/secret")
+    )
+    text = report_text(judge(features, DESCRIBED), "1.2.3")
+    for private in ("alice", "ledger7", "bank", "/home", "secret", "venv"):
+        assert private not in text
+    assert text.startswith("```json\n{")
+    found = json.loads(text.removeprefix("```json").removesuffix("```"))
+    assert (found["mkwrite"], found["works"], found["exit_code"]) == ("1.2.3", False, 14)
+    assert "/usr/bin/python3" in text
+    assert {"bcc-other-python"} <= {row["id"] for row in found["rows"]}
+
+
 def test_hostile_strings_are_escaped() -> None:
     hostile = "/mnt/\x1b[31mx\n[red]\udcff"
     report = judge(replace(GOOD, tracefs=Path(hostile)), DESCRIBED)
@@ -213,7 +233,7 @@ def test_hostile_strings_are_escaped() -> None:
 
 
 def test_every_obstacle_is_in_the_troubleshooting_guide() -> None:
-    source = "".join(Path(module.__file__).read_text() for module in (checks, functions))
+    source = "".join(Path(module.__file__).read_text() for module in (checks, functions, needs))
     ids = set(re.findall(r'^\s+"([a-z]+(?:-[a-z]+)*)",$|"(function-[a-z]+)"', source, re.MULTILINE))
     names = {first or second for first, second in ids}
     assert len(names) > 20

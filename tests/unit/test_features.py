@@ -15,19 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.errors import Exit
-from tracer.kernel import features as kernel
+from tracer.kernel import parsing
 from tracer.kernel.checks import obstacles
 from tracer.kernel.features import (
-    CAPABILITIES,
     KPROBE_PROGRAM,
     TRACING_PROGRAM,
     Features,
     Function,
-    Lockdown,
     read,
 )
 from tracer.kernel.libraries import install_command, package_version, parse_os_release, read_bcc
 from tracer.kernel.obstacles import Obstacle, decisive, ruling
+from tracer.kernel.parsing import CAPABILITIES, Lockdown
 from tracer.kernel.refusals import ENOTSUPP, explain
 from tracer.model import Backend
 
@@ -39,7 +38,7 @@ def only(features: Features) -> Obstacle:
     """The one obstacle that there is."""
     (obstacle,) = obstacles(features)
     for sentence in (obstacle.problem, obstacle.cost, obstacle.cure):
-        assert sentence[0].isupper() or sentence.startswith("tracefs")
+        assert sentence[0].isupper() or sentence.startswith(("tracefs", "fentry"))
         assert sentence.endswith(".")
     return obstacle
 
@@ -107,6 +106,52 @@ def test_a_kernel_without_bpf() -> None:
 def test_a_policy_against_all_of_bpf() -> None:
     features = replace(GOOD, load_errors={KPROBE_PROGRAM: errno.EPERM, TRACING_PROGRAM: errno.EPERM})
     check(features, "bpf-refused", Exit.NO_PERMISSION, BOTH, "seccomp")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.ENOSYS])
+def test_a_seccomp_filter_is_told_from_other_policies(number: int) -> None:
+    features = replace(GOOD, seccomp=True, load_errors={KPROBE_PROGRAM: number, TRACING_PROGRAM: number})
+    check(features, "seccomp", Exit.SECCOMP, BOTH, "bpf(2)", "profile")
+    assert obstacles(replace(GOOD, seccomp=True)) == []
+
+
+def test_another_kernels_types() -> None:
+    check(replace(GOOD, btf_foreign=True), "btf-foreign", Exit.NO_BTF, BOTH, "sysfs")
+
+
+def test_what_is_mounted_over_the_types_is_foreign() -> None:
+    sysfs = "22 1 0:21 / /sys rw - sysfs sysfs rw\n"
+    path = Path("/sys/kernel/btf/vmlinux")
+    assert not parsing.is_foreign(sysfs + "23 1 8:1 / / rw - ext4 /dev/sda1 rw\n", path)
+    assert parsing.is_foreign(sysfs + "30 22 8:1 /b /sys/kernel/btf/vmlinux ro - ext4 /dev/sda1 rw\n", path)
+    assert parsing.is_foreign("23 1 8:1 / / rw - ext4 /dev/sda1 rw\n", path)
+    assert not parsing.is_foreign("", path)
+
+
+@pytest.mark.parametrize(("version", "old"), [("0.25.0", True), ("0.26.0", False), ("1.0", False), ("unknown", False)])
+def test_bcc_has_to_be_new_enough(version: str, old: bool) -> None:
+    features = replace(GOOD, bcc=replace(BCC, version=version))
+    if old:
+        check(features, "bcc-too-old", Exit.NO_BCC, BOTH, "0.25", "0.26")
+    else:
+        assert obstacles(features) == []
+
+
+def test_without_ptrace_mappings_of_others_are_missing() -> None:
+    check(without("CAP_SYS_PTRACE"), "no-ptrace", Exit.NO_PERMISSION, frozenset(), "maps", "CAP_SYS_PTRACE")
+
+
+def test_a_live_patch_is_told_of() -> None:
+    check(function("do_page_mkwrite", patched=True), "function-patched", Exit.NO_HOOKS, frozenset(), "EBUSY")
+    listed = "do_wp_page (1) R I     \tcalls: x\ndo_page_mkwrite (1) R   D  tramp: y\nxdo_page_mkwrite (1) R I\n"
+    assert parsing.parse_patched(listed, ("do_page_mkwrite", "do_wp_page")) == {"do_wp_page"}
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.E2BIG])
+def test_another_tracer_that_holds_the_function_has_an_exit_code(number: int) -> None:
+    error = explain(OSError(number, "x"), "attach do_page_mkwrite", Backend.FENTRY, GOOD)
+    assert error.code is Exit.BUSY
+    assert "--backend" in error.cure
 
 
 def test_a_policy_against_tracing_programs_leaves_kprobes() -> None:
@@ -287,9 +332,9 @@ def test_an_obstacle_of_another_function_explains_nothing() -> None:
         (ENOTSUPP, Exit.NO_HOOKS, "ENOTSUPP"),
         (errno.ENOENT, Exit.NO_HOOKS, "no such function"),
         (errno.EADDRNOTAVAIL, Exit.NO_HOOKS, "not unique"),
-        (errno.EBUSY, Exit.NO_HOOKS, "nother tracer"),
+        (errno.EBUSY, Exit.BUSY, "nother tracer"),
         (errno.EEXIST, Exit.NO_HOOKS, "already"),
-        (errno.E2BIG, Exit.NO_HOOKS, "too many BPF programs"),
+        (errno.E2BIG, Exit.BUSY, "too many BPF programs"),
         (errno.ENOMEM, Exit.NO_MEMORY, "memory"),
         (errno.EMFILE, Exit.FAILED, "ulimit -n"),
         (errno.ENFILE, Exit.FAILED, "fs.file-max"),
@@ -311,16 +356,16 @@ def test_an_error_without_a_number_is_explained_too() -> None:
 
 def test_effective_capabilities_are_those_of_the_mask() -> None:
     status = "Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t000000c000000000\nCapBnd:\t000001ffffffffff\n"
-    assert kernel.parse_capabilities(status) == {"CAP_BPF", "CAP_PERFMON"}
+    assert parsing.parse_capabilities(status) == {"CAP_BPF", "CAP_PERFMON"}
     all_but_one = set(CAPABILITIES) - {"CAP_SYS_RESOURCE"}
-    assert kernel.parse_capabilities("CapEff:\t000001fffeffffff\n") == all_but_one
-    assert kernel.parse_capabilities("") == set()
+    assert parsing.parse_capabilities("CapEff:\t000001fffeffffff\n") == all_but_one
+    assert parsing.parse_capabilities("") == set()
 
 
 @given(st.sets(st.sampled_from(sorted(CAPABILITIES))))
 def test_capabilities_survive_the_mask(names: set[str]) -> None:
     mask = sum(1 << CAPABILITIES[name] for name in names)
-    assert kernel.parse_capabilities(f"CapEff:\t{mask:016x}\n") == names
+    assert parsing.parse_capabilities(f"CapEff:\t{mask:016x}\n") == names
 
 
 @pytest.mark.parametrize(
@@ -334,20 +379,20 @@ def test_capabilities_survive_the_mask(names: set[str]) -> None:
     ],
 )
 def test_the_lockdown_mode_is_the_one_in_brackets(text: str, mode: Lockdown | None) -> None:
-    assert kernel.parse_lockdown(text) is mode
+    assert parsing.parse_lockdown(text) is mode
 
 
 @given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 99)), min_size=1, max_size=5))
 def test_cpu_lists_are_counted(ranges: list[tuple[int, int]]) -> None:
     text = ",".join(f"{first}-{first + more}" if more else f"{first}" for first, more in ranges)
-    assert kernel.parse_cpus(text + "\n") == sum(more + 1 for _, more in ranges)
+    assert parsing.parse_cpus(text + "\n") == sum(more + 1 for _, more in ranges)
 
 
 def test_memlock_is_the_soft_limit() -> None:
     header = "Limit                     Soft Limit           Hard Limit           Units     \n"
     line = "Max locked memory         65536                67108864             bytes     \n"
-    assert kernel.parse_memlock(header + line) == 65536
-    assert kernel.parse_memlock(header + line.replace("65536   ", "unlimited")) is None
+    assert parsing.parse_memlock(header + line) == 65536
+    assert parsing.parse_memlock(header + line.replace("65536   ", "unlimited")) is None
 
 
 def test_mounts_are_found_by_type_and_unescaped() -> None:
@@ -359,29 +404,29 @@ def test_mounts_are_found_by_type_and_unescaped() -> None:
         "\n"
         "garbage\n"
     )
-    assert kernel.parse_mounts(mountinfo, "tracefs") == [Path("/sys/kernel/tracing"), Path("/mnt/a b")]
-    assert kernel.parse_mounts(mountinfo, "debugfs") == [Path("/sys/kernel/debug")]
+    assert parsing.parse_mounts(mountinfo, "tracefs") == [Path("/sys/kernel/tracing"), Path("/mnt/a b")]
+    assert parsing.parse_mounts(mountinfo, "debugfs") == [Path("/sys/kernel/debug")]
 
 
 def test_functions_in_ftraces_list_are_matched_whole() -> None:
     available = "do_wp_page_more\nmy_do_wp_page\next4_page_mkwrite [ext4]\ndo_page_mkwrite\n"
     names = ("do_wp_page", "do_page_mkwrite", "ext4_page_mkwrite", "my")
-    assert kernel.parse_traceable(available, names) == {"do_page_mkwrite", "ext4_page_mkwrite"}
+    assert parsing.parse_traceable(available, names) == {"do_page_mkwrite", "ext4_page_mkwrite"}
 
 
 def test_the_blacklist_gives_names() -> None:
     text = "0xffffffff81a00000-0xffffffff81a000f0\tdo_user_addr_fault\n0x0000-0x0000\texc_page_fault\n\n"
-    assert kernel.parse_blacklist(text) == {"do_user_addr_fault", "exc_page_fault"}
+    assert parsing.parse_blacklist(text) == {"do_user_addr_fault", "exc_page_fault"}
 
 
 @given(st.text(alphabet="[]() -\t\n0123456789abcdefxyzCapEff:Max locked memory,|", max_size=200))
 def test_no_text_upsets_the_parsers(text: str) -> None:
-    kernel.parse_capabilities(text)
-    kernel.parse_lockdown(text)
-    assert kernel.parse_cpus(text) >= 1
-    kernel.parse_memlock(text)
-    kernel.parse_mounts(text, "tracefs")
-    kernel.parse_blacklist(text)
+    parsing.parse_capabilities(text)
+    parsing.parse_lockdown(text)
+    assert parsing.parse_cpus(text) >= 1
+    parsing.parse_memlock(text)
+    parsing.parse_mounts(text, "tracefs")
+    parsing.parse_blacklist(text)
     parse_os_release(text)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tracer.cli.names import PROGRAM
+from tracer.cli.names import PROGRAM, version
 from tracer.cli.options import duration_option, session_options, tracing_options
 from tracer.model import By, Options
 
@@ -55,15 +55,6 @@ class Hangup:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._requested = True
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(PROGRAM)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _give_up_rights(address: Address | None, textfile: Path | None, web_config: Path | None) -> None:
@@ -141,7 +132,7 @@ def export(
     # Sources that are gone keep their room in the kernel, so that has to be larger.
     room = replace(options, max_series=max(options.max_series, Options.max_series))
     with opened(room) as session, Stop() as stop:
-        collector = MkwriteCollector(session, _version(), options.max_series, who)
+        collector = MkwriteCollector(session, version(), options.max_series, who)
         more = [RiskCollector()] if risk else []
         if once:
             for _ in follow(session, stop, until(duration or 0)):
@@ -156,7 +147,7 @@ def export(
         # Modules that come may have to be hooked, and other processes be looked at.
         if not risk and (first.tracepoints or any(hook.function == CORE for hook in first.hooks)):
             _give_up_rights(address, textfile, web_config)
-        with Daemon(collector, first, _version(), load, file, more) as daemon, Hangup() as hangup:
+        with Daemon(collector, first, version(), load, file, more) as daemon, Hangup() as hangup:
             if address:
                 click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)
             click.echo(f"{PROGRAM}: {hooks(first).plain}", err=True)

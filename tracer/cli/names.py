@@ -7,3 +7,13 @@ PROGRAM: Final = "mkwrite"
 COMPLETE_VAR: Final = "_MKWRITE_COMPLETE"
 #: Set to anything but "", it makes internal errors show where they come from.
 DEBUG_VAR: Final = "MKWRITE_DEBUG"
+
+
+def version() -> str:
+    """The installed version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(PROGRAM)
+    except PackageNotFoundError:
+        return "unknown"

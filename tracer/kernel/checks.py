@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from tracer.errors import Exit
-from tracer.kernel.features import KPROBE_PROGRAM, TRACING_PROGRAM, Features, Lockdown
+from tracer.kernel.features import KPROBE_PROGRAM, TRACING_PROGRAM, Features
 from tracer.kernel.functions import functions, names
+from tracer.kernel.needs import bcc, btf, foreign_btf, memlock_short, memory
 from tracer.kernel.obstacles import Obstacle, Subject
+from tracer.kernel.parsing import Lockdown
 from tracer.model import Backend
-
-#: Without CAP_SYS_RESOURCE, on a kernel that charges BPF maps to RLIMIT_MEMLOCK, this many bytes are enough.
-MEMLOCK_NEEDED: Final = 64 << 20
 
 _BOTH: Final = frozenset(Backend)
 _FENTRY: Final = frozenset({Backend.FENTRY})
@@ -55,7 +54,16 @@ def _privileges(features: Features) -> Iterator[Obstacle]:
             Exit.NO_PERMISSION,
             _BOTH,
         )
-    elif not features.initial_user_namespace:
+    elif "CAP_SYS_PTRACE" not in features.capabilities:
+        yield Obstacle(
+            "no-ptrace",
+            Subject.PRIVILEGES,
+            "This process lacks CAP_SYS_PTRACE.",
+            "Other users' mappings cannot be read: maps and risk leave them out, sigbus names no library.",
+            "Run mkwrite as root, or add CAP_SYS_PTRACE.",
+            Exit.NO_PERMISSION,
+        )
+    if not missing and not features.initial_user_namespace:
         yield Obstacle(
             "user-namespace",
             Subject.PRIVILEGES,
@@ -82,7 +90,19 @@ def _lockdown(features: Features) -> Iterator[Obstacle]:
 
 def _bpf(features: Features) -> Iterator[Obstacle]:
     refusal = features.load_errors.get(KPROBE_PROGRAM, 0)
-    if refusal == errno.ENOSYS:
+    refused = refusal in (errno.EPERM, errno.EACCES) and _privileged(features) and not memlock_short(features)
+    if features.seccomp and (refused or refusal == errno.ENOSYS):
+        yield Obstacle(
+            "seccomp",
+            Subject.BPF,
+            "This process runs under a seccomp filter, and bpf(2) is refused.",
+            _NOTHING,
+            "Allow bpf(2) and perf_event_open(2) in the profile (Docker: --security-opt seccomp=PROFILE, or --cap-add "
+            "BPF where its own allows it; systemd: SystemCallFilter=).",
+            Exit.SECCOMP,
+            _BOTH,
+        )
+    elif refusal == errno.ENOSYS:
         yield Obstacle(
             "no-bpf",
             Subject.BPF,
@@ -92,75 +112,14 @@ def _bpf(features: Features) -> Iterator[Obstacle]:
             Exit.NO_HOOKS,
             _BOTH,
         )
-    elif refusal in (errno.EPERM, errno.EACCES) and _privileged(features) and not _memlock_short(features):
+    elif refused:
         yield Obstacle(
             "bpf-refused",
             Subject.BPF,
             "BPF programs are refused to this process although it has the capabilities.",
             _NOTHING,
-            "Allow bpf(2) for mkwrite in the seccomp profile or the security module's policy that denies it.",
+            "Allow bpf(2) for mkwrite in the security module's policy, or the seccomp profile, that denies it.",
             Exit.NO_PERMISSION,
-            _BOTH,
-        )
-
-
-def _btf(features: Features) -> Iterator[Obstacle]:
-    if not features.btf:
-        yield Obstacle(
-            "no-btf",
-            Subject.BTF,
-            "This kernel does not describe its types: /sys/kernel/btf/vmlinux is missing.",
-            "Nothing can be traced: without it nobody knows where the kernel keeps a fault's file.",
-            "Boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' kernels are.",
-            Exit.NO_BTF,
-            _BOTH,
-        )
-
-
-def _bcc(features: Features) -> Iterator[Obstacle]:
-    bcc = features.bcc
-    install = f"Install it: {bcc.install}." if bcc.install else "Install BCC and its Python module."
-    if bcc.python is None and bcc.place is None:
-        yield Obstacle(
-            "no-bcc",
-            Subject.BCC,
-            "BCC's Python module is not installed.",
-            "Nothing can be traced: BCC compiles the programs.",
-            install,
-            Exit.NO_BCC,
-            _BOTH,
-        )
-    elif bcc.python is None:
-        yield Obstacle(
-            "bcc-other-python",
-            Subject.BCC,
-            f"BCC is installed in {bcc.place}, for another Python than this one and /usr/bin/python3.",
-            "Nothing can be traced: BCC compiles the programs.",
-            install,
-            Exit.NO_BCC,
-            _BOTH,
-        )
-    if bcc.missing_libraries:
-        yield Obstacle(
-            "no-library",
-            Subject.BCC,
-            f"The shared library {' and '.join(bcc.missing_libraries)} cannot be loaded.",
-            _NOTHING,
-            "Install BCC again" + (f": {bcc.install}." if bcc.install else ", with its libraries."),
-            Exit.NO_BCC,
-            _BOTH,
-        )
-
-
-def _memory(features: Features) -> Iterator[Obstacle]:
-    if _memlock_short(features):
-        yield Obstacle(
-            "memlock",
-            Subject.MEMORY,
-            f"BPF maps count as locked memory here, limited to {(features.memlock or 0) >> 10} KiB.",
-            "Nothing can be traced: the maps do not fit.",
-            "Raise the limit (ulimit -l unlimited, LimitMEMLOCK=infinity), or add CAP_SYS_RESOURCE.",
-            Exit.NO_MEMORY,
             _BOTH,
         )
 
@@ -269,20 +228,10 @@ def _pids(features: Features) -> Iterator[Obstacle]:
 
 
 _CHECKS: Final[tuple[Callable[[Features], Iterator[Obstacle]], ...]] = (
-    *(_kernel, _privileges, _lockdown, _bpf, _btf, _bcc, _memory),
+    *(_kernel, _privileges, _lockdown, _bpf, btf, foreign_btf, bcc, memory),
     *(_fentry, _kprobes, functions, names, _pids),
 )
 
 
 def _privileged(features: Features) -> bool:
     return features.initial_user_namespace and features.can("CAP_BPF") and features.can("CAP_PERFMON")
-
-
-def _memlock_short(features: Features) -> bool:
-    """Whether the maps do not fit: with CAP_SYS_RESOURCE the tracer raises the limit itself."""
-    return (
-        features.memlock_charged
-        and features.memlock is not None
-        and features.memlock < MEMLOCK_NEEDED
-        and "CAP_SYS_RESOURCE" not in features.capabilities
-    )

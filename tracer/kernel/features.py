@@ -11,27 +11,30 @@ import os
 import platform
 import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from tracer.kernel.libraries import Bcc, read_bcc
+from tracer.kernel.parsing import (
+    Lockdown,
+    is_foreign,
+    parse_blacklist,
+    parse_capabilities,
+    parse_cpus,
+    parse_lockdown,
+    parse_memlock,
+    parse_mounts,
+    parse_patched,
+    parse_seccomp,
+    parse_traceable,
+)
 from tracer.kernel.preemption import MODE, preemptible
 from tracer.kernel.symbols import Symbols
 
 #: The functions that the hooks attach to, the necessary one first.
 FUNCTIONS: Final = ("do_page_mkwrite", "fault_dirty_shared_page", "do_wp_page")
-
-#: Bit numbers of the capabilities that matter (include/uapi/linux/capability.h).
-CAPABILITIES: Final = {
-    "CAP_SYS_ADMIN": 21,
-    "CAP_SYS_RESOURCE": 24,
-    "CAP_SYSLOG": 34,
-    "CAP_PERFMON": 38,
-    "CAP_BPF": 39,
-}
 
 # Inode numbers of the initial namespaces (include/linux/proc_ns.h).
 _INIT_USER, _INIT_PID = "user:[4026531837]", "pid:[4026531836]"
@@ -40,29 +43,24 @@ _INIT_USER, _INIT_PID = "user:[4026531837]", "pid:[4026531836]"
 KPROBE_PROGRAM, TRACING_PROGRAM = 2, 26
 _TRACE_FENTRY, _PROG_LOAD, _SYS_BPF = 24, 5, 321
 
+_BTF = "sys/kernel/btf/vmlinux"
 _TRAMPOLINE = "bpf_trampoline_link_prog"
 _MEMLOCK_CHARGE = "bpf_map_charge_init"  # there as long as maps are charged to RLIMIT_MEMLOCK
-
-
-class Lockdown(StrEnum):
-    """The mode of the lockdown security module."""
-
-    NONE = "none"
-    INTEGRITY = "integrity"
-    CONFIDENTIALITY = "confidentiality"
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
     """A kernel function that a hook wants. ``copies`` counts the symbols of exactly this name.
 
-    ``traceable`` is whether ftrace can patch its entry, ``blacklisted`` whether kprobes are kept off it.
+    ``traceable`` is whether ftrace can patch its entry, ``blacklisted`` whether kprobes are kept off it, ``patched``
+    whether a live patch or a probe that changes the flow is on it.
     """
 
     name: str
     copies: int
     traceable: bool | None
     blacklisted: bool | None
+    patched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +69,8 @@ class Features:
 
     ``memlock`` is RLIMIT_MEMLOCK in bytes (None: unlimited), ``memlock_charged`` whether BPF maps count.
     ``load_errors`` has, by BPF program type, the errno of loading a program that does nothing, 0 for success;
-    a tracing program without a target gets EINVAL where tracing programs are allowed.
+    a tracing program without a target gets EINVAL where tracing programs are allowed. ``btf_foreign``: what lies at
+    the BTF's place is not of sysfs, so of another kernel. ``seccomp``: this process is under a filter.
     """
 
     release: str
@@ -99,6 +98,8 @@ class Features:
     memlock_charged: bool
     load_errors: dict[int, int]
     bcc: Bcc
+    btf_foreign: bool = False
+    seccomp: bool = False
     unread: tuple[str, ...] = ()
 
     def can(self, capability: str) -> bool:
@@ -148,53 +149,6 @@ class _Reader:
             return ""
 
 
-def parse_capabilities(status: str) -> frozenset[str]:
-    """The effective capabilities of ``CAPABILITIES`` in a /proc/PID/status."""
-    found = re.search(r"^CapEff:\s*([0-9a-fA-F]+)$", status, re.MULTILINE)
-    mask = int(found[1], 16) if found else 0
-    return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
-
-
-def parse_lockdown(text: str) -> Lockdown | None:
-    """The mode in brackets, as in ``none [integrity] confidentiality``."""
-    found = re.search(r"\[(\w+)\]", text)
-    return Lockdown(found[1]) if found and found[1] in set(Lockdown) else None
-
-
-def parse_cpus(text: str) -> int:
-    """How many CPUs a list such as ``0-3,8`` names; at least 1."""
-    ranges = re.findall(r"(\d+)(?:-(\d+))?", text)
-    return max(1, sum(int(last or first) - int(first) + 1 for first, last in ranges))
-
-
-def parse_memlock(limits: str) -> int | None:
-    """The soft limit in bytes on locked memory in a /proc/PID/limits; None if unlimited or not given."""
-    found = re.search(r"^Max locked memory\s+(\d+)\s", limits, re.MULTILINE)
-    return int(found[1]) if found else None
-
-
-def parse_mounts(mountinfo: str, fstype: str) -> list[Path]:
-    """Where file systems of a type are mounted, from a /proc/PID/mountinfo."""
-    points = []
-    for line in mountinfo.splitlines():
-        fields, _, source = line.partition(" - ")
-        words = fields.split(" ")
-        if len(words) > 4 and source.split(" ", 1)[0] == fstype:
-            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4])
-            points.append(Path(point))
-    return points
-
-
-def parse_traceable(available: str, names: Iterable[str]) -> frozenset[str]:
-    """Which of the names an available_filter_functions lists (``name`` or ``name [module]`` a line)."""
-    return frozenset(n for n in names if re.search(rf"^{re.escape(n)}(?: \[|$)", available, re.MULTILINE))
-
-
-def parse_blacklist(blacklist: str) -> frozenset[str]:
-    """The functions in kprobes/blacklist (``0x...-0x...<tab>name`` a line)."""
-    return frozenset(line.rpartition("\t")[2].strip() for line in blacklist.splitlines() if "\t" in line)
-
-
 def try_load(program_type: int) -> int:
     """Load a BPF program of a type that does nothing, and drop it: 0, or the errno of the refusal."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -221,7 +175,7 @@ def read(root: Path = Path("/"), *, trial: Callable[[int], int] = try_load) -> F
     """Look at everything below ``root`` (/proc, /sys, /etc, /usr) once; ``trial`` loads a BPF program."""
     reader = _Reader(root)
     symbols = Symbols((*FUNCTIONS, _TRAMPOLINE, _MEMLOCK_CHARGE), proc=root / "proc")
-    mountinfo = reader.text("proc/self/mountinfo") or ""
+    mountinfo, status = reader.text("proc/self/mountinfo") or "", reader.text("proc/self/status") or ""
     debugfs = parse_mounts(mountinfo, "debugfs")
     tracefs = _tracefs(mountinfo, debugfs)
     available = reader.text(tracefs / "available_filter_functions") if tracefs else None
@@ -234,15 +188,18 @@ def read(root: Path = Path("/"), *, trial: Callable[[int], int] = try_load) -> F
         kprobes = reader.exists(tracefs / "kprobe_events")
     traceable = parse_traceable(available, FUNCTIONS) if available else frozenset()
     blacklisted = parse_blacklist(blacklist) if blacklist else frozenset()
+    patched = parse_patched((reader.text(tracefs / "enabled_functions") if tracefs else None) or "", FUNCTIONS)
     return Features(
         release=(reader.text(f"{kernel}/osrelease") or platform.release()).strip(),
         machine=platform.machine(),
         cpus=parse_cpus(reader.text("sys/devices/system/cpu/possible") or ""),
-        capabilities=parse_capabilities(reader.text("proc/self/status") or ""),
+        capabilities=parse_capabilities(status),
         initial_user_namespace=reader.link("proc/self/ns/user") in (_INIT_USER, ""),
         initial_pid_namespace=reader.link("proc/self/ns/pid") in (_INIT_PID, ""),
         lockdown=parse_lockdown(reader.text("sys/kernel/security/lockdown") or ""),
-        btf=reader.exists("sys/kernel/btf/vmlinux"),
+        btf=reader.exists(_BTF),
+        btf_foreign=is_foreign(mountinfo, Path("/", _BTF)),
+        seccomp=parse_seccomp(status),
         kprobes=kprobes,
         trampolines=bool(symbols.find(_TRAMPOLINE)),
         jit=None if jit is None else jit > 0,
@@ -256,6 +213,7 @@ def read(root: Path = Path("/"), *, trial: Callable[[int], int] = try_load) -> F
                 sum(symbol.is_function for symbol in symbols.find(name)),
                 name in traceable if available else None,
                 name in blacklisted if blacklist else None,
+                name in patched,
             )
             for name in FUNCTIONS
         ),

@@ -41,6 +41,9 @@ def functions(features: Features) -> Iterator[Obstacle]:
         found = function_problem(function, Backend.FENTRY)
         if not found and (found := function_problem(function, Backend.KPROBE)):
             cost, blocks = f"With the kprobe backend: {lowered(cost)}", frozenset()
+        if not found and function.patched:
+            cost, blocks = "fentry may be refused (EBUSY); kprobes take its place then.", frozenset()
+            found = f"A live patch, or a tracer that changes its flow, is on {function.name}.", "function-patched"
         if found:
             problem, number = found
             yield Obstacle(

@@ -13,6 +13,9 @@ from typing import Final
 #: What the tracer itself loads; it comes with BCC.
 LIBRARIES: Final = ("libbpf.so.1",)
 
+#: The oldest release that is tested: Debian 12's.
+OLDEST: Final = (0, 26)
+
 _INSTALL: Final = {
     "debian": "apt-get install python3-bpfcc",
     "ubuntu": "apt-get install python3-bpfcc",
@@ -42,6 +45,12 @@ class Bcc:
     place: Path | None
     missing_libraries: tuple[str, ...]
     install: str
+
+    @property
+    def too_old(self) -> bool:
+        """Whether it is known to be older than ``OLDEST``; a build from sources may not tell."""
+        found = re.match(r"(\d+)\.(\d+)", self.version or "")
+        return found is not None and (0, 0) < (int(found[1]), int(found[2])) < OLDEST
 
 
 def parse_os_release(text: str) -> list[str]:

@@ -51,13 +51,13 @@ _MEANINGS: Final = {
     errno.EBUSY: (
         "Another tracer or a live patch holds the function",
         "End it, or use the other backend (--backend).",
-        Exit.NO_HOOKS,
+        Exit.BUSY,
     ),
     errno.EEXIST: ("There is such an event already", "End the other tracer that has it.", Exit.NO_HOOKS),
     errno.E2BIG: (
         "Too many BPF programs are on the function, or the program is too large for this kernel",
         "End other tracers of the function, or use the other backend (--backend).",
-        Exit.NO_HOOKS,
+        Exit.BUSY,
     ),
     errno.ENOMEM: (
         "There is not enough memory",

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ FILES: Final = (
 #: Slots for calls in flight, as a power of two; what finds its slot taken costs a hash map's look-up more.
 SLOT_BITS: Final = 13
 _TIMEOUT_S: Final = 300
+_NO_MEMORY: Final = ("out of memory", "bad_alloc", "failed to map segment", os.strerror(errno.ENOMEM), "MemoryError")
 #: The distribution's Python, for which it packages BCC.
 _DISTRIBUTION: Final = "/usr/bin/python3"
 
@@ -119,7 +121,8 @@ def _not_compiled(code: int, log: str) -> MkwriteError:
     # BCC makes the maps while it compiles, so a kernel that refuses us is met here first.
     if os.strerror(errno.EPERM) in log:
         return explain(OSError(errno.EPERM, os.strerror(errno.EPERM)), "create BPF maps")
-    if "out of memory" in log.lower() or "bad_alloc" in log or code == -9:
+    # The allocator's words, the loader's where LLVM's libraries do not fit, the kernel's; or its last resort.
+    if any(words in log for words in _NO_MEMORY) or code == -signal.SIGKILL:
         return MkwriteError(
             "The compiler ran out of memory.",
             "Give it some 150 MB for a moment: raise the memory limit of this service or container.",

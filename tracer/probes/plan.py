@@ -9,7 +9,7 @@ from typing import Final
 from tracer.errors import Exit, MkwriteError
 from tracer.host.mounts import Mounts
 from tracer.kernel.btf import Btf
-from tracer.kernel.features import parse_cpus
+from tracer.kernel.parsing import parse_cpus
 from tracer.kernel.preemption import preemptible
 from tracer.kernel.refusals import last_refusal, reason, why_not
 from tracer.kernel.symbols import Symbols

@@ -12,7 +12,7 @@ from typing import Final
 from tracer.errors import MkwriteError
 from tracer.host.mounts import Mounts
 from tracer.kernel.btf import FIELDS, Btf, header
-from tracer.kernel.features import parse_cpus
+from tracer.kernel.parsing import parse_cpus
 from tracer.kernel.refusals import reason
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, Filters, Hook, Initiator, Options, Throttled, Tracepoints

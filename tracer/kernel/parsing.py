@@ -1,0 +1,98 @@
+"""The texts in which a kernel tells of itself: /proc/PID/status, mountinfo, ftrace's lists. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+#: Bit numbers of the capabilities that matter (include/uapi/linux/capability.h).
+CAPABILITIES: Final = {
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYS_RESOURCE": 24,
+    "CAP_SYSLOG": 34,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+
+
+class Lockdown(StrEnum):
+    """The mode of the lockdown security module."""
+
+    NONE = "none"
+    INTEGRITY = "integrity"
+    CONFIDENTIALITY = "confidentiality"
+
+
+def parse_distribution(os_release: str) -> str:
+    """``debian 13``, "" where an /etc/os-release does not tell."""
+    values = dict(re.findall(r"^(ID|VERSION_ID)=[\"']?([\w.-]*)[\"']?$", os_release, re.MULTILINE))
+    return f"{values.get('ID', '')} {values.get('VERSION_ID', '')}".strip()
+
+
+def parse_capabilities(status: str) -> frozenset[str]:
+    """The effective capabilities of ``CAPABILITIES`` in a /proc/PID/status."""
+    found = re.search(r"^CapEff:\s*([0-9a-fA-F]+)$", status, re.MULTILINE)
+    mask = int(found[1], 16) if found else 0
+    return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
+
+
+def parse_lockdown(text: str) -> Lockdown | None:
+    """The mode in brackets, as in ``none [integrity] confidentiality``."""
+    found = re.search(r"\[(\w+)\]", text)
+    return Lockdown(found[1]) if found and found[1] in set(Lockdown) else None
+
+
+def parse_cpus(text: str) -> int:
+    """How many CPUs a list such as ``0-3,8`` names; at least 1."""
+    ranges = re.findall(r"(\d+)(?:-(\d+))?", text)
+    return max(1, sum(int(last or first) - int(first) + 1 for first, last in ranges))
+
+
+def parse_memlock(limits: str) -> int | None:
+    """The soft limit in bytes on locked memory in a /proc/PID/limits; None if unlimited or not given."""
+    found = re.search(r"^Max locked memory\s+(\d+)\s", limits, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def parse_mounts(mountinfo: str, fstype: str) -> list[Path]:
+    """Where file systems of a type are mounted, from a /proc/PID/mountinfo."""
+    points = []
+    for line in mountinfo.splitlines():
+        fields, _, source = line.partition(" - ")
+        words = fields.split(" ")
+        if len(words) > 4 and source.split(" ", 1)[0] == fstype:
+            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4])
+            points.append(Path(point))
+    return points
+
+
+def is_foreign(mountinfo: str, path: Path) -> bool:
+    """Whether a file of sysfs is hidden by one of another filesystem, from a /proc/PID/mountinfo."""
+    kinds = {line.split(" - ")[1].split(" ")[0] for line in mountinfo.splitlines() if " - " in line}
+    mounts = [(point, kind) for kind in kinds for point in parse_mounts(mountinfo, kind) if path.is_relative_to(point)]
+    nearest = max(mounts, key=lambda mount: len(mount[0].parts), default=(path, "sysfs"))
+    return nearest[1] != "sysfs"
+
+
+def parse_seccomp(status: str) -> bool:
+    """Whether a /proc/PID/status tells of a seccomp filter."""
+    return bool(re.search(r"^Seccomp:\s*2$", status, re.MULTILINE))
+
+
+def parse_patched(enabled: str, names: Iterable[str]) -> frozenset[str]:
+    """Which of the names an enabled_functions lists with the flag I (FTRACE_FL_IPMODIFY, kernel/trace/ftrace.c)."""
+    return frozenset(n for n in names if re.search(rf"^{re.escape(n)} \(\d+\)[ RD]*I", enabled, re.MULTILINE))
+
+
+def parse_traceable(available: str, names: Iterable[str]) -> frozenset[str]:
+    """Which of the names an available_filter_functions lists (``name`` or ``name [module]`` a line)."""
+    return frozenset(n for n in names if re.search(rf"^{re.escape(n)}(?: \[|$)", available, re.MULTILINE))
+
+
+def parse_blacklist(blacklist: str) -> frozenset[str]:
+    """The functions in kprobes/blacklist (``0x...-0x...<tab>name`` a line)."""
+    return frozenset(line.rpartition("\t")[2].strip() for line in blacklist.splitlines() if "\t" in line)
