@@ -119,6 +119,7 @@ static __always_inline void refuse(struct fault *fault)
 	f->time_ns = bpf_ktime_get_ns();
 	f->latency_ns = fault->latency_ns;
 	f->id = bpf_get_current_pid_tgid();
+	f->namespace_pid = namespace_pid((void *)task);
 	f->cgroup = bpf_get_current_cgroup_id();
 	f->uid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(f->comm, sizeof(f->comm));

@@ -28,6 +28,22 @@ static __always_inline struct pt_regs *entry_registers(void)
 	return READ(task, stack) + THREAD_SIZE - sizeof(struct pt_regs);
 }
 
+/* struct pid's numbers, one for each namespace from the host's inwards (include/linux/pid.h). */
+struct upid {
+	u64 nr; /* and a hole */
+	u64 ns;
+};
+
+static __always_inline u32 namespace_pid(struct task_struct *task)
+{
+	struct task_struct *leader = READ(task, group_leader);
+	struct pid *pid = READ(leader, thread_pid);
+	struct upid *numbers = (void *)&pid->numbers;
+	u32 level = READ(pid, level);
+
+	return READ(&numbers[level], nr);
+}
+
 enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL, SOURCES };
 
 /* What was known of a failure when it arose, from which its class follows. */
@@ -52,7 +68,8 @@ BPF_TABLE("hash", struct cause, u64, causes, 4096);
 struct failure {
 	u64 time_ns; /* CLOCK_MONOTONIC; names a refusal, too */
 	u64 latency_ns;
-	u64 id; /* of the task that wrote, or that the signal goes to */
+	u64 id;		   /* of the task that wrote, or that the signal goes to */
+	u64 namespace_pid; /* of its process, in the innermost pid namespace that it is in */
 	u64 cgroup;
 	u64 refusal; /* of a signal: the refusal that caused it */
 	u64 inode;

@@ -71,6 +71,7 @@ int signal_generated(u64 *ctx)
 		return 0;
 	}
 	f->result = (u32)ctx[4];
+	f->namespace_pid = namespace_pid(task);
 	f->uid = READ(READ(task, real_cred), uid);
 	bpf_probe_read_kernel_str(f->comm, sizeof(f->comm), &task->comm);
 	sighand = READ(task, sighand);

@@ -154,6 +154,7 @@ class Failure:
     """A fault that was refused, with the signal that it caused if any; or a SIGBUS without such a fault.
 
     The victim is the task that wrote: with the initiator ``remote``, the one that wrote to another's memory.
+    ``pid`` is the host's, ``namespace_pid`` that of the innermost pid namespace, the same outside of containers.
     ``errno`` is what ``errno_from``, a function below the handler, returned; 0 where none was seen. ``size`` and
     ``allocated`` are the file's, in bytes, at that moment. ``latency_ns`` is known of page_mkwrite only.
     ``syscall`` is the number of the system call in which the fault was taken, -1 for an instruction of the program.
@@ -169,6 +170,7 @@ class Failure:
     uid: int
     comm: str
     cgroup_id: int
+    namespace_pid: int = 0
     command: tuple[str, ...] = ()
     fstype: str = ""
     mountpoint: str = ""

@@ -75,6 +75,7 @@ def _members(failure: Failure) -> dict[str, object]:
         "source": failure.source.value,
         "pid": failure.pid,
         "tid": failure.tid,
+        "namespace_pid": failure.namespace_pid or failure.pid,
         "uid": failure.uid,
         "comm": text(failure.comm),
         "command": [text(argument) for argument in failure.command],

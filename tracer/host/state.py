@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from tracer.host.space import huge_cgroup_free, space
 from tracer.state import FileState, HostState, HugeState, QuotaState, SpaceState
 
 _PAGE: Final = 4096
+_HOSTS_PIDS: Final = Path("pid:[4026531836]")  # include/linux/proc_ns.h
 _HUGE: Final = Path("/sys/kernel/mm/hugepages")
 _KINDS: Final = ((USER, "user"), (GROUP, "group"), (PROJECT, "project"))
 
@@ -32,6 +34,7 @@ class StateReader:
 
     def read(self, failure: Failure) -> HostState:
         """What can be learned now; what cannot be had is left out. Raises nothing."""
+        failure = replace(failure, pid=_seen_as(failure))
         process = None
         with suppress(OSError, KeyError, ValueError, IndexError):
             process = processes.read(failure.pid)
@@ -57,6 +60,16 @@ class StateReader:
             for descriptor in (directory, file):
                 if descriptor is not None:
                     os.close(descriptor)
+
+
+def _seen_as(failure: Failure) -> int:
+    """The victim's pid in our /proc: in a container, that of its own namespace if it is ours too; 0 if it has none."""
+    with suppress(OSError):
+        if Path("/proc/self/ns/pid").readlink() == _HOSTS_PIDS:
+            return failure.pid
+        comm = Path(f"/proc/{failure.namespace_pid}/comm").read_bytes().removesuffix(b"\n")
+        return failure.namespace_pid if os.fsdecode(comm) == failure.comm else 0
+    return 0
 
 
 def _mount(failure: Failure) -> tuple[Mount | None, str]:

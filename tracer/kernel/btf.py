@@ -204,8 +204,10 @@ class Btf:
         if found.kind == _STRUCT and (name := self._name(found.name_off)) in FIELDS:
             return f"struct {name} %s"
         size: int = self._lib.btf__resolve_size(self._btf, plain)
-        if size <= 0:
+        if size < 0:
             raise self._unreadable()
+        # An array without a length goes on behind the struct.
+        size = size or 1
         return f"{_SCALARS[size]} %s" if size in _SCALARS else f"u8 %s[{size}]"
 
 

@@ -27,7 +27,19 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "sighand_struct": ("action",),
     "kernel_siginfo": ("si_code", "_sifields"),
     "mm_struct": ("arg_start", "arg_end"),
-    "task_struct": ("mm", "tgid", "pid", "comm", "stack", "sighand", "blocked", "real_cred"),
+    "task_struct": (
+        "mm",
+        "tgid",
+        "pid",
+        "comm",
+        "stack",
+        "sighand",
+        "blocked",
+        "real_cred",
+        "group_leader",
+        "thread_pid",
+    ),
+    "pid": ("level", "numbers"),
 }
 _FIELDS: Final = {
     name: (*FIELDS.get(name, ()), *_MORE_FIELDS.get(name, ())) for name in dict.fromkeys([*FIELDS, *_MORE_FIELDS])

@@ -102,6 +102,8 @@ def _who(failure: Failure) -> str:
 
 def _victim(failure: Failure, state: HostState) -> str:
     parts = [f"{printable(failure.comm)}, process {failure.pid}"]
+    if failure.namespace_pid not in (0, failure.pid):
+        parts.append(f"{failure.namespace_pid} in its pid namespace")
     if failure.tid != failure.pid:
         parts.append(f"thread {failure.tid}")
     parts.append(f"user {failure.uid}")
