@@ -20,7 +20,7 @@ from tracer.export.heatmap import heat_map
 from tracer.export.history import View
 from tracer.failure import Failure
 from tracer.histogram import Histogram
-from tracer.model import Outcome, Series, Snapshot, device_name
+from tracer.model import Outcome, Series, Snapshot, Tracepoints, device_name
 from tracer.text import count_text, duration, offset_text, printable
 
 #: How often the page loads itself anew.
@@ -75,6 +75,15 @@ def page(view: View, version: str) -> str:
 {main}
 </main></body></html>
 """
+
+
+def _tracepoints(found: Tracepoints) -> str:
+    faults = ", ".join(f"{count_text(number)} {mode.value}" for mode, number in found.wp_faults.items())
+    paused = "; ".join(
+        f"{_text(bdi)}: {count_text(one.pauses)} pauses, {duration(one.pause_ns)}"
+        for bdi, one in sorted(found.throttled.items())
+    )
+    return f"<p>{faults}; {found.sigbus} SIGBUS; dirty throttling: {paused or 'none'}.</p>"
 
 
 def _status(view: View) -> str:
@@ -141,6 +150,8 @@ def _file(failure: Failure) -> str:
 
 
 def _wp_faults(view: View) -> str:
+    if view.total.tracepoints:
+        return _tracepoints(view.total.tracepoints)
     seconds = view.recent.elapsed_ns / 1e9 or 1.0
     columns: list[tuple[str, str, Callable[[Any], str]]] = [
         ("Outcome", "", lambda item: item[0].value),

@@ -81,7 +81,9 @@ class TracepointCounts:
             self._descriptors.append(attach_raw_tracepoint(loaded, tracepoint))
         except OSError as error:
             detail = reason(error)
-        self._hooks.append(Hook(tracepoint, tracepoint, Backend.TRACEPOINT, attached=not detail, detail=detail))
+        self._hooks.append(
+            Hook(f"{tracepoint}:count", tracepoint, Backend.TRACEPOINT, attached=not detail, detail=detail)
+        )
         if detail and len(self._hooks) == len(_PROGRAMS) and not self._descriptors:
             raise OSError(1, detail)
 
