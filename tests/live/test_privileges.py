@@ -123,8 +123,9 @@ def test_in_a_container_with_a_pid_namespace(place: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 128 + 7, done.stderr
-    (found,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
-    assert (found["class"], found["file"]) == ("beyond_end", str(short))
+    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    (found,) = (report for report in reports if report["signal"] and report["comm"] == "victim")
+    assert (found["class"], found["file"]) == ("beyond_end", str(short)), reports
     assert found["namespace_pid"] < found["pid"]
     assert found["host"]["mountpoint"] == str(place)
 

@@ -20,7 +20,7 @@ _SUSPECTS: Final = {
     errno.EACCES: (Subject.PRIVILEGES, Subject.LOCKDOWN, Subject.BPF, Subject.FENTRY),
     errno.ENOSYS: (Subject.BPF,),
     errno.ENOMEM: (Subject.MEMORY,),
-    errno.EINVAL: (Subject.FENTRY, Subject.KPROBES, Subject.BTF, Subject.FUNCTIONS),
+    errno.EINVAL: (Subject.LOCKDOWN, Subject.FENTRY, Subject.KPROBES, Subject.BTF, Subject.FUNCTIONS),
     errno.ENOENT: (Subject.KPROBES, Subject.TRACEFS, Subject.FUNCTIONS),
     errno.EBUSY: (Subject.FUNCTIONS,),
     errno.EADDRNOTAVAIL: (Subject.FUNCTIONS,),
