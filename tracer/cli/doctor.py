@@ -17,14 +17,16 @@ Examples:
   mkwrite doctor                 what can be seen without root
   sudo mkwrite doctor --json     for programs
   sudo mkwrite doctor --report   to paste into a bug report
+  sudo mkwrite doctor --fs       what each mounted filesystem does with a write to a mapping
 """
 
 
 @click.command(epilog=EXAMPLES)
+@click.option("--fs", "as_fs", is_flag=True, help="Show the mounted filesystems instead: handlers, refusals, peers.")
 @json_option
 @click.option("--report", "as_report", is_flag=True, help="Print a bug report's text, without names of this host.")
 @click.pass_context
-def doctor(context: click.Context, as_json: bool, as_report: bool) -> None:
+def doctor(context: click.Context, as_fs: bool, as_json: bool, as_report: bool) -> None:
     """Say what this kernel allows, which backend is used and why, and what is in the way.
 
     Every obstacle comes with what it costs and what to do. Where nothing forbids it, the hooks are attached
@@ -38,8 +40,11 @@ def doctor(context: click.Context, as_json: bool, as_report: bool) -> None:
     from tracer.report import report_text
     from tracer.ui.doctor import DoctorView
 
-    if as_json and as_report:
-        raise click.UsageError("--json and --report exclude each other.")
+    if as_report and (as_json or as_fs):
+        raise click.UsageError("--report goes with neither --json nor --fs.")
+    if as_fs:
+        _filesystems(as_json)
+        return
     report = diagnose(_attempt)
     if as_report:
         Output().print_line(Text(report_text(report, version())))
@@ -56,3 +61,19 @@ def _attempt() -> tuple[Hook, ...]:
 
     with opened(Options()) as session:
         return session.hooks
+
+
+def _filesystems(as_json: bool) -> None:
+    from tracer.cli.output import Output, print_json
+    from tracer.host.mounts import Mounts
+    from tracer.host.peers import fuse_daemons
+    from tracer.kernel.symbols import Symbols
+    from tracer.mounted import filesystems
+    from tracer.ui.mounted import MountedView
+
+    handlers = Symbols().handlers()
+    rows = filesystems(Mounts.read(), fuse_daemons(), handlers.__contains__)
+    if as_json:
+        print_json({"filesystems": [row.to_dict() for row in rows]})
+    else:
+        Output().print(MountedView(rows))

@@ -1,0 +1,57 @@
+"""Mounted filesystems as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from tracer.filesystems import Refusal
+from tracer.mounted import Filesystem
+from tracer.text import keep_ends, printable
+from tracer.ui.table import Column, Table
+
+_WHEN: Final = {
+    Refusal.FAULT: "SIGBUS",
+    Refusal.WRITEBACK: "writeback",
+    Refusal.MMAP: "mmap",
+    Refusal.MAPPING: "no mapping",
+    Refusal.NEVER: "never",
+    Refusal.UNKNOWN: "unknown",
+}
+_LEGEND: Final = (
+    "ASKS: a write to a mapped page is told to the filesystem. REFUSES: where a write meets a full disk: at the write "
+    "(SIGBUS), in mmap(2), or only when it is written back (msync, fsync); 'no mapping': none can be shared and "
+    "writable. ERRNO: whether mkwrite sigbus tells the exact one."
+)
+
+
+class MountedView:
+    """A renderable: a line for each filesystem, and what the columns mean."""
+
+    def __init__(self, rows: Sequence[Filesystem]) -> None:
+        self.rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns: list[Column[Filesystem]] = [
+            Column("MOUNT", lambda row: printable(row.mount.mountpoint), 12, shorten=keep_ends),
+            Column("FSTYPE", lambda row: printable(row.mount.fstype), 6),
+            Column("ASKS", _asks, 4),
+            Column("REFUSES", lambda row: _WHEN[row.refusal], 10),
+            Column("ERRNO", _errno, 5),
+            Column("HANDLER", lambda row: ", ".join(row.handlers) or "-", 12, drop=1),
+        ]
+        if any(row.peer for row in self.rows):
+            columns.append(Column("PEER", lambda row: printable(row.peer.label) if row.peer else "-", 12, drop=2))
+        yield Table(columns, self.rows)
+        yield Text(_LEGEND, style="dim")
+
+
+def _asks(row: Filesystem) -> str:
+    return "yes" if row.notifies else "no" if row.known else "?"
+
+
+def _errno(row: Filesystem) -> str:
+    return "exact" if row.errno else "-"
