@@ -6,17 +6,21 @@ PREFIX ?= /opt/mkwrite
 UNITS := /usr/local/lib/systemd/system
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
-TEST_PACKAGES := bpftool btrfs-progs busybox-static chromium clang-format dmsetup e2fsprogs f2fs-tools gcc \
+TEST_PACKAGES := bpftool btrfs-progs busybox-static chromium clang-format dmsetup e2fsprogs f2fs-tools fuse2fs gcc \
 	iproute2 kmod libc6-dev nilfs-tools openssl prometheus qemu-system-x86 quota systemd util-linux \
 	xfsprogs zstd
+# What else the filesystems need that tests/filesystems sets up.
+FILESYSTEM_PACKAGES := cachefilesd cifs-utils diod dosfstools exfatprogs fuse-overlayfs fuse3 gfs2-utils jfsutils \
+	keyutils mtd-utils nfs-common nfs-kernel-server ntfs-3g ocfs2-tools rpcbind samba udftools
 # What is measured beside it, and bench/profile's disassembler.
 BENCH_PACKAGES := binutils bpfcc-tools bpftrace linux-perf
 
-.PHONY: bench help install uninstall demo test unit live lint format clean
+.PHONY: bench help install uninstall demo test test-filesystems unit live lint format clean
 help:
 	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
 	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
 	@echo 'make test      all tests: here, and in guests with four kernels (root)'
+	@echo 'make test-filesystems  every filesystem, on one kernel: docs/support-matrix.md (root)'
 	@echo 'make bench     what tracing costs, beside other tracers: docs/performance.md (root)'
 	@echo 'make lint      ruff, mypy, clang-format'
 
@@ -63,6 +67,11 @@ bench: $(VENV)/.ready
 	$(BIN)/python bench/run
 
 test: lint unit live
+
+# On other kernels: tests/filesystems/run SERIES ...
+test-filesystems: $(VENV)/.ready
+	$(call packages,$(FILESYSTEM_PACKAGES))
+	$(BIN)/python tests/filesystems/run
 
 unit: $(VENV)/.ready
 	$(BIN)/python -m pytest tests/unit tests/observability -q -p no:cacheprovider

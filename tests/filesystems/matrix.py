@@ -1,0 +1,105 @@
+"""docs/support-matrix.md from the results of the runs, one file of JSON a kernel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).with_name("results")
+DOCUMENT = ROOT / "docs" / "support-matrix.md"
+
+_HEAD = """\
+# Support matrix
+
+What `mkwrite` tells of each filesystem, as the tests saw it: they set it up in a guest with Debian's kernel, write
+{first} pages for the first time and {again} pages that were mapped read-only, compare with what each backend counted,
+then fill it up and write into a hole. `make test-filesystems` repeats that; this page is made from its results.
+
+A cell names the backends that told the exact number of calls on both paths, with the right handler, filesystem, device
+and mount point. Anything else has its cause below.
+"""
+_FULL = """\
+## When no space is left
+
+What a write into a hole of a file does then, and which errno `mkwrite sigbus` tells of it. Where the data are lost only
+at writeback, the application learns it from msync(2) or fsync(2), or not at all: no handler was asked for space.
+"""
+_CAUSES = """\
+## Causes
+
+Functions are those of the kernel's source, where what is said can be read.
+"""
+
+Rows = dict[str, dict[str, Any]]
+
+
+def load() -> dict[str, Rows]:
+    """Rows by name, by kernel in the order of their numbers."""
+    found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    return dict(sorted(found.items(), key=lambda item: tuple(map(int, item[0].split(".")))))
+
+
+def render(results: dict[str, Rows], first: int, again: int) -> str:
+    """The document."""
+    names = list(dict.fromkeys(name for rows in results.values() for name in rows))
+    lines = [
+        _HEAD.format(first=first, again=again),
+        f"| filesystem | handler | {' | '.join(results)} |",
+        f"|---|---|{'---|' * len(results)}",
+    ]
+    for name in names:
+        per = {kernel: rows[name] for kernel, rows in results.items() if name in rows}
+        handlers = _by_kernel({k: f"`{row['handler']}`" if row["handler"] else "none" for k, row in per.items()})
+        cells = [_cell(per[kernel]) if kernel in per else "not run" for kernel in results]
+        lines.append(f"| {name} | {handlers} | {' | '.join(cells)} |")
+    lines += ["", _FULL, "| filesystem | a write into a hole | errno |", "|---|---|---|"]
+    for name in names:
+        told = {kernel: row for kernel, rows in results.items() if (row := rows.get(name)) and row["full"]}
+        if told:
+            full = _by_kernel({kernel: _full(row) for kernel, row in told.items()})
+            lines.append(f"| {name} | {full} | {_by_kernel({k: row['errno'] or '-' for k, row in told.items()})} |")
+    lines += ["", _CAUSES, *_causes(results, names)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if row["state"] != "seen":
+        return str(row["state"])
+    exact = [backend for backend, right in row["exact"].items() if right]
+    return ", ".join(exact) or "differs"
+
+
+def _full(row: dict[str, Any]) -> str:
+    return f"{row['full']} ({row['late']})" if row["late"] else str(row["full"])
+
+
+def _by_kernel(values: dict[str, str]) -> str:
+    """One value, or each with its kernels."""
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    groups: dict[str, list[str]] = {}
+    for kernel, value in values.items():
+        groups.setdefault(value, []).append(kernel)
+    return "; ".join(f"{value} ({', '.join(kernels)})" for value, kernels in groups.items())
+
+
+def _causes(results: dict[str, Rows], names: list[str]) -> Iterator[str]:
+    for name in names:
+        told = {kernel: rows[name]["why"] for kernel, rows in results.items() if name in rows and rows[name]["why"]}
+        for why in dict.fromkeys(told.values()):
+            kernels = ", ".join(kernel for kernel in told if told[kernel] == why)
+            yield f"- **{name}** ({kernels}): {why}"
+
+
+def write() -> None:
+    """Make the document from the results."""
+    from tests.filesystems.counts import AGAIN, FIRST
+
+    DOCUMENT.write_text(render(load(), FIRST, AGAIN))
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,129 @@
+"""What is seen of a filesystem: while both backends trace, pages are written, then once more when it is full."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tests.filesystems.counts import AGAIN, FIRST, HOLES
+from tests.filesystems.recipe import Full, Place, Recipe, now
+from tests.filesystems.stage import Stage
+from tests.filesystems.writers import child, first_write, write_after_read, write_back
+from tests.live.guest import truth
+from tests.live.refusals import fill
+from tracer.failure import Failure
+from tracer.failures import Failures
+from tracer.histogram import Histogram
+from tracer.host.mounts import Mounts
+from tracer.host.peers import fuse_daemons
+from tracer.kernel.symbols import Symbols
+from tracer.model import Backend, Options, Series
+from tracer.model import Path as FaultPath
+from tracer.mounted import Filesystem, filesystems
+from tracer.session import Session
+
+Calls = Mapping[Series, Histogram]
+
+
+@dataclass
+class Observation:
+    """What was seen. ``dev`` and ``mountpoint`` are from the mount table, ``refused`` is the errno of mmap(2)."""
+
+    directory: Path
+    mountpoint: str
+    dev: int
+    #: What ``doctor --fs`` says of it.
+    told: Filesystem
+    peer: str
+    calls: dict[FaultPath, dict[Backend, Calls]] = field(default_factory=dict)
+    #: The kernel's own count of the handler's calls.
+    hits: dict[FaultPath, int] = field(default_factory=dict)
+    wall_ns: dict[FaultPath, int] = field(default_factory=dict)
+    refused: str = ""
+    full: Full | None = None
+    late: str = ""
+    failure: Failure | None = None
+
+
+def observe(recipe: Recipe, stage: Stage) -> Observation:
+    """Set it up, write to it, fill it."""
+    assert recipe.build is not None
+    built = recipe.build(stage)
+    place = built if isinstance(built, Place) else Place(built)
+    mount = Mounts.read().at(str(place.seen or place.path))
+    assert mount is not None
+    found = Observation(place.path, mount.mountpoint, mount.dev, _told(place), place.peer)
+    first, again = (place.path / name for name in recipe.files or ("first", "again"))
+    work = {
+        FaultPath.FIRST_WRITE: partial(first_write, first, FIRST, recipe.stride),
+        FaultPath.WRITE_PROTECT: partial(write_after_read, again, AGAIN, recipe.stride),
+    }
+    handler = now(recipe.handler)
+    with ExitStack() as stack:
+        counter = stack.enter_context(truth(handler)) if handler else None
+        sessions = {backend: stack.enter_context(Session(Options(backend=backend))) for backend in Backend}
+        for path, write in work.items():
+            before = {backend: session.snapshot() for backend, session in sessions.items()}
+            hits = counter.hits() if counter else 0
+            end = child(write)
+            assert not (end.sigbus or end.late), end
+            found.refused, found.wall_ns[path] = end.refused, end.wall_ns
+            found.hits[path] = counter.hits() - hits if counter else 0
+            found.calls[path] = {
+                backend: {
+                    series: calls
+                    for series, calls in session.snapshot().since(before[backend]).calls.items()
+                    if series.dev == mount.dev
+                }
+                for backend, session in sessions.items()
+            }
+    if not found.refused:
+        _fill(recipe, place, found)
+    return found
+
+
+def _told(place: Place) -> Filesystem:
+    mounts = Mounts.read()
+    wanted = mounts.at(str(place.path)) or mounts.at(str(place.seen))
+    return next(row for row in filesystems(mounts, fuse_daemons(), Symbols().handlers().__contains__)
+                if row.mount == wanted)  # fmt: skip
+
+
+def _fill(recipe: Recipe, place: Place, found: Observation) -> None:
+    """Leave no space, then write into holes."""
+    if now(recipe.full) in (Full.GIVEN, Full.ENDLESS):  # there is nothing to be tried
+        found.full = now(recipe.full)
+        return
+    for name in ("first", "again"):
+        (place.path / name).unlink()
+    file = place.path / "holes"
+    with file.open("wb") as stream:
+        stream.truncate(HOLES * recipe.stride)
+    os.sync()
+    with Failures() as failures:
+        fill(place.fills or place.path)
+        end = child(partial(write_back, file, HOLES, recipe.stride))
+        found.late = end.late or end.refused
+        if end.sigbus:
+            found.full = Full.FAULT
+            found.failure = _of(failures, end.pid)
+        elif end.refused:
+            found.full = Full.MMAP
+        else:
+            found.full = Full.WRITEBACK if end.late else Full.LOST
+    with suppress(OSError):
+        (place.fills or place.path).joinpath("filler").unlink()
+
+
+def _of(failures: Failures, pid: int) -> Failure | None:
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        for failure in failures.wait(0.2):
+            if failure.pid == pid:
+                return failure
+    return None

@@ -1,0 +1,99 @@
+"""On each filesystem: what is told of a write to a mapping, exactly, and what a full disk does."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.filesystems.counts import AGAIN, FIRST
+from tests.filesystems.observe import Observation
+from tests.filesystems.recipe import Full, Recipe, now
+from tracer.filesystems import Refusal
+from tracer.model import Backend, Filters, Initiator, Options, Outcome
+from tracer.model import Path as FaultPath
+from tracer.session import Session
+
+REFUSALS = {
+    Full.FAULT: {Refusal.FAULT},
+    Full.WRITEBACK: {Refusal.WRITEBACK},
+    Full.LOST: {Refusal.WRITEBACK},
+    Full.MMAP: {Refusal.MMAP},
+    Full.GIVEN: {Refusal.NEVER, Refusal.WRITEBACK},
+    Full.ENDLESS: {Refusal.NEVER},
+}
+PATHS = {FaultPath.FIRST_WRITE: FIRST, FaultPath.WRITE_PROTECT: AGAIN}
+
+
+def test_the_kernel_has_it_or_not_as_expected(recipe: Recipe) -> None:
+    if recipe.module:
+        loads = subprocess.run(["modprobe", recipe.module], capture_output=True, check=False).returncode == 0
+        names = {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}
+        assert (loads, recipe.fstype in names) == ((False, False) if now(recipe.absent) else (True, True))
+
+
+@pytest.mark.parametrize("backend", Backend)
+@pytest.mark.parametrize("path", PATHS)
+def test_calls_are_counted_exactly(
+    recipe: Recipe, observed: Observation | None, path: FaultPath, backend: Backend
+) -> None:
+    if observed is None:
+        return
+    told = {
+        (one.handler, one.fstype, one.mountpoint, one.dev, one.path, one.outcome, one.initiator): calls.count
+        for one, calls in observed.calls[path][backend].items()
+    }
+    if not (handler := now(recipe.handler)):
+        assert not told
+        return
+    common = (handler, recipe.fstype, observed.mountpoint, observed.dev)
+    expected = {(*common, path, Outcome.WRITABLE, Initiator.USER): PATHS[path]}
+    if recipe.repeats:
+        again = observed.hits[path] - (FIRST if path is FaultPath.FIRST_WRITE else 0)
+        expected |= {(*common, FaultPath.WRITE_PROTECT, Outcome.WRITABLE, Initiator.USER): again} if again else {}
+    assert told == expected
+    assert sum(told.values()) == observed.hits[path]
+
+
+def test_latencies_are_sane(observed: Observation | None) -> None:
+    if observed is None:
+        return
+    for path, backends in observed.calls.items():
+        for series in backends.values():
+            for calls in series.values():
+                assert 0 < calls.max_ns <= calls.sum_ns < observed.wall_ns[path]
+
+
+def test_a_full_disk_refuses_when_expected(recipe: Recipe, observed: Observation | None) -> None:
+    if observed is None:
+        return
+    assert observed.refused == recipe.refused
+    if not recipe.refused:
+        assert observed.full is now(recipe.full)
+
+
+def test_sigbus_knows_the_errno_or_tells_none(recipe: Recipe, observed: Observation | None) -> None:
+    if observed is None or observed.full is not Full.FAULT:
+        return
+    failure = observed.failure
+    assert failure is not None
+    assert failure.errno_name == now(recipe.errno)
+    assert Path(failure.file).name == "holes"
+
+
+def test_doctor_says_what_was_seen(recipe: Recipe, observed: Observation | None) -> None:
+    if observed is None:
+        return
+    told, handler = observed.told, now(recipe.handler)
+    assert told.handlers == ((handler,) if handler else ())
+    assert told.refusal in (REFUSALS[observed.full] if observed.full else {Refusal.MAPPING})
+    assert told.errno == bool(now(recipe.errno))
+    assert (told.peer.name if told.peer else "") == observed.peer
+
+
+def test_its_handler_can_be_hooked_though_it_is_not_run(recipe: Recipe) -> None:
+    if recipe.unrun:
+        handler = now(recipe.handler)
+        with Session(Options(backend=Backend.KPROBE, filters=Filters(handlers=(handler,)))) as session:
+            assert handler in {hook.function for hook in session.hooks if hook.attached}
