@@ -107,7 +107,8 @@ class Series:
 
     ``dev`` is the superblock's s_dev in the kernel's encoding, 0 for a mapping without a file.
     ``mountpoint`` is empty when no mount of the device is visible from here. ``who`` is the label asked for
-    by ``By``: "comm[pid]", a file's path or a cgroup's path; else empty.
+    by ``By``: "comm[pid]", a file's path or a cgroup's path; else empty. ``source`` is what is mounted, such as
+    "server:/export".
     """
 
     fstype: str
@@ -118,6 +119,7 @@ class Series:
     outcome: Outcome
     initiator: Initiator
     who: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,7 @@ class CallEvent:
     address: int
     latency_ns: int
     vm_fault: int
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

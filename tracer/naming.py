@@ -50,6 +50,7 @@ class Naming:
             outcome=outcome_of(raw.kind),
             initiator=_INITIATORS[raw.kind >> 1 & 3],
             who=self._label(raw.dev, raw.who) if self._by else "",
+            source=self._mounts.source(raw.dev),
         )
 
     def failure_series(self, cause: Cause, fstypes: dict[int, str]) -> FailureSeries:
@@ -95,6 +96,7 @@ class Naming:
             address=event.address,
             latency_ns=event.latency_ns,
             vm_fault=event.vm_fault,
+            source=series.source,
         )
 
     def _filesystem(self, dev: int, fstypes: dict[int, str]) -> tuple[str, str]:

@@ -51,7 +51,8 @@ class HostState:
     """Everything that could be learned; what could not is empty or None.
 
     ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
-    ``mountpoint`` is as the victim sees it, or as we do. ``limit`` is the mount's ``size=``.
+    ``mountpoint`` is as the victim sees it, or as we do; ``mount_source`` is what is mounted there, and ``limit`` the
+    mount's ``size=``.
     """
 
     running: bool = False
@@ -59,6 +60,7 @@ class HostState:
     container: str = ""
     module: str = ""
     mountpoint: str = ""
+    mount_source: str = ""
     read_only: bool = False
     limit: str = ""
     space: SpaceState | None = None

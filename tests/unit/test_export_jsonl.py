@@ -37,6 +37,7 @@ def series(mountpoint: str = "/", who: str = "") -> Series:
         Outcome.WRITABLE,
         Initiator.USER,
         who,
+        "/dev/sda1",
     )
 
 
@@ -57,6 +58,7 @@ def test_a_snapshot_has_its_documented_shape() -> None:
         {
             "fstype": "ext4",
             "mountpoint": "/",
+            "mount_source": "/dev/sda1",
             "device": "8:1",
             "handler": "ext4_page_mkwrite",
             "path": "first_write",
@@ -121,7 +123,7 @@ def test_an_event_has_its_documented_shape() -> None:
     )  # fmt: skip
     assert json.loads(json.dumps(event_dict(event))) == {
         "time_ns": 1, "pid": 2, "tid": 3, "uid": 4, "comm": "a\\xffb", "cgroup_id": 5, "fstype": "xfs",
-        "mountpoint": "/m", "device": "0:7", "inode": 8, "file": "/m/\x1b[1m\\\\", "deleted": True,
+        "mountpoint": "/m", "mount_source": "", "device": "0:7", "inode": 8, "file": "/m/\x1b[1m\\\\", "deleted": True,
         "handler": "xfs_filemap_page_mkwrite", "path": "write_protect", "initiator": "remote",
         "outcome": "sigbus", "offset": 4096, "address": "0x7fff0000", "latency_ns": 9, "vm_fault": 2,
     }  # fmt: skip

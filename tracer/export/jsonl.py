@@ -70,6 +70,7 @@ def event_dict(event: CallEvent) -> dict[str, object]:
         "cgroup_id": event.cgroup_id,
         "fstype": text(event.fstype),
         "mountpoint": text(event.mountpoint),
+        "mount_source": text(event.source),
         "device": device_name(event.dev),
         "inode": event.inode,
         "file": text(event.file),
@@ -124,6 +125,7 @@ def _series_dict(series: Series) -> dict[str, object]:
     labels: dict[str, object] = {
         "fstype": text(series.fstype),
         "mountpoint": text(series.mountpoint),
+        "mount_source": text(series.source),
         "device": device_name(series.dev),
         "handler": text(series.handler),
         "path": series.path.value,

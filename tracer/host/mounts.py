@@ -84,7 +84,7 @@ def preferred(mounts: Iterable[Mount]) -> Mount | None:
 
 
 class MountTable:
-    """Device number -> (fstype, mount point), kept up to date; safe to use from several threads.
+    """Device number -> fstype, mount point and source, kept up to date; safe to use from several threads.
 
     The table is read again only when the kernel says that the mounts changed. A device keeps its mount point
     for as long as it is mounted there, and after that until it is mounted elsewhere: what is derived from it
@@ -95,7 +95,7 @@ class MountTable:
         """Raises OSError when ``path`` cannot be read."""
         self._path = path
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[str, str]] = {}
+        self._known: dict[int, Mount] = {}
         # Opened before the first reading, so that no change falls between the two.
         self._watched = path.open("rb", buffering=0)
         self._poll = select.poll()
@@ -119,20 +119,35 @@ class MountTable:
 
     def lookup(self, dev: int) -> tuple[str, str]:
         """(fstype, mount point) of a device; two empty strings if it was never mounted where we see it."""
+        mount = self._mount(dev)
+        return (mount.fstype, mount.mountpoint) if mount else ("", "")
+
+    def source(self, dev: int) -> str:
+        """What is mounted, such as ``server:/export``; "" for a device that was never mounted where we see it."""
+        mount = self._mount(dev)
+        return mount.source if mount else ""
+
+    def _mount(self, dev: int) -> Mount | None:
         with self._lock:
             if self._poll.poll(0):
                 self._refresh()
-            return self._known.get(dev, ("", ""))
+            return self._known.get(dev)
 
     def _refresh(self) -> None:
         places: dict[int, list[Mount]] = {}
         for mount in Mounts.read(self._path):
             places.setdefault(mount.dev, []).append(mount)
         for dev, mounts in places.items():
-            if self._known.get(dev) not in [(mount.fstype, mount.mountpoint) for mount in mounts]:
+            known = self._known.get(dev)
+            if known is None or _name(known) not in map(_name, mounts):
                 best = preferred(mounts)
                 assert best is not None
-                self._known[dev] = (best.fstype, best.mountpoint)
+                self._known[dev] = best
+
+
+def _name(mount: Mount) -> tuple[str, str]:
+    """What counters are labelled with."""
+    return mount.fstype, mount.mountpoint
 
 
 class MountChanges:

@@ -49,6 +49,7 @@ class StateReader:
                 container=processes.container(cgroup),
                 module=_module(failure),
                 mountpoint=mount.mountpoint if mount else "",
+                mount_source=mount.source if mount else "",
                 read_only=mount is not None and "ro" in (*mount.options, *mount.super_options),
                 limit=_limit(mount),
                 space=None if directory is None or mount is None else _space(directory, mount),

@@ -39,7 +39,7 @@ def report(explained: Explained, width: int) -> Text:
         ("signal", _signal(failure)),
         ("access", _access(failure, state)),
         ("file", _file(failure, state)),
-        ("refused", _refused(failure)),
+        ("refused", _refused(failure, state)),
         ("errno", _errno(explained)),
         ("space", _space(state)),
         ("quota", _quota(state)),
@@ -160,14 +160,15 @@ def _file(failure: Failure, state: HostState) -> str:
     return f"{_name(failure)}, {page}; {inode}{sizes}"
 
 
-def _refused(failure: Failure) -> str:
+def _refused(failure: Failure, state: HostState) -> str:
     if failure.source is Source.SIGNAL:
         return ""
     by = printable(failure.handler) if failure.handler else f"{failure.source.value}"
     took = f" after {duration(failure.latency_ns)}" if failure.latency_ns else ""
     inferred = " (inferred)" if failure.inferred else ""
     place = f"{printable(failure.fstype)} on {printable(failure.mountpoint) or device_name(failure.dev)}"
-    return f"by {by}{inferred}{took}; {place}"
+    source = f" ({printable(state.mount_source)})" if state.mount_source else ""
+    return f"by {by}{inferred}{took}; {place}{source}"
 
 
 def _errno(explained: Explained) -> str:
