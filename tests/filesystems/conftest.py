@@ -64,7 +64,9 @@ def _row(recipe: Recipe, found: Observation | None) -> dict[str, Any]:
 def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]) -> None:
     """Note how each backend did."""
     if item.originalname == "test_calls_are_counted_exactly" and call.when == "call":
-        exact = _ROWS[item.callspec.params["recipe"].name]["exact"]
+        recipe = item.callspec.params["recipe"]
+        assert isinstance(recipe, Recipe)
+        exact = _ROWS[recipe.name]["exact"]
         backend = item.callspec.params["backend"]
         exact[backend] = exact.get(backend, True) and not call.excinfo
 

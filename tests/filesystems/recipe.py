@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from tests.filesystems.stage import Stage, release
 
-T = TypeVar("T")
+T = TypeVar("T", bound=str)
 #: A value, or one by the series from which on it holds.
-Since = T | Mapping[tuple[int, int], T]
+Since: TypeAlias = T | Mapping[tuple[int, int], T]
 
 
 class Full(StrEnum):
