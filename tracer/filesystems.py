@@ -40,7 +40,7 @@ class Rules:
     allocates new ones each time. ``fallocate_why`` says in a sentence why fallocate protects or not. ``local``: it
     can be asked about a file without a server or daemon that may hang. ``errno``: ``sigbus`` tells the exact errno of
     a refusal (``probes.inner``). ``source`` is where the kernel has the handler, or the mmap without one. ``older``
-    holds on kernels that lack the handler. ``dax`` is what takes its place in a DAX mapping, where there are any.
+    holds on kernels that lack the handler, ``dax`` of DAX mappings, with what is called in place of the handler.
     """
 
     handler: str
@@ -52,7 +52,7 @@ class Rules:
     errno: bool = False
     source: str = ""
     older: Rules | None = None
-    dax: str = ""
+    dax: Rules | None = None
 
 
 _IN_PLACE: Final = "The blocks are there, and a write turns them from unwritten to written in place."
@@ -67,7 +67,6 @@ _EXT4: Final = Rules(
     _IN_PLACE,
     errno=True,
     source="fs/ext4/inode.c",
-    dax="ext4_dax_fault",
 )
 _EXT3: Final = Rules(
     "ext4_page_mkwrite",
@@ -76,7 +75,15 @@ _EXT3: Final = Rules(
     "A file without extents cannot be preallocated: write zeros instead, they are overwritten in place.",
     errno=True,
     source="fs/ext4/inode.c",
-    dax="ext4_dax_fault",
+)
+
+_XFS: Final = Rules(
+    "xfs_filemap_page_mkwrite",
+    Refusal.FAULT,
+    Fallocate.PROTECTS,
+    f"{_IN_PLACE} Not so for extents that a reflink shares: writing to them needs new blocks.",
+    errno=True,
+    source="fs/xfs/xfs_file.c",
 )
 
 
@@ -112,18 +119,10 @@ _MEMORY: Final = Rules(
 _UNKNOWN: Final = Rules("", Refusal.UNKNOWN, Fallocate.UNKNOWN, "Nothing is known of this filesystem.", local=False)
 
 _RULES: Final[dict[str, Rules]] = {
-    "ext2": _EXT3,
+    "ext2": replace(_EXT3, dax=replace(_EXT3, handler="ext4_dax_fault", errno=False, source="fs/ext4/file.c")),
     "ext3": _EXT3,
-    "ext4": _EXT4,
-    "xfs": Rules(
-        "xfs_filemap_page_mkwrite",
-        Refusal.FAULT,
-        Fallocate.PROTECTS,
-        f"{_IN_PLACE} Not so for extents that a reflink shares: writing to them needs new blocks.",
-        errno=True,
-        source="fs/xfs/xfs_file.c",
-        dax="xfs_filemap_pfn_mkwrite",
-    ),
+    "ext4": replace(_EXT4, dax=replace(_EXT4, handler="ext4_dax_fault", errno=False, source="fs/ext4/file.c")),
+    "xfs": replace(_XFS, dax=replace(_XFS, handler="xfs_filemap_pfn_mkwrite")),
     "btrfs": Rules(
         "btrfs_page_mkwrite",
         Refusal.FAULT,

@@ -6,12 +6,12 @@ kernel has; nothing is asked of the filesystem, so that one that hangs keeps nob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
 
-from tracer.filesystems import Refusal, Rules, rules
+from tracer.filesystems import Refusal, rules
 from tracer.host.mounts import Mount, preferred
 from tracer.host.peers import Daemon, Peer, peer_of
 from tracer.model import device_name
@@ -32,7 +32,8 @@ _9P_MAPS: Final = frozenset({"mmap", "loose", "fscache"})
 class Filesystem:
     """One mounted filesystem.
 
-    ``handlers``: what is asked when a page is written, empty where nothing is. ``refusal`` is MAPPING where no shared
+    ``handlers``: what is asked when a page is written, empty where nothing is; with ``dax`` what is called in place of
+    a handler. ``refusal`` is MAPPING where no shared
     writable mapping can be made here at all. ``known`` is false for a type that nothing is known of.
     """
 
@@ -43,11 +44,17 @@ class Filesystem:
     source: str
     peer: Peer | None
     known: bool = True
+    dax: bool = False
 
     @property
     def notifies(self) -> bool:
         """Whether a write to a page that is mapped read-only is told to the filesystem."""
         return bool(self.handlers)
+
+    @property
+    def traced(self) -> bool:
+        """Whether it is told through do_page_mkwrite, where the tracer sees it: not so in a DAX mapping."""
+        return self.notifies and not self.dax
 
     def to_dict(self) -> dict[str, Any]:
         """The row for JSON."""
@@ -60,6 +67,7 @@ class Filesystem:
             "peer_pid": self.peer.pid if self.peer else None,
             "handlers": list(self.handlers),
             "notifies": self.notifies if self.known else None,
+            "traced": self.traced if self.known else None,
             "refusal": self.refusal.value,
             "errno_exact": self.errno if self.known else None,
             "kernel_source": self.source or None,
@@ -78,19 +86,25 @@ def filesystems(mounts: Iterable[Mount], daemons: Sequence[Daemon], has: Callabl
 
 
 def _row(mount: Mount, behind: Mount, daemons: Sequence[Daemon], has: Callable[[str], bool]) -> Filesystem:
-    """``behind`` is the mount whose filesystem the files are on."""
+    """``behind`` is the mount whose filesystem the files are on.
+
+    With dax=inode, the default, some files of a filesystem on a DAX device may be DAX: that is not told here.
+    """
     known = rules(behind.fstype)
     if known.older is not None and not has(known.handler):
         known = known.older
+    if dax := known.dax is not None and not {"dax", "dax=always"}.isdisjoint(behind.super_options):
+        known = known.dax
     refusal = Refusal.MAPPING if _maps_nothing(behind) else known.refusal
     return Filesystem(
         mount,
-        () if refusal is Refusal.MAPPING else tuple(_handlers(behind, known)),
+        (known.handler,) if known.handler and refusal is not Refusal.MAPPING else (),
         refusal,
         known.errno and refusal is Refusal.FAULT,
         known.source,
         peer_of(behind, daemons),
         bool(known.source),
+        dax,
     )
 
 
@@ -106,15 +120,6 @@ def _behind(mount: Mount, mounts: Sequence[Mount]) -> Mount:
     found = max(around, key=lambda other: len(other.mountpoint), default=mount)
     # In a container the upper directory's path is the host's, and seems to lie on the overlay itself.
     return mount if found.fstype == "overlay" else found
-
-
-def _handlers(mount: Mount, known: Rules) -> Iterator[str]:
-    """With dax=inode, which is the default, some files of a filesystem on a DAX device may be DAX and others not."""
-    options = set(mount.super_options)
-    if known.dax and options & {"dax", "dax=always"}:
-        yield known.dax
-    elif known.handler:
-        yield known.handler
 
 
 def _maps_nothing(mount: Mount) -> bool:

@@ -144,11 +144,11 @@ RECIPES = (
     Recipe("btrfs-subvolume", "btrfs", "btrfs", "btrfs_page_mkwrite", _subvolume, errno="ENOSPC"),
     Recipe(
         "ext4-dax", "ext4", "ext4", "", partial(_dax, fstype="ext4", make=("mkfs.ext4", "-q", "-F", "-m", "0")),
-        why=_DAX,
+        instead="dax_iomap_fault", why=_DAX,
     ),
     Recipe(
         "xfs-dax", "xfs", "xfs", "", partial(_dax, fstype="xfs", make=("mkfs.xfs", "-q", "-f", "-m", "reflink=0")),
-        why=_DAX,
+        errno="ENOSPC", instead="dax_iomap_fault", why=_DAX,
     ),
     Recipe("f2fs", "f2fs", "f2fs", "f2fs_vm_page_mkwrite", _disk("f2fs", 64, "mkfs.f2fs", "-q", "-f"), errno="ENOSPC"),
     Recipe(

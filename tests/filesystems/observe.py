@@ -41,7 +41,7 @@ class Observation:
     told: Filesystem
     peer: str
     calls: dict[FaultPath, dict[Backend, Calls]] = field(default_factory=dict)
-    #: The kernel's own count of the handler's calls.
+    #: The kernel's own count of calls of the handler, or of what is there instead.
     hits: dict[FaultPath, int] = field(default_factory=dict)
     wall_ns: dict[FaultPath, int] = field(default_factory=dict)
     refused: str = ""
@@ -63,9 +63,9 @@ def observe(recipe: Recipe, stage: Stage) -> Observation:
         FaultPath.FIRST_WRITE: partial(first_write, first, FIRST, recipe.stride),
         FaultPath.WRITE_PROTECT: partial(write_after_read, again, AGAIN, recipe.stride),
     }
-    handler = now(recipe.handler)
+    asked = now(recipe.handler) or recipe.instead
     with ExitStack() as stack:
-        counter = stack.enter_context(truth(handler)) if handler else None
+        counter = stack.enter_context(truth(asked)) if asked else None
         sessions = {backend: stack.enter_context(Session(Options(backend=backend))) for backend in Backend}
         for path, write in work.items():
             before = {backend: session.snapshot() for backend, session in sessions.items()}

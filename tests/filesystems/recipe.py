@@ -47,6 +47,7 @@ class Recipe:
     why. ``errno`` is what ``sigbus`` knows of a refusal, "" where nothing. ``absent`` says why a kernel has no such
     ``module``, "" where it has it. ``files`` exist already, and keep their size. ``refused`` is the errno of mmap(2)
     where it allows no shared writable mapping. ``unrun``: why it is not mounted here; then only its handler is hooked.
+    ``instead``: the kernel's function that is called in place of a handler, and is not traced.
     ``repeats``: a page may be written back between the fault and the store, which then faults once more.
     """
 
@@ -63,6 +64,7 @@ class Recipe:
     stride: int = 256 << 10
     refused: str = ""
     unrun: str = ""
+    instead: str = ""
     repeats: bool = False
     short: bool = False
 

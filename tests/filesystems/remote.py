@@ -158,10 +158,10 @@ RECIPES = (
     Recipe("9p-none", "9p", "9p", "", partial(_9p, cache="none"), refused="EINVAL",
            why="Without a cache its mmap is generic_file_readonly_mmap."),
     Recipe("afs", "kafs", "afs", "afs_page_mkwrite",
-           unrun="OpenAFS's fileserver serves no loopback address, and the guests have no other network."),
+           unrun="OpenAFS's servers take no loopback address; they were not set up on another one. kafs is there."),
     Recipe("ceph", "ceph", "ceph", "ceph_page_mkwrite",
            unrun="It needs a monitor, an object store and a metadata server: more than a guest's minutes allow."),
     Recipe("orangefs", "orangefs", "orangefs", "orangefs_page_mkwrite", unrun="Debian has no server for it."),
     Recipe("virtiofs", "virtiofs", "virtiofs", _FUSE,
-           unrun="It needs virtiofsd beside the guest, which Debian has from 13 on; the handler is that of FUSE."),
+           unrun="It needs a daemon beside QEMU that shares the guest's memory; the handler is that of FUSE."),
 )  # fmt: skip

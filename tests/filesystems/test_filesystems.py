@@ -46,6 +46,7 @@ def test_calls_are_counted_exactly(
     }
     if not (handler := now(recipe.handler)):
         assert not told
+        assert bool(observed.hits[path]) == bool(recipe.instead)
         return
     common = (handler, recipe.fstype, observed.mountpoint, observed.dev)
     expected = {(*common, path, Outcome.WRITABLE, Initiator.USER): PATHS[path]}
@@ -86,7 +87,11 @@ def test_doctor_says_what_was_seen(recipe: Recipe, observed: Observation | None)
     if observed is None:
         return
     told, handler = observed.told, now(recipe.handler)
-    assert told.handlers == ((handler,) if handler else ())
+    if recipe.instead:
+        assert told.handlers and not told.traced
+    else:
+        assert told.handlers == ((handler,) if handler else ())
+        assert told.traced == bool(handler)
     assert told.refusal in (REFUSALS[observed.full] if observed.full else {Refusal.MAPPING})
     assert told.errno == bool(now(recipe.errno))
     assert (told.peer.name if told.peer else "") == observed.peer

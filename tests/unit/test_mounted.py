@@ -68,6 +68,15 @@ def test_what_is_asked_and_when_it_refuses(
     assert (row.handlers, row.refusal, row.errno) == (handlers, refusal, errno)
 
 
+def test_dax_asks_but_is_not_traced() -> None:
+    row = rows()["/data"]
+    assert row.notifies and not row.traced
+    assert rows()["/"].traced
+    table = b"4 1 8:2 / /data rw - ext4 /dev/pmem0 rw,dax=always\n"
+    (row,) = filesystems(Mounts.parse(table), [], lambda name: True)
+    assert (row.handlers, row.errno) == (("ext4_dax_fault",), False)
+
+
 def test_a_kernel_without_the_handler_has_the_older_rules() -> None:
     row = rows(has=False)["/disc"]
     assert (row.handlers, row.refusal) == (("filemap_page_mkwrite",), Refusal.WRITEBACK)
@@ -144,6 +153,7 @@ def test_json_has_every_field() -> None:
         "peer_pid": 812,
         "handlers": ["fuse_page_mkwrite"],
         "notifies": True,
+        "traced": True,
         "refusal": "writeback",
         "errno_exact": False,
         "kernel_source": "fs/fuse/file.c",

@@ -41,7 +41,7 @@ class MountedView:
             Column("ASKS", _asks, 4),
             Column("REFUSES", lambda row: _WHEN[row.refusal], 10),
             Column("ERRNO", _errno, 5),
-            Column("HANDLER", lambda row: ", ".join(row.handlers) or "-", 12, drop=1),
+            Column("HANDLER", _handler, 12, drop=1),
         ]
         if any(row.peer for row in self.rows):
             columns.append(Column("PEER", lambda row: printable(row.peer.label) if row.peer else "-", 12, drop=2))
@@ -51,6 +51,10 @@ class MountedView:
 
 def _asks(row: Filesystem) -> str:
     return "yes" if row.notifies else "no" if row.known else "?"
+
+
+def _handler(row: Filesystem) -> str:
+    return f"{', '.join(row.handlers) or '-'}{' (not traced)' if row.dax else ''}"
 
 
 def _errno(row: Filesystem) -> str:
