@@ -77,7 +77,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         print(f"\n{report.nodeid} {report.when}\n{report.longreprtext}", flush=True)
 
 
-def pytest_sessionfinish() -> None:
-    """Leave the rows to the runner."""
+def pytest_runtest_logfinish() -> None:
+    """Leave the rows to the runner, those of a guest that dies later too."""
     if _ROWS and (where := os.environ.get("RESULTS")):
         Path(where).write_text(json.dumps(_ROWS, indent=1) + "\n")

@@ -143,7 +143,7 @@ RECIPES = (
     ),
     Recipe("btrfs-subvolume", "btrfs", "btrfs", "btrfs_page_mkwrite", _subvolume, errno="ENOSPC"),
     Recipe(
-        "ext4-dax", "ext4", "ext4", "", partial(_dax, fstype="ext4", make=("mkfs.ext4", "-q", "-F", "-m", "0")),
+        "ext4-dax", "ext4", "ext4", "", partial(_dax, fstype="ext4", make=("mkfs.ext4", "-q", "-F", "-b", "4096")),
         instead="dax_iomap_fault", why=_DAX,
     ),
     Recipe(

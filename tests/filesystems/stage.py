@@ -76,7 +76,10 @@ class Stage:
         """Start a daemon that stays in the foreground; returns when it is ready."""
         log = self.root / f"{Path(command[0]).name}.log"
         with log.open("wb") as stream:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+            # In a session of its own: smbd ends its process group when it ends.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            )
         self._end.callback(_end, process)
         limit = time.monotonic() + 60
         while not ready():
