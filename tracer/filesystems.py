@@ -257,7 +257,7 @@ _RULES: Final[dict[str, Rules]] = {
     "9p": _remote("v9fs_vm_page_mkwrite", "fs/9p/vfs_file.c"),
     "ceph": _remote("ceph_page_mkwrite", "fs/ceph/addr.c"),
     "afs": _remote("afs_page_mkwrite", "fs/afs/write.c"),
-    "orangefs": _remote("orangefs_page_mkwrite", "fs/orangefs/inode.c"),
+    "pvfs2": _remote("orangefs_page_mkwrite", "fs/orangefs/inode.c"),
     "ecryptfs": _remote("filemap_page_mkwrite", "mm/filemap.c"),
 }
 

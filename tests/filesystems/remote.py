@@ -161,7 +161,7 @@ RECIPES = (
            unrun="OpenAFS's servers take no loopback address; they were not set up on another one. kafs is there."),
     Recipe("ceph", "ceph", "ceph", "ceph_page_mkwrite",
            unrun="It needs a monitor, an object store and a metadata server: more than a guest's minutes allow."),
-    Recipe("orangefs", "orangefs", "orangefs", "orangefs_page_mkwrite", unrun="Debian has no server for it."),
+    Recipe("orangefs", "orangefs", "pvfs2", "orangefs_page_mkwrite", unrun="Debian has no server for it."),
     Recipe("virtiofs", "virtiofs", "virtiofs", _FUSE,
            unrun="It needs a daemon beside QEMU that shares the guest's memory; the handler is that of FUSE."),
 )  # fmt: skip

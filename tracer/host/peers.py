@@ -12,7 +12,7 @@ from typing import Final
 from tracer.host.mounts import Mount
 
 #: Types whose mount source names the server, or (9p, virtiofs) the channel to it.
-_SERVED: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "orangefs", "virtiofs"})
+_SERVED: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "pvfs2", "virtiofs"})
 _DEVICE: Final = Path("/dev/fuse")
 _CONNECTION: Final = re.compile(rb"^fuse_connection:\s*(\d+)$", re.MULTILINE)
 
