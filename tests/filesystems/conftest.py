@@ -42,6 +42,8 @@ def _row(recipe: Recipe, found: Observation | None) -> dict[str, Any]:
     """One row for ``matrix``; its tests say which backends were exact."""
     absent = now(recipe.absent)
     state = "absent" if absent else "not run" if recipe.unrun else "mmap refused" if recipe.refused else "seen"
+    if state == "seen" and found is None:
+        state = "failed"
     failure = found.failure if found else None
     return {
         "handler": now(recipe.handler),
