@@ -17,12 +17,11 @@ from tests.filesystems.writers import child, first_write, write_after_read, writ
 from tests.live.guest import truth
 from tests.live.refusals import fill
 from tracer.failure import Failure
-from tracer.failures import Failures
 from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
 from tracer.host.peers import fuse_daemons
 from tracer.kernel.symbols import Symbols
-from tracer.model import Backend, Options, Series
+from tracer.model import FUNCTION_BACKENDS, Backend, Options, Series
 from tracer.model import Path as FaultPath
 from tracer.mounted import Filesystem, filesystems
 from tracer.session import Session
@@ -66,7 +65,7 @@ def observe(recipe: Recipe, stage: Stage) -> Observation:
     asked = now(recipe.handler) or recipe.instead
     with ExitStack() as stack:
         counter = stack.enter_context(truth(asked)) if asked else None
-        sessions = {backend: stack.enter_context(Session(Options(backend=backend))) for backend in Backend}
+        sessions = {backend: stack.enter_context(Session(Options(backend=backend))) for backend in FUNCTION_BACKENDS}
         for path, write in work.items():
             before = {backend: session.snapshot() for backend, session in sessions.items()}
             hits = counter.hits() if counter else 0
@@ -105,13 +104,13 @@ def _fill(recipe: Recipe, place: Place, found: Observation) -> None:
     with file.open("wb") as stream:
         stream.truncate(HOLES * recipe.stride)
     os.sync()
-    with Failures() as failures:
+    with Session(Options(failures=True)) as session:
         fill(place.fills or place.path)
         end = child(partial(write_back, file, HOLES, recipe.stride))
         found.late = end.late or end.refused
         if end.sigbus:
             found.full = Full.FAULT
-            found.failure = _of(failures, end.pid)
+            found.failure = _of(session, end.pid)
         elif end.refused:
             found.full = Full.MMAP
         else:
@@ -120,10 +119,10 @@ def _fill(recipe: Recipe, place: Place, found: Observation) -> None:
         (place.fills or place.path).joinpath("filler").unlink()
 
 
-def _of(failures: Failures, pid: int) -> Failure | None:
+def _of(session: Session, pid: int) -> Failure | None:
     end = time.monotonic() + 5
     while time.monotonic() < end:
-        for failure in failures.wait(0.2):
+        for failure in session.failures(0.2):
             if failure.pid == pid:
                 return failure
     return None

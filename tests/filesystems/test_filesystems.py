@@ -11,7 +11,7 @@ from tests.filesystems.counts import AGAIN, FIRST
 from tests.filesystems.observe import Observation
 from tests.filesystems.recipe import Full, Recipe, now
 from tracer.filesystems import Refusal
-from tracer.model import Backend, Filters, Initiator, Options, Outcome
+from tracer.model import FUNCTION_BACKENDS, Backend, Filters, Initiator, Options, Outcome
 from tracer.model import Path as FaultPath
 from tracer.session import Session
 
@@ -33,7 +33,7 @@ def test_the_kernel_has_it_or_not_as_expected(recipe: Recipe) -> None:
         assert (loads, recipe.fstype in names) == ((False, False) if now(recipe.absent) else (True, True))
 
 
-@pytest.mark.parametrize("backend", Backend)
+@pytest.mark.parametrize("backend", FUNCTION_BACKENDS)
 @pytest.mark.parametrize("path", PATHS)
 def test_calls_are_counted_exactly(
     recipe: Recipe, observed: Observation | None, path: FaultPath, backend: Backend
