@@ -37,9 +37,13 @@ class Systemd:
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run systemctl."""
+        return self.inside("systemctl", "--no-pager", *arguments)
+
+    def inside(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in its namespaces."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        inside = ["nsenter", "-m", "-p", "-t", children[0] if children else "1", "systemctl", "--no-pager"]
-        return subprocess.run([*inside, *arguments], capture_output=True, text=True, check=False)
+        entered = ["nsenter", "-m", "-p", "-t", children[0] if children else "1"]
+        return subprocess.run([*entered, *command], capture_output=True, text=True, check=False)
 
     def close(self) -> None:
         """End it, with everything in it."""
@@ -86,6 +90,11 @@ def test_the_service_traces_with_the_least_rights(systemctl: Systemd, backend: B
     assert calls(get(ADDRESS), place, path="first_write", outcome="writable") == WRITES
     assert 'function="do_page_mkwrite",hook="do_page_mkwrite:entry"} 1.0' in get(ADDRESS)
     assert get(ADDRESS, "/-/ready") == "OK\n"
+    pid = systemctl("show", "-P", "MainPID", "mkwrite-exporter").stdout.strip()
+    status = systemctl.inside("cat", f"/proc/{pid}/status").stdout
+    assert re.search(rf"^CapEff:\s+{1 << 39:016x}$", status, re.MULTILINE), status  # CAP_BPF
+    user = 65534 if backend is Backend.FENTRY else 0
+    assert re.search(rf"^Uid:(?:\s+{user}){{4}}$", status, re.MULTILINE), status
     assert systemctl("reload", "mkwrite-exporter").returncode == 0
     assert eventually(lambda: log.read_text().endswith("Reloaded.\n"))
     assert systemctl("stop", "mkwrite-exporter").returncode == 0

@@ -175,12 +175,13 @@ def test_a_textfile_may_be_served_too(tmp_path: Path) -> None:
         assert "mkwrite_up 1.0" in get(address, "/metrics")
 
 
-def test_the_service_manager_is_told_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:
+def test_the_service_manager_is_told_when_it_is_ready_and_when_it_stops() -> None:
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    channel.bind(str(tmp_path / "notify"))
+    name = f"mkwrite-test-{os.getpid()}"  # no file, whose directories nobody may search
+    channel.bind(f"\0{name}")
     channel.settimeout(30)
     command = [*COMMAND, "--listen", "127.0.0.1:0"]
-    environment = {**ENVIRONMENT, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    environment = {**ENVIRONMENT, "NOTIFY_SOCKET": f"@{name}"}
     with channel, subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
             assert channel.recv(100) == b"READY=1"
@@ -191,6 +192,17 @@ def test_the_service_manager_is_told_when_it_is_ready_and_when_it_stops(tmp_path
             assert channel.recv(100) == b"STOPPING=1"
         finally:
             process.terminate()
+
+
+def test_root_leaves_for_nobody_and_for_no_user_that_there_is_not() -> None:
+    result = run("--once", "--user", "no-such\x1b")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "There is no user 'no-such\\x1b'" in result.stderr
+    with running("--user", "daemon") as (process, address, _):
+        get(address, "/metrics")
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        expected = "1" if os.geteuid() == 0 else str(os.geteuid())
+        assert re.search(rf"^Uid:(?:\s+{expected}){{4}}$", status, re.MULTILINE), status
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ import click
 
 from tracer.cli.names import PROGRAM, version
 from tracer.cli.options import duration_option, session_options, tracing_options
-from tracer.model import By, Options
+from tracer.model import Backend, By, Options
 
 if TYPE_CHECKING:
     from tracer.export.server import Address
+    from tracer.host.privileges import User
 
 EXAMPLES = """\b
 Examples:
@@ -57,16 +58,17 @@ class Hangup:
         self._requested = True
 
 
-def _give_up_rights(address: Address | None, textfile: Path | None, web_config: Path | None) -> None:
+def _give_up_rights(user: User | None, address: Address | None, textfile: Path | None, web_config: Path | None) -> None:
     """All but reading the counts, and what the options need."""
     from tracer.host.privileges import Capability, keep
 
-    keep({
+    capabilities = {
         Capability.BPF,
         *([Capability.NET_BIND_SERVICE] if address and 0 < address.port < 1024 else []),
         *([Capability.DAC_OVERRIDE] if textfile else []),
         *([Capability.DAC_READ_SEARCH] if web_config else []),
-    })  # fmt: skip
+    }  # fmt: skip
+    keep(capabilities, user)
 
 
 @click.command(epilog=EXAMPLES, context_settings={"default_map": {"max_series": 1000}})
@@ -89,6 +91,7 @@ def _give_up_rights(address: Address | None, textfile: Path | None, web_config: 
 @click.option("--top", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, with --per.")
 @click.option("--cgroups", is_flag=True, help="Labels for container and pod.")
 @click.option("--risk", is_flag=True, help="What mapped files may still ask of each filesystem, too.")
+@click.option("--user", default="nobody", show_default=True, metavar="NAME", help="Whom root becomes once it traces.")
 @duration_option
 @tracing_options
 def export(
@@ -100,6 +103,7 @@ def export(
     top: int,
     cgroups: bool,
     risk: bool,
+    user: str,
     duration: int | None,
     **tracing: Any,
 ) -> None:
@@ -116,6 +120,7 @@ def export(
     from tracer.export.textfile import Textfile
     from tracer.export.webconfig import WebConfig
     from tracer.export.who import Who
+    from tracer.host.privileges import User
     from tracer.probes.plan import CORE
     from tracer.ui.status import hooks
 
@@ -126,6 +131,7 @@ def export(
     address = None if textfile and not listen else Address.parse(listen or DEFAULT_LISTEN)
     load = partial(WebConfig.load, web_config) if web_config else WebConfig
     load()  # before it takes the time to attach
+    become = User.named(user)
     file = Textfile(textfile) if textfile else None
     who = Who(By(per) if per else None, top, cgroups)
     options = session_options(**tracing, by=By.CGROUP if cgroups else per, failures=True)
@@ -146,7 +152,9 @@ def export(
         first = session.snapshot()
         # Modules that come may have to be hooked, and other processes be looked at.
         if not risk and (first.tracepoints or any(hook.function == CORE for hook in first.hooks)):
-            _give_up_rights(address, textfile, web_config)
+            # Return probes are files of root's, which have to be read and removed.
+            in_tracefs = any(hook.backend is Backend.KPROBE for hook in first.hooks)
+            _give_up_rights(None if in_tracefs else become, address, textfile, web_config)
         with Daemon(collector, first, version(), load, file, more) as daemon, Hangup() as hangup:
             if address:
                 click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)

@@ -23,7 +23,7 @@ from tracer.export.failure_ledger import FailureLedger, Place
 from tracer.export.ledger import Kind, Ledger, Source
 from tracer.export.who import OTHER, Who
 from tracer.histogram import LOWER_NS, Histogram
-from tracer.host.mounts import Mount, Mounts, preferred
+from tracer.host.mounts import Mount, MountChanges, preferred
 from tracer.model import Hook, Snapshot, Tracepoints
 from tracer.text import printable
 
@@ -129,11 +129,11 @@ class MkwriteCollector(Collector):
         version: str,
         max_series: int = 1000,
         who: Who | None = None,
-        mounts: Callable[[], Iterable[Mount]] = Mounts.read,
+        mounts: Callable[[], Iterable[Mount]] | None = None,
     ) -> None:
         self._source = source
         self._version = version
-        self._mounts = mounts
+        self._mounts = mounts or MountChanges().read  # opened now: it may not be possible later
         self._who = who or Who()
         self._ledger = Ledger(self._who, max_series)
         self._failures = FailureLedger(self._who, max_series)

@@ -11,12 +11,25 @@ import re
 import select
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-MOUNTINFO: Final = Path("/proc/self/mountinfo")
+
+def _mountinfo() -> Path:
+    """The host's mounts rather than a container's, where its processes can be seen and looked at.
+
+    In a container, the root is another than that of the first process, unless that is the container's own.
+    """
+    with suppress(OSError):
+        if not Path("/").samefile("/proc/1/root"):
+            return Path("/proc/1/mountinfo")
+    return Path("/proc/self/mountinfo")
+
+
+MOUNTINFO: Final = _mountinfo()
 
 #: Enough for every number that the kernel prints there; keeps garbage from becoming a huge int.
 _NUMBER = re.compile(rb"[0-9]{1,10}")
@@ -93,13 +106,10 @@ class MountTable:
 
     def __init__(self, path: Path = MOUNTINFO) -> None:
         """Raises OSError when ``path`` cannot be read."""
-        self._path = path
         self._lock = threading.Lock()
         self._known: dict[int, Mount] = {}
         # Opened before the first reading, so that no change falls between the two.
-        self._watched = path.open("rb", buffering=0)
-        self._poll = select.poll()
-        self._poll.register(self._watched, select.POLLPRI)
+        self._changes = MountChanges(path)
         self._refresh()
 
     def __enter__(self) -> MountTable:
@@ -113,9 +123,7 @@ class MountTable:
     def close(self) -> None:
         """Stop watching. Further look-ups answer from what is known."""
         with self._lock:
-            if not self._watched.closed:
-                self._poll.unregister(self._watched)
-                self._watched.close()
+            self._changes.close()
 
     def lookup(self, dev: int) -> tuple[str, str]:
         """(fstype, mount point) of a device; two empty strings if it was never mounted where we see it."""
@@ -129,13 +137,13 @@ class MountTable:
 
     def _mount(self, dev: int) -> Mount | None:
         with self._lock:
-            if self._poll.poll(0):
+            if self._changes:
                 self._refresh()
             return self._known.get(dev)
 
     def _refresh(self) -> None:
         places: dict[int, list[Mount]] = {}
-        for mount in Mounts.read(self._path):
+        for mount in self._changes.read():
             places.setdefault(mount.dev, []).append(mount)
         for dev, mounts in places.items():
             known = self._known.get(dev)
@@ -151,7 +159,10 @@ def _name(mount: Mount) -> tuple[str, str]:
 
 
 class MountChanges:
-    """Tells whether anything was mounted or unmounted since it was last asked."""
+    """The mounts, and whether anything was mounted or unmounted since that was last asked.
+
+    The file stays open: whether it may be read the kernel decides when it is opened.
+    """
 
     def __init__(self, path: Path = MOUNTINFO) -> None:
         """Raises OSError when ``path`` cannot be read."""
@@ -160,11 +171,18 @@ class MountChanges:
         self._poll.register(self._watched, select.POLLPRI)
 
     def close(self) -> None:
-        """Stop watching."""
-        self._watched.close()
+        """Stop watching: nothing changes any more."""
+        if not self._watched.closed:
+            self._poll.unregister(self._watched)
+            self._watched.close()
 
     def __bool__(self) -> bool:
         return bool(self._poll.poll(0))
+
+    def read(self) -> Mounts:
+        """The mounts as they are now. Not to be called by two threads at once."""
+        self._watched.seek(0)
+        return Mounts.parse(self._watched.read())
 
 
 def _parse_line(line: bytes) -> Mount | None:

@@ -1,18 +1,23 @@
-"""Giving up capabilities that are not needed any more, see capabilities(7)."""
+"""Giving up capabilities, and the user, that are not needed any more, see capabilities(7)."""
 
 from __future__ import annotations
 
 import ctypes as ct
 import logging
 import os
+import pwd
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
+
+from tracer.errors import UsageError
+from tracer.text import printable
 
 _log = logging.getLogger(__name__)
 
 _CAPSET: Final = 126  # x86_64
 _VERSION_3: Final = 0x20080522
+_PR_SET_KEEPCAPS: Final = 8
 _PR_CAPBSET_DROP: Final = 24
 
 
@@ -33,18 +38,46 @@ class _Data(ct.Structure):
     _fields_ = (("effective", ct.c_uint32), ("permitted", ct.c_uint32), ("inheritable", ct.c_uint32))
 
 
-def keep(capabilities: Iterable[Capability]) -> None:
+class User(NamedTuple):
+    """Whom to become."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def named(cls, name: str) -> User:
+        """A user with its main group. Raises UsageError if there is none of that name."""
+        try:
+            found = pwd.getpwnam(name)
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"There is no user '{printable(name)}'.", "Name one of those that 'getent passwd' lists."
+            ) from None
+        return cls(found.pw_uid, found.pw_gid)
+
+
+def keep(capabilities: Iterable[Capability], user: User | None = None) -> None:
     """Give up all capabilities but these, for this thread, those that it starts, and programs that it runs.
 
-    To be called before there are other threads. Capabilities that the process does not have are not gained. What the
-    kernel refuses is logged: the work can go on with more than it needs.
+    Root becomes ``user``, without any other group; who is not root stays who it is. To be called before there are
+    other threads. Capabilities that the process does not have are not gained. What the kernel refuses is logged: the
+    work can go on with more than it needs.
     """
     libc = ct.CDLL(None, use_errno=True)
     kept = set(capabilities)
+    permitted = _permitted()
     for number in range(64):
         if number not in kept:
             libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)  # fails without CAP_SETPCAP, and beyond the last one
-    mask = sum(1 << capability for capability in kept) & _permitted()
+    if user and os.geteuid() == 0:
+        libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)  # the permitted ones, over the change of the user
+        try:
+            os.setgroups([])
+            os.setresgid(user.gid, user.gid, user.gid)
+            os.setresuid(user.uid, user.uid, user.uid)
+        except OSError as error:
+            _log.warning("It goes on as root: %s", error.strerror)
+    mask = sum(1 << capability for capability in kept) & permitted
     data = (_Data * 2)(*(_Data(mask >> shift & 0xFFFFFFFF, mask >> shift & 0xFFFFFFFF, 0) for shift in (0, 32)))
     if libc.syscall(_CAPSET, ct.byref(_Header(_VERSION_3, 0)), data):
         _log.warning("The capabilities that are not needed stay: %s", os.strerror(ct.get_errno()))
