@@ -177,8 +177,8 @@ class Snapshot:
 
     ``time_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
     that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included. ``failures`` are counted
-    if the session was asked to tell of them.
-    With ``tracepoints`` there are no calls and no ``wp_faults``: nobody sees them.
+    if the session was asked to tell of them. ``gone``: of ``calls``, what later snapshots will not have any more (see
+    ``Options.make_room``). With ``tracepoints`` there are no calls and no ``wp_faults``: nobody sees them.
     """
 
     time_ns: int
@@ -191,6 +191,7 @@ class Snapshot:
     notes: tuple[str, ...] = ()
     failures: Mapping[FailureSeries, int] = field(default_factory=dict)
     tracepoints: Tracepoints | None = None
+    gone: Mapping[Series, Histogram] = field(default_factory=dict)
 
     def since(self, earlier: Snapshot) -> Snapshot:
         """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""
@@ -275,7 +276,9 @@ class Options:
 
     ``slower_ns``: send an event for calls at least that slow. ``max_series``: room in the kernel for so many series,
     see docs/internals.md. ``failures``: tell of each, and count them by class and errno. ``every_errno``: hook
-    functions, too, that run at calls that succeed, where only they return an errno.
+    functions, too, that run at calls that succeed, where only they return an errno. ``make_room``: with By.PROCESS and
+    By.CGROUP, once half of the room is used, a snapshot is the last one with the series of what is gone: for who adds
+    snapshots up, see ``Snapshot.gone``.
     """
 
     backend: Backend | None = None
@@ -285,3 +288,4 @@ class Options:
     max_series: int = 4096
     failures: bool = False
     every_errno: bool = False
+    make_room: bool = False

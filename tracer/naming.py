@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -68,6 +69,11 @@ class Naming:
             self._who.setdefault(key, f"{_text(event.comm)}[{series.who}]")
         elif self._by is By.FILE and file:
             self._who.setdefault(key, file)
+
+    def forget(self, whos: Set[int]) -> None:
+        """Drop the names of processes or cgroups that nothing is counted under any more."""
+        for who in whos:
+            self._who.pop((0, who), None)
 
     def event(self, event: Any, file: str) -> CallEvent:
         """An event with its names. ``event`` is a struct event of bpf/event.h, ``file`` its path."""

@@ -15,6 +15,7 @@ import select
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping, Set
 from types import TracebackType
 from typing import Final
 
@@ -24,6 +25,7 @@ from tracer.failures import SIGNAL_WITHIN_NS, FailureReader
 from tracer.histogram import Histogram
 from tracer.host.cgroups import Cgroups
 from tracer.host.filters import check
+from tracer.host.gone import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
@@ -60,6 +62,8 @@ class Session:
         self._lock = threading.Lock()
         self._events: deque[CallEvent] = deque()
         self._failures: deque[Failure] = deque()
+        self._gone = gone_in(options.by, mounts) if options.make_room else None
+        self._room = options.max_series // 2
         self._all_handlers = not options.filters.handlers
         try:
             opened = open_tracer(options, self._symbols, mounts)
@@ -100,7 +104,7 @@ class Session:
                 return self._final
             self._follow_modules()
             self._drain()
-            return self._read(self._lost(), RACED_AFTER_NS)
+            return self._read(self._lost(), RACED_AFTER_NS, gone=self._gone)
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
         """Slow calls that have come, oldest first; waits up to ``timeout_s`` for the first."""
@@ -206,14 +210,22 @@ class Session:
             lost[Loss.SERIES_FULL] += self._counts.full()
         return lost
 
-    def _read(self, lost: dict[Loss, int], raced_after_ns: int, hooks: tuple[Hook, ...] | None = None) -> Snapshot:
+    def _read(
+        self,
+        lost: dict[Loss, int],
+        raced_after_ns: int,
+        hooks: tuple[Hook, ...] | None = None,
+        gone: Callable[[], IsGone] | None = None,
+    ) -> Snapshot:
         maps = self._tracer.maps
         raw = maps.histograms()
         now = time.monotonic_ns()
         in_flight = 0
+        waiting: set[int] = set()
         for slot in maps.slots():
             if slot.series.kind and now - slot.start_ns - slot.latency_ns >= raced_after_ns:
                 # The programs will count it when the task comes back, if it does.
+                waiting.add(slot.series.who)
                 key = slot.series._replace(kind=slot.series.kind | RACED)
                 raw[key] = raw.get(key, Histogram()) + Histogram.of(slot.latency_ns)
             else:
@@ -228,6 +240,9 @@ class Session:
             series = self._naming.series(RawSeries(*key), fstypes)
             known = calls.get(series)
             calls[series] = histogram if known is None else known + histogram
+        removed: dict[Series, Histogram] = {}
+        if gone and len(raw) > self._room:
+            removed = self._make_room(raw, waiting, gone(), fstypes)
         return Snapshot(
             time_ns=now,
             elapsed_ns=now - self._opened_ns,
@@ -239,7 +254,25 @@ class Session:
             notes=self._notes,
             failures=failed,
             tracepoints=self._counts.read() if self._counts else None,
+            gone=removed,
         )
+
+    def _make_room(
+        self, raw: Mapping[RawSeries, Histogram], waiting: Set[int], is_gone: IsGone, fstypes: dict[int, str]
+    ) -> dict[Series, Histogram]:
+        """What was removed. Calls of those in ``waiting`` may still be counted, by whoever takes over their slot."""
+        removed: dict[Series, Histogram] = {}
+        left: set[int] = set()
+        for key, total in raw.items():
+            gone = key.who not in waiting and is_gone(key.who)
+            histogram = self._tracer.maps.remove(key) if gone else None
+            if histogram:
+                series = self._naming.series(key, fstypes)
+                removed[series] = removed.get(series, Histogram()) + histogram
+            if histogram is None or histogram.count < total.count:
+                left.add(key.who)
+        self._naming.forget({key.who for key in raw} - left)
+        return removed
 
 
 __all__ = ["MkwriteError", "Session"]

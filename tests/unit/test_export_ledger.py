@@ -159,3 +159,15 @@ def test_who_is_not_among_the_busiest_is_other() -> None:
         ("p[5]",): 5,
         ("other",): 1,
     }
+
+
+def test_what_is_gone_from_the_kernel_stays_in_the_books_and_comes_back_from_zero() -> None:
+    one, two = (replace(series("/srv"), who=f"sh[{pid}]") for pid in (1, 2))
+    seven, nine = Histogram.of(*[1000] * 7), Histogram.of(*[1000] * 9)
+    book = ledger(who=Who())
+    book.book(replace(snapshot({one: seven, two: nine}), gone={one: seven, two: seven}), {"/srv"})
+    assert counted(book) == {"/srv": 16}
+    book.book(snapshot({two: Histogram.of(*[1000] * 2)}), {"/srv"})
+    assert counted(book) == {"/srv": 16}
+    book.book(snapshot({one: ONE, two: Histogram.of(*[1000] * 5)}), {"/srv"})
+    assert counted(book) == {"/srv": 20}

@@ -136,7 +136,7 @@ def export(
     who = Who(By(per) if per else None, top, cgroups)
     options = session_options(**tracing, by=By.CGROUP if cgroups else per, failures=True)
     # Sources that are gone keep their room in the kernel, so that has to be larger.
-    room = replace(options, max_series=max(options.max_series, Options.max_series))
+    room = replace(options, max_series=max(options.max_series, Options.max_series), make_room=True)
     with opened(room) as session, Stop() as stop:
         collector = MkwriteCollector(session, version(), options.max_series, who)
         more = [RiskCollector()] if risk else []
@@ -149,7 +149,8 @@ def export(
             else:
                 click.echo(metrics, nl=False)
             return
-        first = session.snapshot()
+        # Through the collector, who has to see every snapshot where they make room.
+        first = collector.read() or session.snapshot()
         # Modules that come may have to be hooked, and other processes be looked at.
         if not risk and (first.tracepoints or any(hook.function == CORE for hook in first.hooks)):
             # Return probes are files of root's, which have to be read and removed.

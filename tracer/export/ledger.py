@@ -89,6 +89,7 @@ class Ledger:
                 kinds = new.setdefault(source, {})
                 kind = Kind(series.path, series.initiator, series.outcome)
                 kinds[kind] = kinds[kind] + grown[series] if kind in kinds else grown[series]
+        self._release(snapshot.gone)
         self._place(new, present, mounted)
         for source, kinds in new.items():
             self._add(source if source in self._shown else self._folded, kinds)
@@ -120,6 +121,16 @@ class Ledger:
                 grown[series] = histogram.since(known)
                 self._seen[identity] = known + grown[series]
         return grown
+
+    def _release(self, gone: Mapping[Series, Histogram]) -> None:
+        """Later snapshots do not count these calls."""
+        for series, histogram in gone.items():
+            identity = replace(series, fstype="", mountpoint="")
+            left = self._seen[identity].since(histogram)
+            if left.count:
+                self._seen[identity] = left
+            else:
+                del self._seen[identity]
 
     def _place(self, new: Mapping[Source, _Kinds], present: Set[Source], mounted: Set[str]) -> None:
         """Give those that counted something a place, as far as there are any: the busiest first."""

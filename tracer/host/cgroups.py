@@ -62,6 +62,10 @@ class Cgroups:
             path = self._paths.setdefault(cgroup_id, f"cgroup:{cgroup_id}")
         return path
 
+    def ids(self) -> set[int]:
+        """Of all cgroups that there are now."""
+        return {os.fstat(fd).st_ino for *_, fd in os.fwalk(self.root)} if self.root else set()
+
     def _walk(self) -> None:
         if self.root is None:
             return

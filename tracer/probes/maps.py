@@ -116,6 +116,21 @@ class Maps:
             cells.add(value)
         return cells.histograms()
 
+    def remove(self, series: RawSeries) -> Histogram | None:
+        """Take a series that nobody can count under any more out of the shared map; what it had there, if it was there.
+
+        Not for others: a program that had looked the cell up would go on counting in what is somebody else's by then.
+        """
+        key, value = _SERIES.pack(*series), ct.create_string_buffer(ct.sizeof(self._cell))
+        descriptor = self._descriptors["others"]
+        if libbpf().bpf_map_lookup_elem(descriptor, key, value):
+            return None
+        checked(libbpf().bpf_map_delete_elem(descriptor, key))
+        self._read.pop("others", None)
+        cells = Cells(self._cell)
+        cells.add(value.raw)
+        return cells.histograms().get(series)
+
     def slots(self) -> Iterator[Slot]:
         """Calls that have not returned, or still wait for their PTE."""
         mapped, size = self._mapped["slots"], ct.sizeof(self._slot)

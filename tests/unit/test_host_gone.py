@@ -1,0 +1,37 @@
+"""Which processes and cgroups are gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tracer.host.gone import gone_in
+from tracer.host.mounts import Mounts
+from tracer.model import By
+
+IN_INITIAL = Path("/proc/self/ns/pid").readlink() == Path("pid:[4026531836]")
+
+
+def test_of_files_nobody_can_tell() -> None:
+    assert gone_in(By.FILE, Mounts.read()) is None
+    assert gone_in(None, Mounts.read()) is None
+
+
+@pytest.mark.skipif(not IN_INITIAL, reason="needs the initial pid namespace")
+def test_a_process_is_gone_when_it_has_been_waited_for() -> None:
+    test = gone_in(By.PROCESS, Mounts.read())
+    assert test
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert not test()(child.pid) and not test()(os.getpid()) and not test()(1)
+    child.communicate(b"\n")
+    assert test()(child.pid)
+
+
+def test_a_cgroup_is_gone_when_the_hierarchy_has_none_of_its_number(tmp_path: Path) -> None:
+    line = f"1 1 0:1 / {tmp_path} rw - cgroup2 none rw\n".encode()
+    # Not the root of the hierarchy: there are others that cannot be seen.
+    assert gone_in(By.CGROUP, Mounts.parse(line)) is None
