@@ -178,7 +178,8 @@ class Snapshot:
     ``time_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
     that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included. ``failures`` are counted
     if the session was asked to tell of them. ``gone``: of ``calls``, what later snapshots will not have any more (see
-    ``Options.make_room``). With ``tracepoints`` there are no calls and no ``wp_faults``: nobody sees them.
+    ``Options.make_room``). ``runs``: by BPF program, how often it ran and for how many ns, where the kernel keeps count
+    of that. With ``tracepoints`` there are no calls and no ``wp_faults``: nobody sees them.
     """
 
     time_ns: int
@@ -192,6 +193,7 @@ class Snapshot:
     failures: Mapping[FailureSeries, int] = field(default_factory=dict)
     tracepoints: Tracepoints | None = None
     gone: Mapping[Series, Histogram] = field(default_factory=dict)
+    runs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def since(self, earlier: Snapshot) -> Snapshot:
         """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""

@@ -255,6 +255,7 @@ class Session:
             failures=failed,
             tracepoints=self._counts.read() if self._counts else None,
             gone=removed,
+            runs=self._tracer.runs(),
         )
 
     def _make_room(

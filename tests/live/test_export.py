@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
@@ -21,6 +22,7 @@ from tests.observability.prometheus import Prometheus
 
 #: Odd primes.
 ROUNDS, FIRST = 7, 61
+BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
 @contextmanager
@@ -113,6 +115,7 @@ def test_filesystems_that_come_and_go_keep_their_counts() -> None:
             place.mkdir()
             # The same device number every time, or nearly.
             run("mount", "-o", "loop", str(image), str(place))
+            BPF_STATS.write_text("1" if number == ROUNDS - 1 else "0")
             workload("first-write", place / "file", number + 1)
             now = counters(text := get(address))
             assert calls(text, place, path="first_write", outcome="writable") == number + 1
@@ -122,6 +125,16 @@ def test_filesystems_that_come_and_go_keep_their_counts() -> None:
             (place / "file").unlink()
             run("umount", str(place))
             time.sleep(0.5)  # for the exporter to see it go
+            # Runs on other filesystems are counted, too.
+            timed: Counter[str] = Counter()
+            for (name, _), n in now.items():
+                if name == "mkwrite_bpf_runs_total":
+                    timed[name] += int(n)
+                elif name == "mkwrite_bpf_run_seconds_total":
+                    timed[name] += int(n * 1e9)
+            assert bool(timed) == (number == ROUNDS - 1)
+        BPF_STATS.write_text("0")
+        assert timed["mkwrite_bpf_runs_total"] >= ROUNDS and timed["mkwrite_bpf_run_seconds_total"] > 0
         assert len({key for key in now if key[0] == "mkwrite_calls_total"}) <= 2 * 3
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

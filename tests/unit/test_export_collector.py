@@ -299,7 +299,8 @@ def test_scrapes_at_the_same_time_wait_for_each_other() -> None:
 def families() -> Iterable[Metric]:
     """Every family, with samples."""
     seen = Tracepoints(1, dict.fromkeys((Initiator.USER, Initiator.KERNEL), 2), {"7:0": Throttled(3, 4, 5)})
-    return collector(replace(shot({EXT4: Histogram.of(1)}), tracepoints=seen)).collect()
+    runs = {"page_mkwrite_entry": (7, 4200)}
+    return collector(replace(shot({EXT4: Histogram.of(1)}), tracepoints=seen, runs=runs)).collect()
 
 
 def test_names_follow_the_conventions() -> None:

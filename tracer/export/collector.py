@@ -109,6 +109,12 @@ class _Families:
         self.throttle_dirtied = CounterMetricFamily(
             "mkwrite_throttle_dirtied", "What was dirtied before those pauses.", labels=["bdi"], unit="bytes"
         )
+        self.runs = CounterMetricFamily(
+            "mkwrite_bpf_runs", "Runs of the tracer's BPF programs that the kernel timed.", labels=["program"]
+        )
+        self.run_time = CounterMetricFamily(
+            "mkwrite_bpf_run", "Time that those runs took.", labels=["program"], unit="seconds"
+        )
         self.dropped = GaugeMetricFamily(
             "mkwrite_series_dropped", f'Sources of calls without series of their own, counted as "{OTHER}".'
         )
@@ -199,6 +205,9 @@ class MkwriteCollector(Collector):
             self._count(families.lost, (kind.value,), number)
         if snapshot.tracepoints:
             self._fill_tracepoints(families, snapshot.tracepoints)
+        for program, (number, ns) in snapshot.runs.items():
+            families.runs.add_metric([program], number)
+            families.run_time.add_metric([program], ns / 1e9)
         families.in_flight.add_metric([], snapshot.in_flight)
         for labels, attached in _hook_states(snapshot.hooks).items():
             families.hooks.add_metric(labels, attached)

@@ -245,10 +245,21 @@ def insert(descriptor: int, key: bytes, value: bytes) -> None:
     checked(libbpf().bpf_map_update_elem(descriptor, key, value, 0))
 
 
-def recursion_misses(descriptor: int) -> int:
-    """How often the kernel skipped a program because it was already running on that CPU (0 before 5.12)."""
+def _info(descriptor: int) -> _ProgInfo:
+    """What the kernel says of a program; zeros if nothing."""
     info = _ProgInfo()
     size = ct.c_uint32(ct.sizeof(info))
     if libbpf().bpf_obj_get_info_by_fd(descriptor, ct.byref(info), ct.byref(size)) < 0:
-        return 0
-    return int(info.recursion_misses)
+        return _ProgInfo()
+    return info
+
+
+def recursion_misses(descriptor: int) -> int:
+    """How often the kernel skipped a program because it was already running on that CPU (0 before 5.12)."""
+    return int(_info(descriptor).recursion_misses)
+
+
+def runs(descriptor: int) -> tuple[int, int]:
+    """How often a program ran, and for how many ns, while kernel.bpf_stats_enabled was 1."""
+    info = _info(descriptor)
+    return int(info.run_cnt), int(info.run_time_ns)

@@ -131,6 +131,16 @@ class Tracer:
         total = sum(map(program.recursion_misses, self._state.programs.values()))
         return total + (sum(self._returns.missed().values()) if self._returns else 0)
 
+    def runs(self) -> dict[str, tuple[int, int]]:
+        """By program, how often it ran and for how many ns; only those that the kernel kept count of."""
+        found: dict[str, tuple[int, int]] = {}
+        for (name, _), descriptor in self._state.programs.items():
+            number, ns = program.runs(descriptor)
+            before = found.get(name, (0, 0))
+            if number:
+                found[name] = before[0] + number, before[1] + ns
+        return found
+
     def _attach_if_possible(self, place: Place, types: Btf | None) -> None:
         try:
             self.attach(place, types)
