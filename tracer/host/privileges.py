@@ -59,9 +59,9 @@ class User(NamedTuple):
 def keep(capabilities: Iterable[Capability], user: User | None = None) -> None:
     """Give up all capabilities but these, for this thread, those that it starts, and programs that it runs.
 
-    Root becomes ``user``, without any other group; who is not root stays who it is. To be called before there are
-    other threads. Capabilities that the process does not have are not gained. What the kernel refuses is logged: the
-    work can go on with more than it needs.
+    Root becomes ``user``, without any other group, unless one of the capabilities is missing: then root's files may be
+    what is needed. Who is not root stays who it is. To be called before there are other threads. Capabilities that the
+    process does not have are not gained. What the kernel refuses is logged: the work can go on with more than it needs.
     """
     libc = ct.CDLL(None, use_errno=True)
     kept = set(capabilities)
@@ -69,7 +69,7 @@ def keep(capabilities: Iterable[Capability], user: User | None = None) -> None:
     for number in range(64):
         if number not in kept:
             libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)  # fails without CAP_SETPCAP, and beyond the last one
-    if user and os.geteuid() == 0:
+    if user and os.geteuid() == 0 and all(permitted >> capability & 1 for capability in kept):
         libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)  # the permitted ones, over the change of the user
         try:
             os.setgroups([])
