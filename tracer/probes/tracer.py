@@ -134,7 +134,7 @@ class Tracer:
     def runs(self) -> dict[str, tuple[int, int]]:
         """By program, how often it ran and for how many ns; only those that the kernel kept count of."""
         found: dict[str, tuple[int, int]] = {}
-        for (name, _), descriptor in self._state.programs.items():
+        for (name, *_), descriptor in self._state.programs.items():
             number, ns = program.runs(descriptor)
             before = found.get(name, (0, 0))
             if number:
