@@ -13,6 +13,8 @@ from tests.live.guest import HANDLERS, NO_LOSS, FaultPath, Outcome, calls
 from tracer.failure import Class
 from tracer.model import Initiator, Loss, WpOutcome, device_name
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.mark.parametrize("fstype", HANDLERS)
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ def test_a_tracer_that_comes_and_goes_in_a_storm_loses_nothing(exact: Backend | 
     assert {**final.lost, **traces} == NO_LOSS
 
 
+@pytest.mark.smoke
 @pytest.mark.usefixtures("clean_kernel")
 def test_the_command_counts_exactly_and_says_so_in_json(
     backend: Backend, mounts: dict[str, Path], tmp_path: Path
@@ -137,6 +138,7 @@ def test_the_command_counts_exactly_and_says_so_in_json(
     assert set(record["lost"].values()) == {0}
 
 
+@pytest.mark.smoke
 def test_doctor_says_which_backend_works(mounts: dict[str, Path]) -> None:
     done = subprocess.run(command("doctor", "--json"), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,7 +1,8 @@
 """Stock Debian kernels for test guests: found in signed package indexes, kept in a cache.
 
 A *series* is what one asks for: ``"6.12"`` (any ``X.Y`` that the indexes still offer) or
-``"newest"``. A *release* is what one gets: ``"6.12.117+deb13-amd64"``, as ``uname -r`` says.
+``"newest"``, with ``-cloud`` or ``-rt`` for these flavours. A *release* is what one gets:
+``"6.12.117+deb13-amd64"`` or ``"6.12.117+deb13-rt-amd64"``, as ``uname -r`` says.
 
 The indexes are read through a private apt root inside the cache directory, so that apt checks the
 signatures and the host's own apt state stays as it is. The mirrors are those of the host's apt
@@ -57,7 +58,9 @@ _HOST_SUITE = re.compile(
     r"(-security|-updates|-backports|/updates)?$"
 )
 _IMAGE = re.compile(rf"^linux-image-(\d+\.\d+[^ ]*?-{ARCH}) ")
-_VARIANTS = ("-rt-", "-cloud-", "-unsigned")
+#: What Debian builds beside its default: for virtual machines of clouds, and with PREEMPT_RT.
+FLAVOURS = ("cloud", "rt")
+_SERIES = re.compile(rf"(\d+\.\d+|{NEWEST})(?:-({'|'.join(FLAVOURS)}))?")
 #: Modules that a guest loads; uncompressed, since unpacking is slow under emulation.
 _UNPACKED = (
     *("arch", "block", "crypto", "fs", "lib", "mm", "net"),
@@ -130,8 +133,23 @@ def version_key(release: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", release.removesuffix(f"-{ARCH}")))
 
 
+def flavour(release: str) -> str | None:
+    """What a release was built for: one of ``FLAVOURS``, or None for the default.
+
+    >>> flavour("6.12.117+deb13-rt-amd64")
+    'rt'
+    """
+    return next((name for name in FLAVOURS if release.endswith(f"-{name}-{ARCH}")), None)
+
+
 def matches(series: str, release: str) -> bool:
-    return series == NEWEST or re.match(rf"{re.escape(series)}(?!\d)", release) is not None
+    """Whether a release belongs to a series, which must be well-formed."""
+    found = _SERIES.fullmatch(series)
+    assert found is not None
+    version, wanted = found.groups()
+    return flavour(release) == wanted and (
+        version == NEWEST or re.match(rf"{re.escape(version)}(?!\d)", release) is not None
+    )
 
 
 def pick(series: str, releases: Sequence[str]) -> str | None:
@@ -152,8 +170,10 @@ def cached(series: str) -> Kernel | None:
 
 def get_kernel(series: str, *, refresh: bool = False) -> Kernel:
     """The kernel of a series, from the cache or, if that is old or empty, from the archive."""
-    if series != NEWEST and not re.fullmatch(r"\d+\.\d+", series):
-        raise KernelError(f"{series!r} is not a series: say X.Y, such as 6.12, or {NEWEST}")
+    if not _SERIES.fullmatch(series):
+        raise KernelError(
+            f"{series!r} is not a series: say X.Y, such as 6.12, or {NEWEST}, with -cloud or -rt or neither"
+        )
     kernel = cached(series)
     if kernel and not refresh and kernel.age < FRESH_SECONDS:
         return kernel
@@ -358,7 +378,7 @@ class _Apt:
         found = {
             match[1]
             for line in names.stdout.splitlines()
-            if (match := _IMAGE.match(line)) and not any(v in match[0] for v in _VARIANTS)
+            if (match := _IMAGE.match(line)) and "-unsigned" not in match[0]
         }
         # linux-image-6.12-amd64 is a metapackage; a release has a third number.
         return sorted((r for r in found if len(version_key(r)) > 2), key=version_key)
