@@ -86,7 +86,7 @@ class FailureReader:
 
     def _unrefused(self, event: Any, signal: Signal) -> Failure:
         return Failure(
-            time_ns=event.time_ns + self._naming.epoch_ns,
+            time_ns=self._naming.clock.at(event.time_ns),
             source=Source.SIGNAL,
             pid=event.id >> 32,
             tid=event.id & 0xFFFFFFFF,
@@ -110,9 +110,9 @@ class FailureReader:
         truncation = None
         if event.truncated_ns:
             by = Actor(event.truncated_by >> 32, event.truncated_by & 0xFFFFFFFF, _text(event.truncated_comm))
-            truncation = Truncation(event.truncated_ns + self._naming.epoch_ns, event.truncated_to, by)
+            truncation = Truncation(self._naming.clock.at(event.truncated_ns), event.truncated_to, by)
         return Failure(
-            time_ns=event.time_ns + self._naming.epoch_ns,
+            time_ns=self._naming.clock.at(event.time_ns),
             source=_SOURCES[cause.source],
             pid=event.id >> 32,
             tid=event.id & 0xFFFFFFFF,

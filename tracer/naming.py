@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Set
 from pathlib import Path as FilePath
 from typing import Any, Final
 
 from tracer.causes import class_of, errno_of
+from tracer.clock import WallClock
 from tracer.failure import Cause, FailureSeries
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
@@ -37,7 +37,7 @@ class Naming:
         self._cgroups = cgroups
         self._who: dict[tuple[int, int], str] = {}
         # The programs stamp events with CLOCK_MONOTONIC.
-        self.epoch_ns = time.time_ns() - time.monotonic_ns()
+        self.clock = WallClock()
 
     def series(self, raw: RawSeries, fstypes: dict[int, str]) -> Series:
         """A series with its names."""
@@ -82,7 +82,7 @@ class Naming:
         known = {dev: _text(event.fstype)} if event.fstype else {}
         series = self.series(raw, known)
         return CallEvent(
-            time_ns=event.time_ns + self.epoch_ns,
+            time_ns=self.clock.at(event.time_ns),
             pid=event.id >> 32,
             tid=event.id & 0xFFFFFFFF,
             uid=event.uid,
