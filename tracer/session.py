@@ -64,14 +64,16 @@ class Session:
         self._failures: deque[Failure] = deque()
         self._gone = gone_in(options.by, mounts) if options.make_room else None
         self._room = options.max_series // 2
-        self._all_handlers = not options.filters.handlers
+        self._asked = frozenset(options.filters.handlers)
         try:
             opened = open_tracer(options, self._symbols, mounts)
         except BaseException:
             self._mounts.close()
             raise
         self._tracer = opened.tracer
-        self._handlers = set(opened.handlers)
+        #: Those that are hooked one by one, as they were then.
+        self._handlers = {name: h for name, h in self._symbols.handlers().items() if name in opened.handlers}
+        self._by_handler = bool(opened.handlers)
         self._notes = opened.notes
         self._inner = opened.inner
         self._counts = opened.counts
@@ -176,17 +178,22 @@ class Session:
         self.finish()
 
     def _follow_modules(self) -> None:
-        """Hook what modules loaded since have: errnos, and handlers where those are hooked one by one."""
+        """Hook what modules loaded since, or loaded again, have: errnos, and handlers where those are hooked one by one."""
         if not self._symbols.refresh():
             return
         if self._inner:
             with Btf() as btf:
                 self._inner.follow_modules(btf)
-        if not (self._handlers and self._all_handlers):
+        if not self._by_handler:
             return
-        found = sorted(self._symbols.handlers().keys() - self._handlers)
-        self._handlers.update(found)
-        self._notes += tuple(hook_handlers(self._tracer, found))
+        found = {name: h for name, h in self._symbols.handlers().items() if not self._asked or name in self._asked}
+        # The kernel disarms the probes of a module that goes, and leaves them to us (kprobes_module_callback).
+        for name in [name for name, handler in self._handlers.items() if found.get(name) != handler]:
+            self._tracer.release(name)
+            del self._handlers[name]
+        new = sorted(found.keys() - self._handlers.keys())
+        self._handlers.update((name, found[name]) for name in new)
+        self._notes += tuple(hook_handlers(self._tracer, new))
 
     def _drain(self) -> None:
         kind = self._tracer.events.type

@@ -107,10 +107,18 @@ class ReturnProbes:
                 start_new_session=True,
             )
         # The group alone would tell ours from others', but kprobe_profile does not print it.
-        event = f"{self._group}/{function}_{self._suffix}"
+        event = self._event(function)
         janitor.command(str(self._tracefs / "kprobe_events"), f"r{MAXACTIVE}:{event} {function}")
         number = int((self._tracefs / "events" / event / "id").read_text())
         return _attach_perf(program, _PerfAttr(type=_PERF_TYPE_TRACEPOINT, config=number))
+
+    def remove(self, function: str) -> None:
+        """Remove the event of one function, once the descriptor is closed. One that went by itself is no error."""
+        with suppress(OSError):
+            janitor.command(str(self._tracefs / "kprobe_events"), f"-:{self._event(function)}")
+
+    def _event(self, function: str) -> str:
+        return f"{self._group}/{function}_{self._suffix}"
 
     def missed(self) -> dict[str, int]:
         """By function, the returns that the kernel missed since more than ``MAXACTIVE`` calls slept at once."""

@@ -194,6 +194,14 @@ class Tracer:
     def _key(place: Place) -> _Key:
         return place.program, place.function if place.backend is Backend.FENTRY else "", place.own
 
+    def release(self, function: str) -> None:
+        """Remove the hooks of one function, whose module may be gone."""
+        for place, descriptor in [one for one in self._state.attached if one[0].function == function]:
+            self._state.attached.remove((place, descriptor))
+            os.close(descriptor)
+        if self._returns:
+            self._returns.remove(function)
+
     def detach(self) -> None:
         """Remove the hooks, the last attached first. The maps stay readable."""
         while self._state.attached:
