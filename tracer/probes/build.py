@@ -54,23 +54,31 @@ def cache_directory() -> Path:
 
 def build(source: str) -> BpfObject:
     """Compile, or take what the same text compiled to before: the text holds all that the result depends on."""
-    kept = cache_directory() / f"{hashlib.sha256(source.encode()).hexdigest()[:32]}.json"
-    if (found := _read(kept)) is not None:
-        return found
+    key = _digest(source.encode())
+    for kept in cache_directory().glob(f"{key}-*.json"):
+        if (found := _read(kept)) is not None:
+            return found
     output = _compile(source)
     with suppress(OSError):
-        _write(kept, output)
+        _write(cache_directory() / f"{key}-{_digest(output)}.json", output)
     return BpfObject.from_json(json.loads(output))
 
 
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
 def _read(path: Path) -> BpfObject | None:
-    """A kept object; None unless nobody but us can have written it and it is whole."""
+    """A kept object; None unless nobody but us can have written it and it is what was written, to the bit."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         for place in (path.parent, path):
             status = place.stat()
             if status.st_uid != os.geteuid() or status.st_mode & 0o022:
                 return None
-        return BpfObject.from_json(json.loads(path.read_text()))
+        data = path.read_bytes()
+        # A bit that flipped would be another program, which may load all the same, and count something else.
+        if path.stem.endswith(f"-{_digest(data)}"):
+            return BpfObject.from_json(json.loads(data))
     return None
 
 
