@@ -15,12 +15,16 @@ FILESYSTEM_PACKAGES := cachefilesd cifs-utils diod dosfstools exfatprogs fuse-ov
 # What is measured beside it, and bench/profile's disassembler.
 BENCH_PACKAGES := binutils bpfcc-tools bpftrace linux-perf
 
-.PHONY: bench help install uninstall demo test test-filesystems unit live lint format clean
+# What makes the root file systems of other releases.
+RELEASE_PACKAGES := mmdebstrap
+
+.PHONY: bench help install uninstall demo test test-filesystems test-releases unit live lint format clean
 help:
 	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
 	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
 	@echo 'make test      all tests: here, and in guests with four kernels (root)'
 	@echo 'make test-filesystems  every filesystem, on one kernel: docs/support-matrix.md (root)'
+	@echo 'make test-releases   the same with the BCC and Python of Debian 12, 13 and sid (root; ten minutes)'
 	@echo 'make bench     what tracing costs, beside other tracers: docs/performance.md (root)'
 	@echo 'make lint      ruff, mypy, clang-format'
 
@@ -73,12 +77,17 @@ test-filesystems: $(VENV)/.ready
 	$(call packages,$(FILESYSTEM_PACKAGES))
 	$(BIN)/python tests/filesystems/run
 
+test-releases: $(VENV)/.ready
+	$(call packages,$(RELEASE_PACKAGES))
+	$(BIN)/python tests/releases/run
+
 unit: $(VENV)/.ready
 	$(BIN)/python -m pytest tests/unit tests/observability -q -p no:cacheprovider
 
 live: $(VENV)/.ready
 	$(BIN)/python tests/live/run
 	$(BIN)/python tests/live/run 6.12 --slow
+	$(BIN)/python tests/live/run 6.12-rt --smoke
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check -q .

@@ -1,0 +1,1 @@
+"""Guests whose userland is another Debian release: its Python, BCC, LLVM and libbpf."""
