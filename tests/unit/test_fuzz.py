@@ -1,0 +1,220 @@
+"""Whatever comes in: parsers answer or refuse in words, and the command line never shows a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from fake_session import FakeSession, fake_module
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tracer.cli.guard import guarded
+from tracer.cli.main import COMMANDS, cli
+from tracer.errors import Exit, MkwriteError, UsageError
+from tracer.export.webconfig import Users, WebConfig
+from tracer.host import processes
+from tracer.host.mappings import parse as parse_maps
+from tracer.kernel import features
+from tracer.kernel.symbols import Symbols
+from tracer.probes import build
+from tracer.probes.program import BpfObject
+from tracer.text import parse_duration
+
+SOME = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+#: Bytes as they are in /proc files, and what breaks them: other separators, other digits, NULs, broken UTF-8.
+PIECES = st.sampled_from(
+    [b" ", b"\n", b"\t", b"-", b":", b"\0", b"\r", b"\\012", b"\\777", b"\xff\xfe", b"\xe2\x80\xa8", b"0", b"f" * 16,
+     b"7f0000000000-7f0000001000 rw-s 00000000 fd:01 7 ", b"ffffffff81000000 T _text",
+     b"ffffffffc0000000 t ext4_page_mkwrite",
+     b"[ext4]", b"ext4 1 2 - Live 0x", "\u0663".encode(), b"9" * 400, b"36 35 98:0 / /mnt rw - ext4 /dev/sda rw"]
+)  # fmt: skip
+TEXT = st.lists(PIECES | st.binary(max_size=12), max_size=40).map(b"".join)
+
+
+@SOME
+@given(kallsyms=TEXT, modules=TEXT, address=st.integers(0, 2**64 - 1))
+def test_kallsyms(kallsyms: bytes, modules: bytes, address: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        proc = Path(directory)
+        (proc / "kallsyms").write_bytes(kallsyms)
+        (proc / "modules").write_bytes(modules)
+        symbols = Symbols(["do_page_mkwrite"], proc=proc)
+        assert all(handler.name for handler in symbols.handlers().values())
+        symbols.find("ext4_page_mkwrite")
+        assert symbols.name_of(address)
+        (proc / "modules").write_bytes(modules[::-1])
+        symbols.refresh()
+        assert isinstance(symbols.hidden, bool)
+
+
+@SOME
+@given(TEXT)
+def test_maps(text: bytes) -> None:
+    assert all(mapping.inode > 0 for mapping in parse_maps(text, os.getpid()))
+
+
+@SOME
+@given(TEXT.map(lambda raw: raw.decode("utf-8", "surrogateescape")))
+def test_what_the_kernel_says_of_itself(text: str) -> None:
+    features.parse_lockdown(text)
+    features.parse_memlock(text)
+    features.parse_mounts(text, "tracefs")
+    features.parse_traceable(text, ["do_page_mkwrite"])
+    features.parse_blacklist(text)
+    features.parse_capabilities(text)
+
+
+@SOME
+@given(TEXT)
+def test_processes(text: bytes) -> None:
+    list(processes._fields(text))
+    processes._cgroup(text)
+    processes.container(os.fsdecode(text))
+
+
+@SOME
+@given(st.text(alphabet="0123456789.smhdnu µ-+e_∞٣", max_size=12) | st.text(max_size=8))
+def test_durations(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert parse_duration(text) >= 0
+
+
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+_KEYS = st.sampled_from(
+    ["tls_server_config", "basic_auth_users", "cert_file", "key_file", "client_auth_type", "client_ca_file",
+     "client_allowed_sans", "min_version", "max_version", "http_server_config", "root"]
+)  # fmt: skip
+_TREES = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4))
+
+
+@SOME
+@given(_TREES.map(lambda tree: json.dumps(tree).encode()) | TEXT)
+def test_a_web_configuration_is_understood_or_refused(text: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(text)
+        file.flush()
+        try:
+            WebConfig.load(Path(file.name))
+        except UsageError as error:
+            assert error.code == Exit.USAGE
+
+
+@SOME
+@given(st.text(max_size=40) | st.binary(max_size=40).map(lambda raw: "Basic " + os.fsdecode(raw)))
+def test_who_has_no_right_password_stays_outside(authorization: str) -> None:
+    assert not Users({"prometheus": "$2b$04$abcdefghijklmnopqrstuuxcN2HeKCxN5tqWmxqQ8vGwE0YNmKPHK"}).allows(
+        authorization
+    )
+
+
+#: A small object as the compiler gives it.
+OBJECT: dict[str, Any] = {
+    "bcc": "0.26.0",
+    "maps": {
+        "m": {"type": 1, "key_size": 4, "value_size": 8, "max_entries": 1, "flags": 0, "key": "int", "value": "char"}
+    },
+    "programs": {"p": "b700000000000000" "9500000000000000"},
+    "references": {"p": []},
+}  # fmt: skip
+
+
+@SOME
+@given(data=st.data())
+def test_a_damaged_cache_entry_is_compiled_again(data: st.DataObject, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = json.dumps(OBJECT).encode()
+    kind = data.draw(st.sampled_from(["cut", "flip", "other", "json"]))
+    at = data.draw(st.integers(0, len(whole) - 1))
+    damaged = {
+        "cut": lambda: whole[:at],
+        "flip": lambda: whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :],
+        "other": lambda: data.draw(TEXT),
+        "json": lambda: json.dumps(data.draw(_TREES)).encode(),
+    }[kind]()
+    with tempfile.TemporaryDirectory() as directory:
+        monkeypatch.setenv("CACHE_DIRECTORY", directory)
+        compiled = []
+        monkeypatch.setattr(build, "_compile", lambda source: compiled.append(source) or whole)
+        build.build("int main;")
+        (kept,) = Path(directory).iterdir()
+        kept.write_bytes(damaged)
+        found = build.build("int main;")
+    if damaged != whole:
+        assert len(compiled) == 2, damaged
+    assert found == BpfObject.from_json(OBJECT)
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every session is a made-up one that ends at once."""
+    monkeypatch.setitem(sys.modules, "tracer.session", fake_module())
+    FakeSession.opened.clear()
+    yield
+
+
+_WORDS = st.sampled_from(
+    [
+        *(*COMMANDS, "--json", "--once", "-d", "-i", "-n", "1ms", "0s", "-1", "1", "--fs", "ext4", "--pid", "--comm"),
+        *("--cgroup", "--handler", "--mount", "/", "--by", "process", "--backend", "kprobe", "--max-series", "--sort"),
+        *("p99", "--help", "-h", "--version", "--slower", "--", "true", "-o", "/dev/null/x", "--listen", "[::]:x"),
+        *(
+            "--web.config.file",
+            "/nonexistent",
+            "--textfile",
+            "",
+            "\x1b[31m",
+            "\udcff",
+            "a\nb",
+            "9" * 20,
+            "NaN",
+            "\u0663s",
+        ),
+        *("%", "--per", "--top", "--risk"),
+    ]
+)
+
+
+@settings(parent=SOME, max_examples=150)
+@given(
+    command=st.sampled_from(["top", "hist", "count", "completion", "", "nonsense"]),
+    words=st.lists(_WORDS | st.text(max_size=6), max_size=6),
+)
+@pytest.mark.usefixtures("traced")
+def test_no_command_line_ends_in_a_traceback(command: str, words: list[str]) -> None:
+    # What would run until Ctrl-C is ended after its first interval.
+    end = {"top": ["-n", "1"], "hist": ["-d", "1ms"], "count": ["-d", "1ms"]}.get(command, [])
+    done = CliRunner().invoke(cli, [command, *end, *words])
+    assert done.exception is None or isinstance(done.exception, (SystemExit, MkwriteError)), done.exception
+    assert "Traceback" not in done.output
+    assert 0 <= done.exit_code < 128
+
+
+def test_an_error_that_nobody_foresaw_is_said_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> int:
+        raise RuntimeError("odd \x1b[31m\n")
+
+    assert guarded(fails) == Exit.FAILED
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "\x1b" not in said
+
+
+def test_a_cache_that_others_can_write_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    compiled = []
+    monkeypatch.setattr(build, "_compile", lambda source: compiled.append(source) or json.dumps(OBJECT).encode())
+    build.build("one")
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.chmod(kept.stat().st_mode | stat.S_IWOTH)
+    build.build("one")
+    assert compiled == ["one", "one"]
