@@ -115,6 +115,10 @@ def clean_kernel() -> Iterator[None]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Say at once why a test failed: a guest that dies later takes the summary with it."""
+    """Say at once why a test failed, and what was survived: a guest that dies later takes the summary with it."""
+    if report.when == "call":
+        for line in report.capstdout.splitlines():
+            if line.startswith("SURVIVED "):
+                print(f"\n{line}", flush=True)
     if report.failed:
         print(f"\n{report.nodeid} {report.when}\n{report.longreprtext}", flush=True)

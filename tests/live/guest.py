@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -171,8 +172,14 @@ def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:
     return test()
 
 
+def survived(fault: str, backend: object, made: int, counted: int, lost: int = 0) -> None:
+    """Print a row of the table in docs/support.md; ``made`` is the kernel's or the workload's own number."""
+    row = {"fault": fault, "backend": str(backend), "made": made, "counted": counted, "lost": lost}
+    print(f"SURVIVED {json.dumps({**row, 'kernel': os.uname().release})}", flush=True)
+
+
 __all__ = [
     "BACKENDS", "HANDLERS", "NO_LOSS", "ROOT", "WORKLOAD", "Backend", "FaultPath", "Filters", "Loss", "Options",
     "Outcome", "Steps", "bpf_state", "calls", "command", "eventually", "frozen", "load_modules", "mount", "run",
-    "truth", "workload",
+    "survived", "truth", "workload",
 ]  # fmt: skip

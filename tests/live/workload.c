@@ -129,14 +129,17 @@ static void *blocked_thread(void *number)
 /* Threads store to read-only pages, thread i to page i modulo n, once they are let go: on a frozen filesystem. */
 static void blocked(const char *path, long n, long threads)
 {
-	pthread_t thread[256];
+	pthread_t *thread = calloc(threads, sizeof(*thread));
+	pthread_attr_t small;
 
 	blocked_pages = map_clean(path, n, PAGE);
 	n_blocked_pages = n;
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 32 << 10);
 	pthread_barrier_init(&unblocked, NULL, threads + 1);
 	/* Before 6.4 a fault that waits holds mmap_lock: then no more threads could be made. */
 	for (long i = 0; i < threads; i++)
-		if (pthread_create(&thread[i], NULL, blocked_thread, (void *)i))
+		if (pthread_create(&thread[i], &small, blocked_thread, (void *)i))
 			errx(1, "pthread_create");
 	step();
 	pthread_barrier_wait(&unblocked);
