@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tracer.model import FUNCTION_BACKENDS, Backend, Filters, Loss, Options, Outcome, Series, Snapshot
@@ -68,6 +69,16 @@ class Steps:
         """Let it go on."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def number(self) -> int:
+        """The number that it printed at its end."""
+        assert self._process.stdout is not None
+        return int(self._process.stdout.read())
 
     def end(self) -> None:
         """Wait for its end, which must be good."""
@@ -172,6 +183,35 @@ def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:
     return test()
 
 
+@contextmanager
+def cgroup(name: str, **limits: str) -> Iterator[Path]:
+    """A cgroup with limits; what is in it is killed at the end."""
+    place = Path("/sys/fs/cgroup") / name
+    place.mkdir()
+    Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+pids +memory")
+    for limit, value in limits.items():
+        (place / limit.replace("_", ".", 1)).write_text(value)
+    try:
+        yield place
+    finally:
+        assert eventually(lambda: _emptied(place))
+
+
+def _emptied(place: Path) -> bool:
+    """Kill what is in a cgroup, and remove it once nothing is."""
+    for pid in (place / "cgroup.procs").read_text().split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    with suppress(OSError):
+        place.rmdir()
+    return not place.exists()
+
+
+def inside(place: Path, *arguments: str) -> list[str]:
+    """A command line that runs another in a cgroup."""
+    return ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(place), *arguments]
+
+
 def survived(fault: str, backend: object, made: int, counted: int, lost: int = 0) -> None:
     """Print a row of the table in docs/support.md; ``made`` is the kernel's or the workload's own number."""
     row = {"fault": fault, "backend": str(backend), "made": made, "counted": counted, "lost": lost}
@@ -180,6 +220,6 @@ def survived(fault: str, backend: object, made: int, counted: int, lost: int = 0
 
 __all__ = [
     "BACKENDS", "HANDLERS", "NO_LOSS", "ROOT", "WORKLOAD", "Backend", "FaultPath", "Filters", "Loss", "Options",
-    "Outcome", "Steps", "bpf_state", "calls", "command", "eventually", "frozen", "load_modules", "mount", "run",
-    "survived", "truth", "workload",
+    "Outcome", "Steps", "bpf_state", "calls", "cgroup", "command", "eventually", "frozen", "inside", "load_modules",
+    "mount", "run", "survived", "truth", "workload",
 ]  # fmt: skip

@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""What takes long, or has a time of its own, and so is outside of CI: tests/live/measure.py soak|rates [SERIES].
+
+soak: threads store at full rate for the whole time, while a session counts and is read every second, as by
+``mkwrite top``. Counts are exact at the end, and memory flat.
+
+rates: what is counted a second without a loss, calls and refusals. Time is the guest's: an instruction is a nanosecond.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+
+#: EXT4_IOC_SHUTDOWN (fs/ext4/ext4.h), without a flush: every write is refused from then on.
+_SHUTDOWN = 0x8004587D
+_NOLOGFLUSH = 2
+
+
+def soak(seconds: float) -> int:
+    """In the guest: the session, and the threads whose own count is the truth."""
+    from tests.live.guest import WORKLOAD, FaultPath, Filters, Options, calls, mount
+    from tracer.session import Session
+
+    path = mount("ext4") / "soak"
+    resident: list[int] = []
+    with Session(Options(filters=Filters(fs=("ext4",)))) as session:
+        storm = subprocess.Popen([WORKLOAD, "storm", str(path), str(seconds), "3"], stdout=subprocess.PIPE)
+        began = time.monotonic()
+        while storm.poll() is None:
+            session.snapshot()
+            session.events()
+            resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4)
+            if len(resident) % 60 == 0:
+                print(f"{time.monotonic() - began:.0f} s: {resident[-1]} KiB", file=sys.stderr, flush=True)
+            time.sleep(1)
+        assert storm.stdout is not None
+        made = int(storm.stdout.read())
+        final = session.finish()
+        backend = session.backend
+    counted = calls(final, path=FaultPath.FIRST_WRITE)
+    settled = resident[len(resident) // 10 :]
+    row = {
+        "fault": f"soak of {seconds:.0f} s at full rate, memory {settled[0]} KiB, then {settled[-1]} KiB",
+        "backend": backend,
+        "made": made,
+        "counted": counted,
+        "lost": final.total_lost,
+        "kernel": os.uname().release,
+    }
+    print(f"SURVIVED {json.dumps(row)}", flush=True)
+    return 0 if made == counted and settled[-1] - settled[0] < 1024 else 1
+
+
+def rates(seconds: float) -> int:
+    """In the guest: stores and refusals at full rate, whose own count is the truth."""
+    from tests.live.guest import (
+        BACKENDS,
+        NO_LOSS,
+        FaultPath,
+        Filters,
+        Loss,
+        Options,
+        Outcome,
+        Steps,
+        calls,
+        mount,
+        workload,
+    )
+    from tracer.failures import Failures
+    from tracer.session import Session
+
+    exact = True
+
+    def tell(what: str, backend: str, made: int, counted: int, lost: int) -> None:
+        nonlocal exact
+        exact = exact and made == counted + lost
+        row = {"fault": f"{made / seconds:,.0f} {what} a second", "backend": backend, "made": made, "counted": counted,
+               "lost": lost, "kernel": os.uname().release}  # fmt: skip
+        print(f"SURVIVED {json.dumps(row)}", flush=True)
+
+    place = mount("ext4")
+    for backend in BACKENDS:
+        with Session(Options(backend=backend, filters=Filters(fs=("ext4",)))) as session:
+            made = int(workload("storm", place / "rate", seconds, 1))
+            final = session.finish()
+        exact = exact and final.lost == NO_LOSS
+        tell("calls", backend, made, calls(final, path=FaultPath.FIRST_WRITE), final.total_lost)
+    steps = [Steps("refused", place / f"refused-{number}", seconds) for number in range(2 * len(BACKENDS))]
+    for step in steps:
+        step.reach()
+    descriptor = os.open(place, os.O_RDONLY)
+    fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NOLOGFLUSH))
+    os.close(descriptor)
+    for backend in BACKENDS:
+        step = steps.pop()
+        with Session(Options(backend=backend, filters=Filters(fs=("ext4",)))) as session:
+            step.go()
+            events = 0
+            while step.running:
+                events += len(session.events(0.05))
+            final = session.finish()
+            events += len(session.events())
+        tell("refusals counted", backend, step.number(), calls(final, outcome=Outcome.SIGBUS), 0)
+        tell("refusals, an event each", backend, calls(final), events, final.lost[Loss.EVENTS_FULL])
+        step = steps.pop()
+        with Failures(Filters(fs=("ext4",)), backend) as failures:
+            step.go()
+            while step.running:
+                failures.wait(0.05)
+            failures.finish()
+            seen = sum(failures.seen().values())
+        tell("refusals explained or counted as repeats", backend, step.number(), seen, 0)
+    return 0 if exact else 1
+
+
+def main() -> int:
+    """Boot a guest and measure there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["soak", "rates"])
+    parser.add_argument("series", nargs="?", default="6.12")
+    parser.add_argument("--seconds", type=float, help="of each storm (default: an hour of soak, a second for a rate)")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    seconds = options.seconds or {"soak": 3600.0, "rates": 1.0}[options.what]
+    if options.inside:
+        return {"soak": soak, "rates": rates}[options.what](seconds)
+
+    from tests.vm.guest import run_guest
+    from tests.vm.kernels import get_kernel
+    from tests.vm.prepare import prepare
+
+    kernel = get_kernel(options.series)
+    with tempfile.TemporaryDirectory(prefix="mkwrite-soak-") as share:
+        source, program = Path(__file__).with_name("workload.c"), Path(share, "workload")
+        subprocess.run(["cc", "-O2", "-static", "-pthread", "-o", program, source], check=True)
+        prepare(kernel.image, Path(share, "cache"))
+        result = run_guest(
+            kernel,
+            [sys.executable, __file__, options.what, "--inside", "--seconds", str(seconds)],
+            timeout=seconds + 600,
+            icount=options.what == "rates",
+            cwd=ROOT,
+            env={
+                "CACHE_DIRECTORY": str(Path(share, "cache")),
+                "WORKLOAD": str(program),
+                "PYTHONPATH": str(ROOT),
+            },
+            share=[share, ROOT],
+            stdout=lambda data: print(data.decode(errors="replace"), end="", flush=True),
+            stderr=lambda data: print(data.decode(errors="replace"), end="", file=sys.stderr, flush=True),
+        )
+    return result.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Many threads, little memory, and others on the same functions: counted exactly, or lost and said so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.live.guest import (
+    NO_LOSS,
+    TRACING,
+    WORKLOAD,
+    Backend,
+    FaultPath,
+    Filters,
+    Loss,
+    Options,
+    Steps,
+    calls,
+    cgroup,
+    command,
+    eventually,
+    frozen,
+    inside,
+    survived,
+    truth,
+    workload,
+)
+from tracer.session import Session
+
+EXT4 = Filters(fs=("ext4",))
+ROOT = Path(__file__).resolve().parents[2]
+#: Slots of calls in flight and the hash map for those whose slot is taken: SLOT_BITS, and inflight of bpf/maps.h.
+SLOTS, OVERFLOW = 8192, 4096
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [10_007, SLOTS + OVERFLOW + 1009])
+def test_threads_by_the_ten_thousand_wait_in_one_call_each(mounts: dict[str, Path], threads: int) -> None:
+    for name, most in (("threads-max", 40_000), ("pid_max", 65_536)):
+        Path("/proc/sys/kernel", name).write_text(str(most))
+    Path("/proc/sys/vm/max_map_count").write_text("200000")
+    with Session(Options(filters=EXT4)) as session, truth("do_page_mkwrite") as entered:
+        steps = Steps("blocked", mounts["ext4"] / f"crowd-{threads}", 97, threads)
+        steps.reach()
+        before, earlier = session.snapshot(), entered.hits()
+        with frozen(mounts["ext4"]):
+            steps.go()
+            assert eventually(lambda: entered.hits() - earlier == threads, 240), entered.hits() - earlier
+        steps.end()
+        final = session.finish().since(before)
+    counted, lost = calls(final, path=FaultPath.WRITE_PROTECT), final.lost[Loss.INFLIGHT_FULL]
+    survived(f"{threads:,} threads fault at once", session.backend, threads, counted, lost)
+    assert counted + lost == threads
+    assert bool(lost) == (threads > SLOTS + OVERFLOW)
+    # Such a call's return finds no entry.
+    assert {**final.lost, Loss.INFLIGHT_FULL: 0} == {**NO_LOSS, Loss.UNMATCHED_RETURN: lost}
+
+
+@pytest.mark.parametrize(("limit", "enough"), [("4M", False), ("96M", True)])
+@pytest.mark.usefixtures("clean_kernel")
+def test_in_a_cgroup_with_little_memory_it_counts_or_dies_cleanly(
+    mounts: dict[str, Path], tmp_path: Path, limit: str, enough: bool
+) -> None:
+    out = tmp_path / "counts"
+    made = 53
+    with cgroup("small", memory_max=limit) as place:
+        done = subprocess.run(
+            inside(place, *command("count", "--json", "-o", str(out), "--fs", "ext4", "--"), WORKLOAD, "first-write",
+                   str(mounts["ext4"] / f"small-{limit}"), str(made)),
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        killed = int(dict(map(str.split, (place / "memory.events").read_text().splitlines()))["oom_kill"])
+    assert "Traceback" not in done.stderr
+    if not enough:
+        assert (done.returncode, bool(killed)) == (-signal.SIGKILL, True), done.stderr
+        survived(f"killed at its cgroup's limit of {limit}B", "auto", made=1, counted=1)
+        return
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    counted = sum(call["latency"]["count"] for call in record["calls"])
+    survived(f"in a cgroup with {limit}B", "auto", made, counted)
+    assert counted == made
+
+
+@contextmanager
+def ftraced(tracer: str, function: str) -> Iterator[None]:
+    """The function tracer's own user on a function, as a live patch would be."""
+    (TRACING / "set_ftrace_filter").write_text(function)
+    (TRACING / "current_tracer").write_text(tracer)
+    try:
+        yield
+    finally:
+        (TRACING / "current_tracer").write_text("nop")
+        (TRACING / "set_ftrace_filter").write_text("")
+        (TRACING / "trace").write_text("")
+
+
+@pytest.mark.parametrize("tracer", ["function", "function_graph"])
+def test_users_of_ftrace_on_the_same_function_disturb_nobody(
+    backend: Backend, mounts: dict[str, Path], tracer: str
+) -> None:
+    made = 0
+    with Session(Options(backend=backend, filters=EXT4)) as session:
+        with ftraced(tracer, "do_page_mkwrite"):
+            workload("first-write", mounts["ext4"] / "ftrace", 31)
+            with Session(Options(backend=backend, filters=EXT4)) as later:
+                workload("first-write", mounts["ext4"] / "ftrace", 37)
+                second = calls(later.finish())
+            seen = (TRACING / "trace").read_text().count("do_page_mkwrite")
+        workload("first-write", mounts["ext4"] / "ftrace", 41)
+        final = session.finish()
+    made = 31 + 37 + 41
+    survived(f"ftrace's {tracer} tracer on the same function", backend, made, calls(final), final.total_lost)
+    assert (calls(final), second) == (made, 37)
+    assert seen >= 31 + 37
+    assert final.lost == NO_LOSS
+
+
+#: What others attach, and how their count of do_page_mkwrite is found in what they print.
+OTHERS = {
+    "bpftrace, kprobe": ("kprobe:do_page_mkwrite /comm == \"workload\"/ { @calls = count(); }", "@calls: "),
+    "bpftrace, fentry": ("kfunc:do_page_mkwrite /comm == \"workload\"/ { @calls = count(); }", "@calls: "),
+    "bpftrace, ext4_*": ("kprobe:ext4_* /comm == \"workload\"/ { @[func] = count(); }", "@[ext4_page_mkwrite]: "),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", OTHERS)
+def test_bpf_programs_of_others_on_the_same_functions_count_the_same(mounts: dict[str, Path], other: str) -> None:
+    text, label = OTHERS[other]
+    script = f'BEGIN {{ printf("attached\\n"); }} {text}'
+    process = subprocess.Popen(
+        ["bpftrace", "-e", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": "", "BPFTRACE_MAX_PROBES": "4096", "BPFTRACE_MAX_BPF_PROGS": "4096"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("attached"):
+                break
+        else:
+            raise AssertionError("".join(said))
+        made = 0
+        for backend in Backend:
+            with Session(Options(backend=backend, filters=EXT4)) as session:
+                workload("first-write", mounts["ext4"] / "others", 61)
+                final = session.finish()
+            survived(f"{other} on the same functions", backend, 61, calls(final), final.total_lost)
+            assert calls(final) == 61
+            assert final.lost == NO_LOSS
+            made += 61
+    finally:
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate(timeout=300)[0]
+    (line,) = (line for line in printed.splitlines() if line.startswith(label))
+    assert int(line.removeprefix(label)) == made
+
+
+@pytest.mark.slow
+def test_funclatency_of_bcc_on_the_same_function(mounts: dict[str, Path]) -> None:
+    process = subprocess.Popen(
+        ["funclatency-bpfcc", "do_page_mkwrite"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": "", "PYTHONUNBUFFERED": "1", "BCC_KERNEL_SOURCE": str(ROOT / "bpf/kernel")},
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("Tracing"):
+                break
+        else:
+            raise AssertionError("".join(said))
+        for backend in Backend:
+            with Session(Options(backend=backend, filters=EXT4)) as session:
+                workload("first-write", mounts["ext4"] / "funclatency", 67)
+                final = session.finish()
+            survived("funclatency on the same function", backend, 67, calls(final), final.total_lost)
+            assert calls(final) == 67
+            assert final.lost == NO_LOSS
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=300)
