@@ -35,7 +35,8 @@ FAULTS = """
 ## Faults survived
 
 What was made (by the workload's or the kernel's own count), what was counted, and what was lost and said to be lost.
-Where no events are counted, the rows count the times that it was survived.
+Where no events are counted, the rows count the times that it was survived. A row whose counted and lost are not what
+was made is of a test that failed.
 """
 
 _STREAMED = re.compile(r"^\[[0-9:]{8} (\S+)\] ?(.*)$")
@@ -71,6 +72,10 @@ class Results:
             series, said = match.groups() if (match := _STREAMED.match(line)) else ("", line)
             if said.startswith("SURVIVED "):
                 self.faults.append(json.loads(said.removeprefix("SURVIVED ")))
+            elif said.startswith("FAILED: "):
+                self.tests[f"{series} ({booted.get(series, '?')}: {said.removeprefix('FAILED: ')})"][
+                    "any", "ERROR"
+                ] += 1
             elif said.startswith("booting "):
                 booted[series] = said.removeprefix("booting ")
             elif match := _TEST.match(said):

@@ -70,16 +70,6 @@ class Steps:
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
 
-    @property
-    def running(self) -> bool:
-        """Whether it has not ended yet."""
-        return self._process.poll() is None
-
-    def number(self) -> int:
-        """The number that it printed at its end."""
-        assert self._process.stdout is not None
-        return int(self._process.stdout.read())
-
     def end(self) -> None:
         """Wait for its end, which must be good."""
         assert self._process.wait(timeout=120) == 0

@@ -4,16 +4,14 @@
 soak: threads store at full rate for the whole time, while a session counts and is read every second, as by
 ``mkwrite top``. Counts are exact at the end, and memory flat.
 
-rates: what is counted a second without a loss, calls and refusals. Time is the guest's: an instruction is a nanosecond.
+rates: what is counted a second without a loss. Time is the guest's: an instruction is a nanosecond.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
-import struct
 import subprocess
 import sys
 import tempfile
@@ -22,11 +20,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-
-
-#: EXT4_IOC_SHUTDOWN (fs/ext4/ext4.h), without a flush: every write is refused from then on.
-_SHUTDOWN = 0x8004587D
-_NOLOGFLUSH = 2
 
 
 def soak(seconds: float) -> int:
@@ -65,21 +58,17 @@ def soak(seconds: float) -> int:
 
 
 def rates(seconds: float) -> int:
-    """In the guest: stores and refusals at full rate, whose own count is the truth."""
+    """In the guest: stores at full rate, whose own count is the truth."""
     from tests.live.guest import (
         BACKENDS,
         NO_LOSS,
         FaultPath,
         Filters,
-        Loss,
         Options,
-        Outcome,
-        Steps,
         calls,
         mount,
         workload,
     )
-    from tracer.failures import Failures
     from tracer.session import Session
 
     exact = True
@@ -98,31 +87,6 @@ def rates(seconds: float) -> int:
             final = session.finish()
         exact = exact and final.lost == NO_LOSS
         tell("calls", backend, made, calls(final, path=FaultPath.FIRST_WRITE), final.total_lost)
-    steps = [Steps("refused", place / f"refused-{number}", seconds) for number in range(2 * len(BACKENDS))]
-    for step in steps:
-        step.reach()
-    descriptor = os.open(place, os.O_RDONLY)
-    fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NOLOGFLUSH))
-    os.close(descriptor)
-    for backend in BACKENDS:
-        step = steps.pop()
-        with Session(Options(backend=backend, filters=Filters(fs=("ext4",)))) as session:
-            step.go()
-            events = 0
-            while step.running:
-                events += len(session.events(0.05))
-            final = session.finish()
-            events += len(session.events())
-        tell("refusals counted", backend, step.number(), calls(final, outcome=Outcome.SIGBUS), 0)
-        tell("refusals, an event each", backend, calls(final), events, final.lost[Loss.EVENTS_FULL])
-        step = steps.pop()
-        with Failures(Filters(fs=("ext4",)), backend) as failures:
-            step.go()
-            while step.running:
-                failures.wait(0.05)
-            failures.finish()
-            seen = sum(failures.seen().values())
-        tell("refusals explained or counted as repeats", backend, step.number(), seen, 0)
     return 0 if exact else 1
 
 

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -250,34 +249,6 @@ static void storm(const char *path, double seconds, long threads)
 	printf("%ld\n", storm_calls);
 }
 
-static sigjmp_buf refused_jump;
-
-static void refused_once(int number)
-{
-	siglongjmp(refused_jump, number);
-}
-
-/* Once the filesystem refuses, store again and again for so long; prints how often it was refused. */
-static void refused(const char *path, double seconds)
-{
-	volatile char *m = map_clean(path, 1, PAGE);
-	struct sigaction action = {.sa_handler = refused_once, .sa_flags = SA_NODEFER};
-	struct timespec start, now;
-	volatile long calls = 0;
-
-	sigaction(SIGBUS, &action, NULL);
-	step();
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	do {
-		if (!sigsetjmp(refused_jump, 0))
-			m[0] = 1;
-		else
-			calls++;
-		clock_gettime(CLOCK_MONOTONIC, &now);
-	} while (now.tv_sec - start.tv_sec + (now.tv_nsec - start.tv_nsec) / 1e9 < seconds);
-	printf("%ld\n", calls);
-}
-
 static volatile size_t dirtied;
 
 static void tell_dirtied(int signal)
@@ -328,8 +299,6 @@ int main(int argc, char **argv)
 		remote_write(argv[2], atol(argv[3]));
 	else if (!strcmp(what, "storm"))
 		storm(argv[2], atof(argv[3]), atol(argv[4]));
-	else if (!strcmp(what, "refused"))
-		refused(argv[2], atof(argv[3]));
 	else if (!strcmp(what, "dirty"))
 		dirty(argv[2], atol(argv[3]));
 	else
