@@ -178,7 +178,7 @@ class Session:
         self.finish()
 
     def _follow_modules(self) -> None:
-        """Hook what modules loaded since, or loaded again, have: errnos, and handlers where those are hooked one by one."""
+        """Hook what modules loaded since, or again, have: errnos, and handlers where those are hooked one by one."""
         if not self._symbols.refresh():
             return
         if self._inner:

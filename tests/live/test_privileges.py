@@ -20,6 +20,8 @@ from tracer.probes import program
 from tracer.probes.attach import attach_fentry
 from tracer.probes.program import BpfObject
 
+pytestmark = pytest.mark.slow
+
 FIRST = 41
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 

@@ -43,6 +43,9 @@ CPU1 = Path("/sys/devices/system/cpu/cpu1/online")
 
 
 @contextmanager
+
+pytestmark = pytest.mark.slow
+
 def storm(path: Path, threads: int = 3, cgroup: Path | None = None) -> Iterator[Callable[[], int]]:
     """Stores at full rate; the function that it yields ends them and says how many first writes there were."""
     process = subprocess.Popen([WORKLOAD, "storm", str(path), "3600", str(threads)], stdout=subprocess.PIPE)
