@@ -38,14 +38,13 @@ from tracer.model import By
 from tracer.probes import plan
 from tracer.session import Session
 
+pytestmark = pytest.mark.slow
+
 EXT4 = Filters(fs=("ext4",))
 CPU1 = Path("/sys/devices/system/cpu/cpu1/online")
 
 
 @contextmanager
-
-pytestmark = pytest.mark.slow
-
 def storm(path: Path, threads: int = 3, cgroup: Path | None = None) -> Iterator[Callable[[], int]]:
     """Stores at full rate; the function that it yields ends them and says how many first writes there were."""
     process = subprocess.Popen([WORKLOAD, "storm", str(path), "3600", str(threads)], stdout=subprocess.PIPE)
