@@ -119,7 +119,9 @@ def test_users_of_ftrace_on_the_same_function_disturb_nobody(
     made = 31 + 37 + 41
     survived(f"ftrace's {tracer} tracer on the same function", backend, made, calls(final), final.total_lost)
     assert (calls(final), second) == (made, 37)
-    assert seen >= 31 + 37
+    # On 5.10 the graph tracer leaves out functions with a trampoline: anybody's fentry does that to it.
+    left_out = tracer == "function_graph" and backend is Backend.FENTRY and os.uname().release.startswith("5.10.")
+    assert seen == 0 if left_out else seen >= 31 + 37
     assert final.lost == NO_LOSS
 
 

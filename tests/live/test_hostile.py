@@ -26,7 +26,7 @@ def shown(*arguments: str) -> str:
     return text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hostile_process_is_counted_and_shown_escaped(mounts: dict[str, Path]) -> None:
     place = mounts["ext4"]
     process = subprocess.Popen(

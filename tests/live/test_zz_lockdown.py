@@ -11,6 +11,8 @@ import pytest
 from tests.live.guest import WORKLOAD, command, run
 from tests.live.refusals import Refusal, prepare
 
+pytestmark = pytest.mark.slow
+
 MODE = Path("/sys/kernel/security/lockdown")
 FIRST = 43
 

@@ -21,7 +21,7 @@ from samples import HOOKS, event, series, snapshot
 from tracer.errors import Exit, MkwriteError
 from tracer.failure import Burst, Class, Failure, FailureSeries
 from tracer.histogram import Histogram
-from tracer.model import CallEvent, Hook, Options, Outcome, Snapshot
+from tracer.model import Backend, CallEvent, Hook, Options, Outcome, Snapshot
 
 
 class FakeSession:
@@ -36,6 +36,7 @@ class FakeSession:
     error: ClassVar[BaseException | None] = None
     #: Whether opening takes a minute.
     slow: ClassVar[bool] = False
+    backend: Backend = Backend.FENTRY
 
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008
         FakeSession.opened.append(options)
