@@ -51,7 +51,7 @@ def test_series_of_processes_that_are_gone_make_room(mounts: dict[str, Path], ma
             assert snapshot.lost[Loss.SERIES_FULL] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_thousand_filesystems_come_and_go_while_it_is_scraped() -> None:
     place = ROOT / "thousand"
