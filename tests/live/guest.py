@@ -202,6 +202,17 @@ def inside(place: Path, *arguments: str) -> list[str]:
     return ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(place), *arguments]
 
 
+def lost(final: Snapshot) -> dict[Loss, int]:
+    """What was lost, but for runs of do_wp_page's fentry program.
+
+    A preemptible kernel skips those that meet a preempted one (see tracer/probes/plan.py), and says how many.
+    """
+    skipped = sum(
+        hook.missed for hook in final.hooks if hook.function == "do_wp_page" and hook.backend is Backend.FENTRY
+    )
+    return {**final.lost, Loss.MISSED_PROBE: final.lost[Loss.MISSED_PROBE] - skipped}
+
+
 def survived(fault: str, backend: object, made: int, counted: int, lost: int = 0) -> None:
     """Print a row of the table in docs/support.md; ``made`` is the kernel's or the workload's own number."""
     row = {"fault": fault, "backend": str(backend), "made": made, "counted": counted, "lost": lost}
@@ -211,5 +222,5 @@ def survived(fault: str, backend: object, made: int, counted: int, lost: int = 0
 __all__ = [
     "BACKENDS", "HANDLERS", "NO_LOSS", "ROOT", "WORKLOAD", "Backend", "FaultPath", "Filters", "Loss", "Options",
     "Outcome", "Steps", "bpf_state", "calls", "cgroup", "command", "eventually", "frozen", "inside", "load_modules",
-    "mount", "run", "survived", "truth", "workload",
+    "lost", "mount", "run", "survived", "truth", "workload",
 ]  # fmt: skip

@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import NO_LOSS, Backend, FaultPath, Filters, Options, Outcome, Steps, calls, eventually, frozen
+from tests.live.guest import (
+    NO_LOSS,
+    Backend,
+    FaultPath,
+    Filters,
+    Options,
+    Outcome,
+    Steps,
+    calls,
+    eventually,
+    frozen,
+    lost,
+)
 from tracer.model import WpOutcome
 from tracer.session import Session
 
@@ -35,7 +47,7 @@ def test_of_threads_that_ask_for_one_page_all_but_one_have_raced(
     assert calls(final, path=FaultPath.WRITE_PROTECT, outcome=Outcome.RACED) == threads - 1
     assert calls(final) == threads
     assert final.wp_faults[WpOutcome.SHARED] == threads
-    assert final.lost == NO_LOSS
+    assert lost(final) == NO_LOSS
 
 
 def test_more_sleeping_calls_than_the_kernel_would_track_by_default(
@@ -61,7 +73,7 @@ def test_more_sleeping_calls_than_the_kernel_would_track_by_default(
     assert sorted(event.offset for event in slow) == [page * mmap.PAGESIZE for page in range(threads)]
     assert {event.pid for event in slow} == {steps.pid}
     assert len({event.tid for event in slow}) == threads
-    assert final.lost == NO_LOSS
+    assert lost(final) == NO_LOSS
 
 
 def test_a_page_that_is_gone_when_the_handler_gets_to_it(exact: Backend | None, mounts: dict[str, Path]) -> None:
@@ -84,4 +96,4 @@ def test_a_page_that_is_gone_when_the_handler_gets_to_it(exact: Backend | None, 
     # The fault is taken again, and brings a fresh page in.
     assert calls(final, path=FaultPath.FIRST_WRITE, outcome=Outcome.WRITABLE) == 1
     assert calls(final) == 2
-    assert final.lost == NO_LOSS
+    assert lost(final) == NO_LOSS

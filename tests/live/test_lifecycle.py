@@ -79,7 +79,9 @@ def test_tracers_at_once_are_all_right(mounts: dict[str, Path]) -> None:
         second, third = two.finish(), three.finish()
     assert calls(first) == 41
     assert calls(second) == calls(third) == 41 + 43
-    assert first.lost == second.lost == third.lost == NO_LOSS
+    for final in (first, second, third):
+        # A copy-on-write of anybody's that began before the hooks were there may return later than they were.
+        assert {**final.lost, Loss.UNMATCHED_RETURN: 0} == NO_LOSS
 
 
 @pytest.mark.usefixtures("clean_kernel")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import NO_LOSS, Backend, FaultPath, Filters, Options, Outcome, calls, truth, workload
+from tests.live.guest import NO_LOSS, Backend, FaultPath, Filters, Options, Outcome, calls, lost, truth, workload
 from tracer.session import Session
 
 pytestmark = pytest.mark.usefixtures("clean_kernel")
@@ -25,7 +25,7 @@ def test_raced_calls_are_those_whose_entry_had_changed(exact: Backend | None, mo
     assert made >= writable > 0
     assert calls(final, fstype="ext4", outcome=Outcome.WRITABLE) == writable
     assert calls(final, fstype="ext4", outcome=Outcome.RACED) == made - writable
-    assert final.lost == NO_LOSS
+    assert lost(final) == NO_LOSS
 
 
 def test_a_storm_of_threads_is_counted_to_the_last_call(exact: Backend | None, mounts: dict[str, Path]) -> None:
