@@ -6,7 +6,8 @@ PREFIX ?= /opt/mkwrite
 UNITS := /usr/local/lib/systemd/system
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
-TEST_PACKAGES := bpftool btrfs-progs busybox-static chromium clang-format dmsetup e2fsprogs f2fs-tools fuse2fs gcc \
+TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static chromium clang-format dmsetup \
+	e2fsprogs f2fs-tools fuse2fs gcc \
 	iproute2 kmod libc6-dev nilfs-tools openssl prometheus qemu-system-x86 quota systemd util-linux \
 	xfsprogs zstd
 # What else the filesystems need that tests/filesystems sets up.

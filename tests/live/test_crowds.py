@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.guest import (
+    BACKENDS,
     NO_LOSS,
     TRACING,
     WORKLOAD,
@@ -152,7 +153,7 @@ def test_bpf_programs_of_others_on_the_same_functions_count_the_same(mounts: dic
         else:
             raise AssertionError("".join(said))
         made = 0
-        for backend in Backend:
+        for backend in BACKENDS:
             with Session(Options(backend=backend, filters=EXT4)) as session:
                 workload("first-write", mounts["ext4"] / "others", 61)
                 final = session.finish()
@@ -182,7 +183,7 @@ def test_funclatency_of_bcc_on_the_same_function(mounts: dict[str, Path]) -> Non
                 break
         else:
             raise AssertionError("".join(said))
-        for backend in Backend:
+        for backend in BACKENDS:
             with Session(Options(backend=backend, filters=EXT4)) as session:
                 workload("first-write", mounts["ext4"] / "funclatency", 67)
                 final = session.finish()

@@ -71,6 +71,7 @@ class FakeSession:
         return replace(snapshot(calls, time.monotonic_ns() - self._start), failures={full: self._taken})
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
+        _mark()
         time.sleep(min(timeout_s, 0.01))
         return [event()] if FakeSession.opened[-1].slower_ns is not None else []
 
