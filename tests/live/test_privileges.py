@@ -20,7 +20,7 @@ from tracer.probes import program
 from tracer.probes.attach import attach_fentry
 from tracer.probes.program import BpfObject
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 FIRST = 41
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
