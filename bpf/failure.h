@@ -207,7 +207,6 @@ static __always_inline void send_failure(struct failure *f)
 
 #ifdef FENTRY
 #define argument(ctx, n) ((ctx)[n])
-#define ARGUMENT_AT(ctx, n, value) asm volatile("%0 = *(u64 *)(%1 + 8 * " #n ")" : "=r"(value) : "r"(ctx))
 /* Behind the arguments; the branches not taken are never verified. */
 static __always_inline u64 returned(context_t *ctx)
 {

@@ -211,7 +211,7 @@ static __always_inline int apply_extras(struct series *series, struct inode *ino
 	return !config(WANT_CALL) || call_wanted(series->handler, series->dev, GET(inode, i_sb));
 }
 
-static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, u64 task, struct slot *slot, u64 ns)
+static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slot *slot, u64 ns)
 {
 	struct vm_area_struct *vma = GET(vmf, vma);
 	struct inode *inode = GET(GET(vma, vm_file), f_inode);
@@ -273,7 +273,7 @@ int page_mkwrite_return(context_t *ctx)
 	struct slot *slot = slot_of(task);
 
 	if (slot)
-		leave(return_vmf(ctx, slot->vmf), page_mkwrite_returned(ctx), task, slot, now - slot->start_ns);
+		leave(return_vmf(ctx, slot->vmf), page_mkwrite_returned(ctx), slot, now - slot->start_ns);
 	else
 		unmatched();
 	return 0;

@@ -34,6 +34,9 @@
 		(n) &= (mask);                                                                                         \
 	})
 
+/* The verifier wants to see a constant; the compiler would compute one offset for several branches. */
+#define ARGUMENT_AT(ctx, n, value) asm volatile("%0 = *(u64 *)(%1 + 8 * " #n ")" : "=r"(value) : "r"(ctx))
+
 #define unlikely(condition) __builtin_expect(condition, 0)
 
 /* A branch that stays one: the compiler would make a selection of it, at twice the instructions. */
@@ -62,3 +65,5 @@
 
 #define PTE_RW 0x2
 #define PTE_PFN 0x000ffffffffff000ULL
+
+#define SIGBUS_NUMBER 7

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Every SIGBUS: to whom, from whom, and which refusal it belongs to. And who made files shorter. */
 
-#define SIGBUS_NUMBER 7
 #define SIGACTION_BYTES 32
 #define BUS_ADRERR 2
 #define BUS_MCEERR_AR 4

@@ -7,8 +7,6 @@
 /* Above config.h's: how many arguments balance_dirty_pages has. They differ, and the last four are the same. */
 #define ARGUMENTS 16
 
-#define SIGBUS_NUMBER 7
-
 /* Page fault error code: a present page, written. */
 #define PF_WRITE_PROTECT 0x3
 
@@ -68,9 +66,6 @@ struct throttled {
 	u64 pages; /* that were dirtied since the pause before */
 };
 BPF_TABLE("hash", struct bdi_name, struct throttled, throttled, 1024);
-
-/* The verifier wants to see a constant; the compiler would compute one offset for both branches. */
-#define ARGUMENT_AT(ctx, n, value) asm volatile("%0 = *(u64 *)(%1 + 8 * " #n ")" : "=r"(value) : "r"(ctx))
 
 /* raw tracepoint balance_dirty_pages: wb, ..., dirtied, period, pause, start_time */
 int throttling(u64 *ctx)
