@@ -81,7 +81,7 @@ class Session:
         self._reader = FailureReader(ring.type, self._naming, opened.backend is Backend.TRACEPOINT) if ring else None
         self.backend: Backend = opened.backend
         self._opened_ns = time.monotonic_ns()
-        # Returns that came before the entry was hooked are no loss: those calls began before we did.
+        # Returns without an entry up to here are no loss: those faults began before their entry was hooked.
         self._unclaimed = self._tracer.maps.lost()[_LOSSES.index(Loss.UNMATCHED_RETURN)]
         self._final: Snapshot | None = None
         self._bursts: dict[Burst, int] = {}

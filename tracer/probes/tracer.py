@@ -18,7 +18,8 @@ from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe, att
 from tracer.probes.maps import Events, Maps
 from tracer.probes.program import BpfObject
 
-#: After a hook is gone, programs that were running then have ended after this time.
+#: After a hook is gone, programs that were running then have ended after this time; and when all hooks are there, the
+#: faults of which only the return is hooked, unless they sleep.
 _SETTLE_S = 0.02
 
 
@@ -88,6 +89,7 @@ class Tracer:
                 self._failures = Events(specs, self._state.maps, "failures", "failing")
             for place in places:
                 self._attach_if_possible(place, types)
+            time.sleep(_SETTLE_S)
         except BaseException:
             self.close()
             raise
