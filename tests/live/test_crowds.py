@@ -134,62 +134,55 @@ OTHERS = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("other", OTHERS)
-def test_bpf_programs_of_others_on_the_same_functions_count_the_same(mounts: dict[str, Path], other: str) -> None:
-    text, label = OTHERS[other]
-    script = f'BEGIN {{ printf("attached\\n"); }} {text}'
+@contextmanager
+def other_tool(*arguments: str, ready: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """A tool of others, once it has printed a line that begins with ``ready``; interrupted at the end."""
     process = subprocess.Popen(
-        ["bpftrace", "-e", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "PYTHONPATH": "", "BPFTRACE_MAX_PROBES": "4096", "BPFTRACE_MAX_BPF_PROGS": "4096"},
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": "", **env},
     )  # fmt: skip
     assert process.stdout is not None
     try:
         said = []
         for line in process.stdout:
             said.append(line)
-            if line.startswith("attached"):
+            if line.startswith(ready):
                 break
         else:
             raise AssertionError("".join(said))
-        made = 0
-        for backend in BACKENDS:
-            with Session(Options(backend=backend, filters=EXT4)) as session:
-                workload("first-write", mounts["ext4"] / "others", 61)
-                final = session.finish()
-            survived(f"{other} on the same functions", backend, 61, calls(final), final.total_lost)
-            assert calls(final) == 61
-            assert final.lost == NO_LOSS
-            made += 61
+        yield process
     finally:
         process.send_signal(signal.SIGINT)
-        printed = process.communicate(timeout=300)[0]
+
+
+def count_beside(fault: str, path: Path, each: int) -> int:
+    """Count a workload with each backend, exactly; how many calls it made in all."""
+    for backend in BACKENDS:
+        with Session(Options(backend=backend, filters=EXT4)) as session:
+            workload("first-write", path, each)
+            final = session.finish()
+        survived(fault, backend, each, calls(final), final.total_lost)
+        assert calls(final) == each
+        assert final.lost == NO_LOSS
+    return each * len(BACKENDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", OTHERS)
+def test_bpf_programs_of_others_on_the_same_functions_count_the_same(mounts: dict[str, Path], other: str) -> None:
+    text, label = OTHERS[other]
+    script = f'BEGIN {{ printf("attached\\n"); }} {text}'
+    limits = {"BPFTRACE_MAX_PROBES": "4096", "BPFTRACE_MAX_BPF_PROGS": "4096"}
+    with other_tool("bpftrace", "-e", script, ready="attached", **limits) as process:
+        made = count_beside(f"{other} on the same functions", mounts["ext4"] / "others", 61)
+    printed = process.communicate(timeout=300)[0]
     (line,) = (line for line in printed.splitlines() if line.startswith(label))
     assert int(line.removeprefix(label)) == made
 
 
 @pytest.mark.slow
 def test_funclatency_of_bcc_on_the_same_function(mounts: dict[str, Path]) -> None:
-    process = subprocess.Popen(
-        ["funclatency-bpfcc", "do_page_mkwrite"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "PYTHONPATH": "", "PYTHONUNBUFFERED": "1", "BCC_KERNEL_SOURCE": str(ROOT / "bpf/kernel")},
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith("Tracing"):
-                break
-        else:
-            raise AssertionError("".join(said))
-        for backend in BACKENDS:
-            with Session(Options(backend=backend, filters=EXT4)) as session:
-                workload("first-write", mounts["ext4"] / "funclatency", 67)
-                final = session.finish()
-            survived("funclatency on the same function", backend, 67, calls(final), final.total_lost)
-            assert calls(final) == 67
-            assert final.lost == NO_LOSS
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=300)
+    env = {"PYTHONUNBUFFERED": "1", "BCC_KERNEL_SOURCE": str(ROOT / "bpf/kernel")}
+    with other_tool("funclatency-bpfcc", "do_page_mkwrite", ready="Tracing", **env) as process:
+        count_beside("funclatency on the same function", mounts["ext4"] / "funclatency", 67)
+    process.communicate(timeout=300)
