@@ -22,7 +22,6 @@ from tests.live.guest import (
     Loss,
     Options,
     Steps,
-    bpf_state,
     calls,
     cgroup,
     command,
@@ -208,9 +207,18 @@ def test_a_tracer_that_was_stopped_for_a_minute_goes_on_and_says_what_it_lost(
             stderr=subprocess.PIPE,
             text=True,
         )
-        before = bpf_state()[0]
-        assert eventually(lambda: len(bpf_state()[0] - before) >= 4, 120)
+
+        def told() -> int:
+            return len(out.read_text().splitlines())
+
+        def traced() -> bool:
+            workload("first-write", mounts["ext4"] / "sigstop-before", 1)
+            return told() > 0
+
+        # Not before all hooks are there.
+        assert eventually(traced, 120)
         time.sleep(2)
+        earlier = told()
         with storm(mounts["ext4"] / "sigstop") as end:
             process.send_signal(signal.SIGSTOP)
             time.sleep(60)
@@ -220,7 +228,7 @@ def test_a_tracer_that_was_stopped_for_a_minute_goes_on_and_says_what_it_lost(
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said
-    received = len(out.read_text().splitlines())
+    received = told() - earlier
     print(said)
     survived("SIGSTOP of the tracer for a minute (events)", "auto", made, received, made - received)
     assert f"{made - received:,}" in said or str(made - received) in said
