@@ -72,6 +72,7 @@ def _cases() -> Iterator[tuple[str, Attached]]:
         yield f"{name}, raced told", partial(_mkwrite, Options(backend))
         yield f"{name}, --by process", partial(_mkwrite, Options(backend, by=By.PROCESS))
         yield f"{name}, --slower 100ms", partial(_mkwrite, Options(backend, slower_ns=100_000_000))
+        yield f"{name}, waits", partial(_mkwrite, Options(backend, waits=True))
         yield f"{name}, failures told", partial(_mkwrite, Options(backend, failures=True))
         yield f"{name}, sigbus", partial(_mkwrite, Options(backend, failures=True, every_errno=True))
         yield f"{name}, --fs tmpfs (none wanted)", partial(_mkwrite, Options(backend, Filters(fs=("tmpfs",))))

@@ -14,6 +14,7 @@ struct event {
 	u64 pgoff;
 	u64 address;
 	struct series series;
+	u64 waits[REASONS]; /* ns by reason */
 	u32 uid;
 	u32 vm_fault;
 	u32 reason;
@@ -50,6 +51,19 @@ static __always_inline void fill_task(struct event *e)
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 }
 
+static __always_inline void fill_waits(struct event *e, u64 task)
+{
+	struct waiting *w;
+
+	if (!config(WAITS))
+		return;
+	w = waiting.lookup(&task);
+	if (w)
+		__builtin_memcpy(e->waits, w->ns, sizeof(e->waits));
+	else
+		__builtin_memset(e->waits, 0, sizeof(e->waits));
+}
+
 static __always_inline void report(u32 where, u32 reason, struct vm_fault *vmf, struct series *series, u64 latency_ns,
 				   u32 vm_fault)
 {
@@ -61,6 +75,7 @@ static __always_inline void report(u32 where, u32 reason, struct vm_fault *vmf, 
 	if (!e)
 		return;
 	fill_task(e);
+	fill_waits(e, bpf_get_current_task());
 	e->latency_ns = latency_ns;
 	e->series = *series;
 	e->vm_fault = vm_fault;
@@ -85,6 +100,7 @@ static __always_inline void report_raced(struct slot *slot)
 	if (!e)
 		return;
 	fill_task(e);
+	fill_waits(e, slot->task);
 	e->latency_ns = slot->latency_ns;
 	e->series = slot->series;
 	e->vm_fault = VM_FAULT_LOCKED;

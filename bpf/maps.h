@@ -55,6 +55,10 @@ struct slot {
 	u64 pgoff;
 	u64 address;
 	u64 crowded; /* this slot is in `crowded` */
+	/* Only kept where waits are told apart (wait.h). */
+	u64 owner; /* the task that took the slot last, free or not */
+	u64 sleep_clock;
+	u64 waited; /* 1: the task has an entry in `waiting` */
 };
 BPF_F_TABLE("array", u32, struct slot, slots, 1, BPF_F_MMAPABLE);
 BPF_TABLE("hash", u64, struct slot, crowded, 4096);

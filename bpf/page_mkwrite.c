@@ -36,6 +36,7 @@ static __always_inline struct slot *slot_of(u64 task)
 
 static __always_inline void release(struct slot *slot)
 {
+	forget_waits(slot);
 	if (slot->crowded) {
 		u64 task = slot->task;
 
@@ -60,6 +61,7 @@ static __always_inline void settle_raced(struct slot *slot)
 	slot->series.kind = series.kind;
 	if (is_slow(slot->latency_ns))
 		report_raced(slot);
+	forget_waits(slot);
 }
 
 static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u64 now)
@@ -67,10 +69,12 @@ static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u64 no
 	struct slot mine = {}, *old = crowded.lookup(&task);
 
 	if (old) {
-		if (old->series.kind)
+		if (old->series.kind) {
 			settle_raced(old);
-		else
+		} else {
 			lose(UNMATCHED_ENTRY);
+			forget_waits(old);
+		}
 	}
 	mine.task = task;
 	mine.start_ns = now;
@@ -78,6 +82,7 @@ static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u64 no
 	mine.vmf = (u64)vmf;
 #endif
 	mine.crowded = 1;
+	begin_waits(&mine, task);
 	if (!old)
 		changed(CROWDED_ENTERED);
 	if (crowded.update(&task, &mine)) {
@@ -96,6 +101,7 @@ static __always_inline int take_over(struct slot *slot, u64 task, u64 now)
 	if (slot->task != task)
 		return 0;
 	lose(UNMATCHED_ENTRY);
+	forget_waits(slot);
 	return 1;
 }
 
@@ -115,6 +121,7 @@ static __always_inline void enter(struct vm_fault *vmf)
 	slot->task = task;
 	slot->start_ns = now;
 	slot->series.kind = 0;
+	begin_waits(slot, task);
 #ifndef FENTRY
 	slot->vmf = (u64)vmf;
 #endif
@@ -221,9 +228,11 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slo
 	series->dev = GET(GET(inode, i_sb), s_dev);
 	series->kind = kind_of(vmf);
 	if (config(EXTRAS) && !apply_extras(series, inode, &vm_fault)) {
+		slot->owner = 0;
 		release(slot);
 		return;
 	}
+	end_waits(slot);
 	if (vm_fault != VM_FAULT_LOCKED &&
 	    (vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) != VM_FAULT_LOCKED) {
 		count_ended(slot, ns, vmf, vm_fault);

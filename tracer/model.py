@@ -96,6 +96,21 @@ class Backend(StrEnum):
 FUNCTION_BACKENDS: Final = (Backend.FENTRY, Backend.KPROBE)
 
 
+class Wait(StrEnum):
+    """What a call waits for, in the order of bpf/wait.h. ``throttle`` comes after the call, in the same fault."""
+
+    FREEZE = "freeze"
+    JOURNAL = "journal"
+    WRITEBACK = "writeback"
+    SPACE = "space"
+    LOCK = "lock"
+    SERVER = "server"
+    CACHE = "cache"
+    RECLAIM = "reclaim"
+    THROTTLE = "throttle"
+    OTHER = "other"
+
+
 def device_name(dev: int) -> str:
     """``major:minor`` of a device number in the kernel's encoding (include/linux/kdev_t.h)."""
     return f"{dev >> 20}:{dev & 0xFFFFF}"
@@ -120,6 +135,30 @@ class Series:
     initiator: Initiator
     who: str = ""
     source: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WaitSeries:
+    """Whose waits are summed, and for what. ``mountpoint`` and ``dev`` as in ``Series``."""
+
+    fstype: str
+    mountpoint: str
+    dev: int
+    handler: str
+    reason: Wait
+
+
+@dataclass(frozen=True, slots=True)
+class WaitTime:
+    """Calls that waited, how long together and the longest of them, in ns."""
+
+    count: int = 0
+    ns: int = 0
+    max_ns: int = 0
+
+    def since(self, earlier: WaitTime | None) -> WaitTime:
+        """What came after ``earlier``; the longest is that of all time."""
+        return self if earlier is None else WaitTime(self.count - earlier.count, self.ns - earlier.ns, self.max_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +233,8 @@ class Snapshot:
     tracepoints: Tracepoints | None = None
     gone: Mapping[Series, Histogram] = field(default_factory=dict)
     runs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    #: Empty unless Options.waits.
+    waits: Mapping[WaitSeries, WaitTime] = field(default_factory=dict)
 
     def since(self, earlier: Snapshot) -> Snapshot:
         """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""
@@ -211,6 +252,7 @@ class Snapshot:
             lost={k: n - earlier.lost.get(k, 0) for k, n in self.lost.items()},
             failures={k: more for k, n in self.failures.items() if (more := n - earlier.failures.get(k, 0))},
             tracepoints=self.tracepoints and earlier.tracepoints and self.tracepoints.since(earlier.tracepoints),
+            waits={key: t for key, time in self.waits.items() if (t := time.since(earlier.waits.get(key))).count},
         )
 
     def grouped(self, key: Callable[[Series], Series]) -> dict[Series, Histogram]:
@@ -258,6 +300,8 @@ class CallEvent:
     latency_ns: int
     vm_fault: int
     source: str = ""
+    #: ns by reason, those above 0; what they leave of the latency was on the CPU, or ready to run.
+    waits: Mapping[Wait, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +325,7 @@ class Options:
     functions, too, that run at calls that succeed, where only they return an errno. ``make_room``: with By.PROCESS and
     By.CGROUP, once half of the room is used, a snapshot is the last one with the series of what is gone: for who adds
     snapshots up, see ``Snapshot.gone``.
+    ``waits``: tell what calls waited for.
     """
 
     backend: Backend | None = None
@@ -291,3 +336,4 @@ class Options:
     failures: bool = False
     every_errno: bool = False
     make_room: bool = False
+    waits: bool = False

@@ -12,8 +12,9 @@ from tracer.failure import Cause, FailureSeries
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, CallEvent, Initiator, Outcome, Path, Series
+from tracer.model import By, CallEvent, Initiator, Outcome, Path, Series, WaitSeries
 from tracer.probes.maps import RawSeries
+from tracer.probes.waits import REASONS, RawWait
 
 # struct series' kind, bpf/maps.h
 WRITE_PROTECT: Final = 0x1
@@ -61,6 +62,11 @@ class Naming:
         errno, _ = errno_of(cause, fstype)
         return FailureSeries(fstype, mountpoint, cause.dev, class_of(cause, fstype), errno, who)
 
+    def wait_series(self, raw: RawWait, fstypes: dict[int, str]) -> WaitSeries:
+        """A series of waits with its names."""
+        fstype, mountpoint = self._filesystem(raw.dev, fstypes)
+        return WaitSeries(fstype, mountpoint, raw.dev, self._symbols.name_of(raw.handler), raw.reason)
+
     def name_series(self, event: Any, file: str) -> None:
         """Keep the name that an event brings for its series' label."""
         series = event.series
@@ -103,6 +109,7 @@ class Naming:
             latency_ns=event.latency_ns,
             vm_fault=event.vm_fault,
             source=series.source,
+            waits={reason: ns for reason, ns in zip(REASONS, event.waits, strict=True) if ns},
         )
 
     def _filesystem(self, dev: int, fstypes: dict[int, str]) -> tuple[str, str]:

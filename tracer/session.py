@@ -29,9 +29,20 @@ from tracer.host.gone import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
-from tracer.model import Backend, CallEvent, Hook, Loss, Options, Series, Snapshot, WpOutcome
+from tracer.model import (
+    Backend,
+    CallEvent,
+    Hook,
+    Loss,
+    Options,
+    Series,
+    Snapshot,
+    WaitSeries,
+    WaitTime,
+    WpOutcome,
+)
 from tracer.naming import RACED, Naming, path_of
-from tracer.probes import failures
+from tracer.probes import failures, wait_functions
 from tracer.probes.maps import RawSeries
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 
@@ -55,7 +66,9 @@ class Session:
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008  # frozen
         """Attach. Raises UsageError for filters that name what does not exist, MkwriteError for what hinders."""
         mounts = Mounts.read()
-        self._symbols = Symbols([CORE, *failures.functions()] if options.failures else [CORE])
+        functions = failures.functions() if options.failures else ()
+        waits = wait_functions.names() if options.waits else ()
+        self._symbols = Symbols([CORE, *functions, *waits])
         check(options.filters, mounts, self._symbols.handlers().keys())
         self._mounts = MountTable()
         self._naming = Naming(options.by, self._symbols, self._mounts, Cgroups(mounts))
@@ -71,6 +84,7 @@ class Session:
             self._mounts.close()
             raise
         self._tracer = opened.tracer
+        self._waits = opened.waits
         #: Those that are hooked one by one, as they were then.
         self._handlers = {name: h for name, h in self._symbols.handlers().items() if name in opened.handlers}
         self._by_handler = bool(opened.handlers)
@@ -97,7 +111,8 @@ class Session:
     @property
     def hooks(self) -> tuple[Hook, ...]:
         """What is attached now."""
-        return (*self._tracer.hooks, *(self._counts.hooks if self._counts else ()))
+        hooks = (*self._tracer.hooks, *(self._counts.hooks if self._counts else ()))
+        return (*hooks, *(self._waits.hooks if self._waits else ()))
 
     def snapshot(self) -> Snapshot:
         """Counts since the session opened."""
@@ -160,6 +175,8 @@ class Session:
                 hooks = self.hooks
                 # What returns while hooks go one by one is no loss.
                 lost = self._lost()
+                if self._waits:
+                    self._waits.detach()
                 self._tracer.detach()
                 self._drain()
                 if self._reader:
@@ -167,6 +184,8 @@ class Session:
                 self._bursts = self._tracer.maps.bursts()
                 # No fault is under way any more: a call that still waits for its PTE has raced.
                 self._final = self._read(lost, 0, hooks)
+                if self._waits:
+                    self._waits.close()
                 self._tracer.close()
                 if self._counts:
                     self._counts.close()
@@ -178,12 +197,14 @@ class Session:
         self.finish()
 
     def _follow_modules(self) -> None:
-        """Hook what modules loaded since, or again, have: errnos, and handlers where those are hooked one by one."""
+        """Hook what modules loaded since, or again, have: errnos, waits, handlers that are hooked one by one."""
         if not self._symbols.refresh():
             return
         if self._inner:
             with Btf() as btf:
                 self._inner.follow_modules(btf)
+        if self._waits:
+            self._waits.follow_modules()
         if not self._by_handler:
             return
         found = {name: h for name, h in self._symbols.handlers().items() if not self._asked or name in self._asked}
@@ -212,6 +233,8 @@ class Session:
         lost.update(zip(_LOSSES, self._tracer.maps.lost(), strict=True))
         lost[Loss.UNMATCHED_RETURN] -= self._unclaimed
         lost[Loss.MISSED_PROBE] = self._tracer.missed()
+        if self._waits:
+            lost[Loss.MISSED_PROBE] += self._waits.missed()
         if self._counts:
             lost[Loss.MISSED_PROBE] += self._counts.missed()
             lost[Loss.SERIES_FULL] += self._counts.full()
@@ -263,6 +286,7 @@ class Session:
             tracepoints=self._counts.read() if self._counts else None,
             gone=removed,
             runs=self._tracer.runs(),
+            waits=self._waited(fstypes),
         )
 
     def _make_room(
@@ -281,6 +305,14 @@ class Session:
                 left.add(key.who)
         self._naming.forget({key.who for key in raw} - left)
         return removed
+
+    def _waited(self, fstypes: dict[int, str]) -> dict[WaitSeries, WaitTime]:
+        waits: dict[WaitSeries, WaitTime] = {}
+        for raw, (count, ns, max_ns) in self._waits.totals().items() if self._waits else ():
+            series = self._naming.wait_series(raw, fstypes)
+            known = waits.get(series, WaitTime())
+            waits[series] = WaitTime(known.count + count, known.ns + ns, max(known.max_ns, max_ns))
+        return waits
 
 
 __all__ = ["MkwriteError", "Session"]

@@ -48,7 +48,14 @@ OFFSETS: Final[dict[str, dict[str, int | tuple[int, int, int, int]]]] = {
     "cgroup_subsys_state": {"cgroup": 0, "parent": (192, 192, 192, 184)},
     "cgroup": {"self": 0, "kn": (248, 248, 256, 296)},
     "css_set": {"dfl_cgrp": (120, 128, 128, 128)},
-    "task_struct": {"fs": (2800, 3040, 3040, 3480), "cgroups": (3328, 3600, 3584, 4072)},
+    "sched_entity": {"exec_start": (64, 64, 88, 112), "sum_exec_runtime": (72, 72, 96, 120)},
+    "sched_info": {"run_delay": 8},
+    "task_struct": {
+        "fs": (2800, 3040, 3040, 3480),
+        "cgroups": (3328, 3600, 3584, 4072),
+        "se": 128,
+        "sched_info": (1944, 2160, 2192, 2600),
+    },
 }
 
 #: Members that the programs compare or print as numbers, and their sizes in bytes on all four.
@@ -62,6 +69,9 @@ SIZES: Final = {
     "vm_fault.flags": 4,
     "vm_fault.orig_pte": 8,
     "kernfs_node.id": 8,
+    "sched_entity.exec_start": 8,
+    "sched_entity.sum_exec_runtime": 8,
+    "sched_info.run_delay": 8,
 }
 
 #: Chains of the programs, which must compile as they do in kernel code, and the type at their end.
@@ -241,7 +251,7 @@ def test_functions_that_programs_call_are_there_where_the_kernel_has_them() -> N
     expected = {"5.10": set(), "6.1": set(), "6.12": {"KFUNC_bpf_rdonly_cast"}, "7.3": {"KFUNC_bpf_rdonly_cast"}}
     for kernel, names in expected.items():
         defined = dict(re.findall(r"(?m)^#define (\w+) (\d+)$", layout(kernel)))
-        assert set(defined) == names | {"TYPE_vm_fault", "ARGUMENTS_do_page_mkwrite"}
+        assert set(defined) == names | {"TYPE_vm_fault", "TYPE_task_struct", "ARGUMENTS_do_page_mkwrite"}
         assert int(defined["ARGUMENTS_do_page_mkwrite"]) == (1 if kernel in ("5.10", "6.1") else 2)
         with Btf(blob(kernel)) as btf:
             assert int(defined["TYPE_vm_fault"]) == btf.struct("vm_fault")

@@ -294,10 +294,11 @@ def test_a_child_that_hangs_is_ended(tmp_path: Path, cache: Path, monkeypatch: p
 
 # Real compiles.
 
-HOOKS: Final = {"page_mkwrite_dirty", "page_mkwrite_entry", "page_mkwrite_return", "wp_page_return"}
+HOOKS: Final = {"page_mkwrite_dirty", "page_mkwrite_entry", "page_mkwrite_return", "throttle_entry", "throttle_return",
+                "wait_entry", "wait_return", "wp_page_return"}  # fmt: skip
 PROGRAMS: Final = {Backend.FENTRY: HOOKS, Backend.KPROBE: HOOKS | {"wp_page_entry"}}
 MAPS: Final = {"blank", "changes", "crowded", "events", "filesystems", "front", "lost", "others", "scratch", "slots",
-               "wanted", "wp_counts"}  # fmt: skip
+               "throttled", "waited", "waiting", "wanted", "wp_counts"}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -337,14 +338,15 @@ def test_every_program_and_map_comes_out_of_the_compiler(kernel: str, backend: B
 
 
 #: In the order of bpf/config.h: TELL_RACED, CPUS, FRONT_MASK, SLOWER_NS, WANT_TASK, EXTRAS, WANT_CALL, BY, NAME_SERIES,
-#: HANDLER_HOOKS.
+#: HANDLER_HOOKS, WAITS, REASON, DIRTY_CODE.
 SETTINGS: Final = {
-    "plain": (1, 2, 63, 0, 0, 0, 0, 0, 0, 0),
-    "slow calls by file, every filter": (1, 2, 63, 1_000_000, 7, 1, 56, 2, 1, 0),
-    "handlers by process": (0, 2, 63, 1000, 0, 1, 0, 1, 1, 1),
-    "by cgroup in a cgroup": (1, 2, 63, 0, 4, 1, 0, 3, 0, 0),
-    "one CPU, one cell": (1, 1, 0, 0, 1, 1, 8, 0, 0, 0),
-    "very many CPUs": (1, 1024, 1, 0, 0, 1, 16, 2, 1, 0),
+    "plain": (1, 2, 63, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+    "slow calls by file, every filter": (1, 2, 63, 1_000_000, 7, 1, 56, 2, 1, 0, 0, 0, 0),
+    "handlers by process": (0, 2, 63, 1000, 0, 1, 0, 1, 1, 1, 0, 0, 0),
+    "by cgroup in a cgroup": (1, 2, 63, 0, 4, 1, 0, 3, 0, 0, 0, 0, 0),
+    "one CPU, one cell": (1, 1, 0, 0, 1, 1, 8, 0, 0, 0, 0, 0, 0),
+    "very many CPUs": (1, 1024, 1, 0, 0, 1, 16, 2, 1, 0, 0, 0, 0),
+    "waits": (1, 2, 63, 1_000_000, 0, 0, 0, 0, 0, 0, 1, 2, 1 << 63),
 }
 
 

@@ -102,7 +102,7 @@ def test_by_reaches_the_session(command: str, by: By) -> None:
 @pytest.mark.parametrize(("text", "ns"), [("10ms", 10_000_000), ("0", 0), ("1.5s", 1_500_000_000)])
 def test_slower_reaches_the_session_in_ns(text: str, ns: int) -> None:
     invoke("trace", "-d", "1ms", "--slower", text)
-    assert FakeSession.opened == [Options(slower_ns=ns, failures=True)]
+    assert FakeSession.opened == [Options(slower_ns=ns, failures=True, waits=True)]
 
 
 @pytest.mark.parametrize(

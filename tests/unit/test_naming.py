@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, Initiator, Outcome
+from tracer.model import By, Initiator, Outcome, Wait
 from tracer.model import Path as FaultPath
 from tracer.naming import RACED, WRITE_PROTECT, Naming, outcome_of, path_of
 from tracer.probes.build import SOURCES
@@ -138,6 +138,7 @@ def event(series: RawSeries, comm: bytes = b"postgres", fstype: bytes = b"fuse")
     return SimpleNamespace(
         series=SimpleNamespace(**series._asdict()), time_ns=1000, latency_ns=77, id=4242 << 32 | 4243, cgroup=9,
         inode=12, pgoff=3, address=0x7000, uid=33, vm_fault=2, deleted=0, comm=comm, fstype=fstype,
+        waits=[0, 13, *[0] * 8],
     )  # fmt: skip
 
 
@@ -215,5 +216,6 @@ def test_an_event_says_what_the_program_saw(host: Host) -> None:
     assert (call.fstype, call.mountpoint, call.dev, call.inode) == ("fuse", "/srv", DEV, 12)
     assert (call.file, call.deleted, call.offset, call.address) == ("/srv/wal", False, 3 * 4096, 0x7000)
     assert (call.outcome, call.latency_ns, call.vm_fault) == (Outcome.SIGBUS, 77, 2)
+    assert call.waits == {Wait.JOURNAL: 13}
     # An event that comes without a type (see report_raced) has mountinfo's.
     assert host.naming().event(event(raw(), fstype=b""), "").fstype == "fuse.sshfs"

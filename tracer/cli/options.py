@@ -103,7 +103,13 @@ def filters_of(
 
 
 def session_options(
-    *, max_series: int, by: str | None = None, slower_ns: int | None = None, failures: bool = False, **filtering: Any
+    *,
+    max_series: int,
+    by: str | None = None,
+    slower_ns: int | None = None,
+    failures: bool = False,
+    waits: bool = False,
+    **filtering: Any,
 ) -> Options:
     """What the command line asks of a session; ``filtering`` as ``filters_of`` takes it."""
     filters, backend = filters_of(**filtering)
@@ -114,4 +120,5 @@ def session_options(
         slower_ns=slower_ns,
         max_series=max_series,
         failures=failures,
+        waits=waits,
     )

@@ -45,7 +45,8 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
     from tracer.ui.trace import TraceLines
 
     out, notices = Output(), Output(stderr=True)
-    format_lines = TraceLines(out.width if out.is_terminal else None)
+    waits = slower is not None
+    format_lines = TraceLines(out.width if out.is_terminal else None, waits)
     printed = told = 0
 
     def show(events: Iterable[Event]) -> None:
@@ -58,7 +59,8 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
             printed += 1
             told += isinstance(event, Failure)
 
-    with opened(session_options(**tracing, slower_ns=slower, failures=True)) as session, Stop() as stop:
+    options = session_options(**tracing, slower_ns=slower, failures=True, waits=waits)
+    with opened(options) as session, Stop() as stop:
         if not as_json:
             out.print_line(format_lines.header())
         show(chain.from_iterable(_with_losses(session, follow(session, stop, until(duration)), notices)))

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from tracer.breakdown import Breakdown, parts_of
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
 from tracer.model import CallEvent, Hook, Series, Snapshot, Tracepoints, device_name
 
@@ -59,6 +60,22 @@ def histogram_dict(histogram: Histogram) -> dict[str, object]:
     }
 
 
+def breakdown_dict(breakdown: Breakdown) -> dict[str, object]:
+    """Where the time of a handler's calls on a filesystem went."""
+    return {
+        "fstype": text(breakdown.fstype),
+        "mountpoint": text(breakdown.mountpoint),
+        "device": device_name(breakdown.dev),
+        "handler": text(breakdown.handler),
+        "calls": breakdown.calls,
+        "total_ns": breakdown.ns,
+        "parts": [
+            {"part": part.name, "total_ns": part.ns, "calls": part.count, "max_ns": part.max_ns}
+            for part in breakdown.parts
+        ],
+    }
+
+
 def event_dict(event: CallEvent) -> dict[str, object]:
     """One call; ``time_ns`` is the wall clock, ``vm_fault`` the handler's return value (VM_FAULT_* bits)."""
     return {
@@ -83,6 +100,7 @@ def event_dict(event: CallEvent) -> dict[str, object]:
         "address": hex(event.address),
         "latency_ns": event.latency_ns,
         "vm_fault": event.vm_fault,
+        **({"parts_ns": parts_of(event)} if event.waits else {}),
     }
 
 

@@ -37,13 +37,15 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "cgroup_subsys_state": ("cgroup", "parent"),
     "cgroup": ("self", "kn"),
     "css_set": ("dfl_cgrp",),
-    "task_struct": ("fs", "cgroups"),
+    "sched_entity": ("exec_start", "sum_exec_runtime"),
+    "sched_info": ("run_delay",),
+    "task_struct": ("fs", "cgroups", "se", "sched_info"),
 }
 
 #: Kernel functions that the BPF programs call where the kernel has them (bpf/kfunc.h).
 KFUNCS: Final = ("bpf_rdonly_cast",)
-#: The struct whose pointer a kprobe program starts from.
-_START: Final = "vm_fault"
+#: Structs that a kprobe program has the bare address of.
+_TYPED: Final = ("vm_fault", "task_struct")
 #: The function whose return value programs read: behind its arguments.
 _CORE: Final = "do_page_mkwrite"
 
@@ -221,7 +223,9 @@ def header(btf: Btf, fields: Mapping[str, tuple[str, ...]] = FIELDS) -> str:
             pad = f"char _{name}[{field.offset}]; " if field.offset else ""
             lines.append(f"\tstruct {{ {pad}{field.declaration % name}; }};")
         lines.append("}; };")
-    numbers = {f"KFUNC_{name}": btf.function(name) for name in KFUNCS} | {f"TYPE_{_START}": btf.struct(_START)}
+    numbers = {f"KFUNC_{name}": btf.function(name) for name in KFUNCS} | {
+        f"TYPE_{name}": btf.struct(name) for name in _TYPED
+    }
     numbers[f"ARGUMENTS_{_CORE}"] = btf.arity(_CORE) if btf.function(_CORE) else 0
     lines += [f"#define {name} {number}" for name, number in numbers.items() if number is not None]
     return "\n".join(lines) + "\n"

@@ -165,7 +165,9 @@ class Symbols:
                 handlers.setdefault(symbol.name, Handler(symbol.name, symbol.address, symbol.module))
                 if symbol.address:
                     self._names.setdefault(symbol.address, symbol.name)
-            for name in self._wanted:
+            # One pass over the words costs as much as looking for some ten names.
+            wanted = self._wanted if len(self._wanted) < 10 else self._wanted & set(block.split())
+            for name in wanted:
                 found.setdefault(name, []).extend(_named_in(block, name))
             if address is not None and address not in self._names:
                 function = _function_at(block, address)

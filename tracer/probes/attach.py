@@ -82,12 +82,13 @@ def _attach_perf(program: int, attr: _PerfAttr) -> int:
 
 
 class ReturnProbes:
-    """Return probes with a pool of ``MAXACTIVE``, for functions that sleep.
+    """Return probes with a pool of ``places`` each, for functions that sleep.
 
     They are tracefs events, which outlive their maker; a janitor process removes them if this process dies.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, places: int = MAXACTIVE) -> None:
+        self._places = places
         self._tracefs = _tracefs()
         # A process may hold several tracers.
         self._suffix = f"{os.getpid()}_{next(_numbers)}"
@@ -108,7 +109,7 @@ class ReturnProbes:
             )
         # The group alone would tell ours from others', but kprobe_profile does not print it.
         event = self._event(function)
-        janitor.command(str(self._tracefs / "kprobe_events"), f"r{MAXACTIVE}:{event} {function}")
+        janitor.command(str(self._tracefs / "kprobe_events"), f"r{self._places}:{event} {function}")
         number = int((self._tracefs / "events" / event / "id").read_text())
         return _attach_perf(program, _PerfAttr(type=_PERF_TYPE_TRACEPOINT, config=number))
 
@@ -121,7 +122,7 @@ class ReturnProbes:
         return f"{self._group}/{function}_{self._suffix}"
 
     def missed(self) -> dict[str, int]:
-        """By function, the returns that the kernel missed since more than ``MAXACTIVE`` calls slept at once."""
+        """By function, the returns that the kernel missed since more than ``places`` calls slept at once."""
         found: dict[str, int] = {}
         with suppress(OSError, ValueError), (self._tracefs / "kprobe_profile").open() as stream:
             for line in stream:

@@ -24,8 +24,8 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 #: In an installed package the C files lie inside it, in a checkout beside it.
 SOURCES: Final = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
 FILES: Final = (
-    "config.h", "kfunc.h", "read.h", "context.h", "histogram.h", "maps.h", "filter.h", "path.h", "event.h", "series.h",
-    "page_mkwrite.c", "wp_fault.c",
+    "config.h", "kfunc.h", "read.h", "context.h", "histogram.h", "maps.h", "wait.h", "filter.h", "path.h", "event.h",
+    "series.h", "page_mkwrite.c", "wait.c", "wp_fault.c",
 )  # fmt: skip
 #: Slots for calls in flight, as a power of two; what finds its slot taken costs a hash map's look-up more.
 SLOT_BITS: Final = 13

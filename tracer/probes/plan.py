@@ -21,6 +21,7 @@ from tracer.probes.settings import settings, wanted
 from tracer.probes.source import source
 from tracer.probes.tracepoints import POSSIBLE_CPUS, TracepointCounts, open_tracepoints, unfiltered
 from tracer.probes.tracer import Place, Tracer
+from tracer.probes.waits import WaitHooks
 
 CORE: Final = "do_page_mkwrite"
 WP: Final = "do_wp_page"
@@ -36,7 +37,8 @@ _VALUE_LIMIT: Final = 4 << 20
 class Opened:
     """An open tracer, how it attached, and what it could not do.
 
-    ``handlers``: hooked one by one, not in the core. ``inner``: what follows modules for their errnos, with failures.
+    ``handlers``: hooked one by one, not in the core. ``inner``: what follows modules for their errnos, with failures;
+    ``waits``: what tells waits apart, if that was asked for.
     """
 
     tracer: Tracer
@@ -44,6 +46,7 @@ class Opened:
     handlers: frozenset[str]
     notes: tuple[str, ...]
     inner: failures.InnerHooks | None = None
+    waits: WaitHooks | None = None
     counts: TracepointCounts | None = None
 
 
@@ -70,7 +73,7 @@ def _open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts, why: s
     except OSError as error:
         raise last_refusal(error, Backend.TRACEPOINT, False) from error
     notes = (mapping.note(why), *unfiltered(options.filters))
-    return Opened(tracer, Backend.TRACEPOINT, frozenset(), notes, None, counts)
+    return Opened(tracer, Backend.TRACEPOINT, frozenset(), notes, counts=counts)
 
 
 def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
@@ -90,10 +93,11 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
             result = build(source(btf, backend, options.failures))
             cells = _front_cells(cpus, result.maps["front"].value_size)
             common = settings(options, selection, cpus=cpus, cells=cells, raced=tells_raced, handlers=bool(handlers))
+            unused = {} if options.waits else dict.fromkeys(("waiting", "waited", "throttled"), 1)
             return result.configured(
                 {**common, **failures.settings(options.filters, btf)},
                 {"slots": 1 << SLOT_BITS, "front": cpus * cells, "wp_counts": cpus},
-                {"others": options.max_series},
+                {"others": options.max_series, **unused},
             )
 
         for index, plan in enumerate(plans):
@@ -109,6 +113,7 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                 notes.append(f"{plan} was refused ({reason(error)}): using {plans[index + 1]}.")
                 continue
             inner: failures.InnerHooks | None = None
+            waits: WaitHooks | None = None
             if options.failures:
                 inner = failures.InnerHooks(tracer, symbols, plan.wp, options.every_errno)
             try:
@@ -116,6 +121,8 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                     notes += hook_handlers(tracer, handlers)
                 if inner:
                     inner.follow_modules(btf)
+                if options.waits:
+                    waits = WaitHooks(objects[plan.calls], tracer.descriptors, plan.calls, symbols)
             except BaseException:
                 tracer.close()
                 raise
@@ -124,7 +131,7 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                     "This kernel preempts BPF programs: on busy CPUs the fentry backend misses calls, "
                     "and counts them as missed_probe."
                 )
-            return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes), inner)
+            return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes), inner, waits)
     raise AssertionError("a list of plans is never empty")
 
 

@@ -95,6 +95,11 @@ class Tracer:
             raise
 
     @property
+    def descriptors(self) -> Mapping[str, int]:
+        """The maps, for further programs; they stay this tracer's."""
+        return self._state.maps
+
+    @property
     def maps(self) -> Maps:
         """Counters."""
         assert self._maps is not None

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from rich.text import Text
 
+from tracer.breakdown import parts_of
 from tracer.causes import class_of, errno_of
 from tracer.failure import Event, Failure
 from tracer.text import duration, keep_ends, offset_text, printable
@@ -14,9 +15,12 @@ from tracer.ui import labels
 from tracer.ui.table import UNLIMITED, Column, Layout, Table, fit, number
 
 
-def event_columns() -> list[Column[Event]]:
-    """The columns of an event; in 80 cells there is room for who, how long, what came of it and why, and where."""
-    return [
+def event_columns(waits: bool = False) -> list[Column[Event]]:
+    """The columns of an event; in 80 cells there is room for who, how long, what came of it and why, and where.
+
+    ``waits``: and for what it waited for, in a wider one.
+    """
+    columns: list[Column[Event]] = [
         Column("TIME", _time, 12, 12, drop=2),
         number("PID", lambda event: str(event.pid), 7),
         Column("COMM", lambda event: printable(event.comm), 8, 15, drop=1),
@@ -31,6 +35,17 @@ def event_columns() -> list[Column[Event]]:
         number("OFFSET", lambda event: offset_text(event.offset), 10, drop=3),
         Column("FILE", event_file, 16, shorten=keep_ends),
     ]
+    if waits:
+        columns.insert(-1, Column("WAITED FOR", waited_for, 16, 32, drop=4))
+    return columns
+
+
+def waited_for(event: Event) -> str:
+    """The parts of a call's time that are worth a word, the largest first: ``journal 212ms, cpu 12us``."""
+    if isinstance(event, Failure):
+        return "-"
+    parts = parts_of(event)
+    return ", ".join(f"{name} {duration(ns)}" for name, ns in parts.items() if 100 * ns >= event.latency_ns) or "-"
 
 
 def event_file(event: Event) -> str:
@@ -68,10 +83,13 @@ def _outcome_style(event: Event) -> str:
 
 
 class TraceLines:
-    """Events as lines of ``width`` cells; None: as wide as they are, nothing dropped or shortened."""
+    """Events as lines of ``width`` cells; None: as wide as they are, nothing dropped or shortened.
 
-    def __init__(self, width: int | None) -> None:
-        self._layout: Layout[Event] = fit(event_columns(), UNLIMITED if width is None else width)
+    ``waits``: with a column for what each waited for.
+    """
+
+    def __init__(self, width: int | None, waits: bool = False) -> None:
+        self._layout: Layout[Event] = fit(event_columns(waits), UNLIMITED if width is None else width)
         self._width = width
 
     def header(self) -> Text:

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The hooks on functions that wait; each is loaded with the REASON that it stands for. */
+
+/* The slot of the call that the current task is in, NULL if it is in none. */
+static __always_inline struct slot *running(u64 task)
+{
+	struct slot *slot = slot_of(task);
+
+	return slot && !slot->series.kind ? slot : NULL;
+}
+
+static __always_inline void pop(struct waiting *w, struct slot *slot, struct level *level, struct level *outer,
+				u64 task, u64 now)
+{
+	u64 ns = now - level->since_ns, reason = level->reason;
+	s64 slept = sleep_clock(task) - level->sleep_clock;
+
+	/* What never slept did not wait, except for reclaim, which works for its caller. */
+	if (slept < SLEPT_NS && reason != RECLAIM)
+		ns = level->nested_ns;
+	else if (reason < REASONS)
+		w->ns[reason] += ns - level->nested_ns;
+	if (outer)
+		outer->nested_ns += ns;
+	else if (slept > 0)
+		w->slept_ns += slept;
+}
+
+int wait_entry(context_t *ctx)
+{
+	u64 task = bpf_get_current_task();
+	struct slot *slot = running(task);
+	struct waiting *w;
+	u64 depth;
+
+	if (!slot)
+		return 0;
+	w = waits_of(slot, task);
+	if (!w)
+		return 0;
+	depth = w->depth;
+	if (depth < LEVELS) {
+		struct level *level = &w->levels[depth];
+
+		level->since_ns = bpf_ktime_get_ns();
+		level->sleep_clock = sleep_clock(task);
+		level->nested_ns = 0;
+		level->reason = config(REASON);
+		w->depth = depth + 1;
+	}
+	return 0;
+}
+
+int wait_return(context_t *ctx)
+{
+	u64 task = bpf_get_current_task(), now = bpf_ktime_get_ns();
+	struct slot *slot = running(task);
+	struct waiting *w;
+	u32 depth, at = LEVELS;
+
+	if (!slot || !slot->waited)
+		return 0;
+	w = waiting.lookup(&task);
+	if (!w)
+		return 0;
+	depth = w->depth;
+	/* The innermost wait of this reason ends, and with it those below whose return was missed. */
+#pragma unroll
+	for (int i = 0; i < LEVELS; i++) {
+		if (i < depth && w->levels[i].reason == config(REASON))
+			at = i;
+	}
+	if (at == LEVELS)
+		return 0;
+#pragma unroll
+	for (int i = LEVELS - 1; i >= 0; i--) {
+		if (i < depth && i >= at)
+			pop(w, slot, &w->levels[i], i ? &w->levels[i - 1] : NULL, task, now);
+	}
+	w->depth = at;
+	return 0;
+}
+
+/* Whether a fault has called what runs now, after its handler had agreed. */
+static __always_inline int in_fault(context_t *ctx)
+{
+	u64 frames[8] = {};
+
+	if (bpf_get_stack(ctx, frames, sizeof(frames), 0) < 0)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		if (frames[i] - config(DIRTY_CODE) < DIRTY_BYTES)
+			return 1;
+	}
+	return 0;
+}
+
+/* The kernel makes tasks that dirty pages too fast sleep. The call is settled by then: the slot keeps its series. */
+int throttle_entry(context_t *ctx)
+{
+	u64 task = bpf_get_current_task();
+	struct slot *slot = first_slot(task);
+	struct throttled t = {};
+
+	if (!in_fault(ctx))
+		return 0;
+	if (slot->owner != task) {
+		if (!config(WANT_TASK) && !config(WANT_CALL))
+			lose(INFLIGHT_FULL);
+		return 0;
+	}
+	t.key.handler = slot->series.handler;
+	t.key.dev = slot->series.dev;
+	t.key.reason = THROTTLE;
+	t.since_ns = bpf_ktime_get_ns();
+	if (throttled.update(&task, &t))
+		lose(INFLIGHT_FULL);
+	return 0;
+}
+
+int throttle_return(context_t *ctx)
+{
+	u64 task = bpf_get_current_task(), now = bpf_ktime_get_ns();
+	struct throttled *t = throttled.lookup(&task);
+	struct wait_key key;
+
+	if (!t)
+		return 0;
+	key = t->key;
+	count_wait(&key, now - t->since_ns);
+	throttled.delete(&task);
+	return 0;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the call that a task is in has waited for. Functions that only run when there is something to wait for are
+ * hooked (wait.c); each is known by a reason. Time in one belongs to its reason, less the time in others below it:
+ * of nested waits the innermost counts.
+ */
+
+/* The reasons, in the order of tracer.model.Wait. */
+#define RECLAIM 7
+#define THROTTLE 8
+#define UNNAMED 9 /* slept where no function is hooked */
+#define REASONS 10
+
+/* Settings of one hook, above those of config.h. */
+#define REASON 11
+#define DIRTY_CODE 12 /* address of fault_dirty_shared_page */
+
+/* Bytes from there on in which a return address is taken as its. */
+#define DIRTY_BYTES 1024
+
+/* Less is no sleep: the scheduler's clocks are read at slightly different moments. */
+#define SLEPT_NS 1000
+
+#define LEVELS 4
+
+struct level {
+	u64 since_ns;
+	u64 sleep_clock;
+	u64 nested_ns; /* charged to waits below this one */
+	u32 reason;
+	u32 unused;
+};
+
+/* Made when the first wait of a call begins, deleted when the call is settled. */
+struct waiting {
+	u64 ns[REASONS];
+	u64 slept_ns; /* asleep within named waits */
+	u32 depth;
+	u32 unused;
+	struct level levels[LEVELS];
+};
+BPF_TABLE("hash", u64, struct waiting, waiting, 4096);
+
+struct wait_key {
+	u64 handler;
+	u32 dev;
+	u32 reason;
+};
+struct waited {
+	u64 count; /* calls that waited for this */
+	u64 ns;
+	u64 max_ns;
+};
+BPF_TABLE("hash", struct wait_key, struct waited, waited, 4096);
+
+/* Tasks throttled in a fault whose handler has agreed before. */
+struct throttled {
+	struct wait_key key;
+	u64 since_ns;
+};
+BPF_TABLE("hash", u64, struct throttled, throttled, 4096);
+
+/*
+ * A clock that runs only while the task sleeps. While a task runs, the scheduler advances exec_start and
+ * sum_exec_runtime by the same time (update_curr, kernel/sched/fair.c); when it runs again after a pause, exec_start
+ * alone has gone on. run_delay is the part of all pauses in which it was ready to run (kernel/sched/stats.h).
+ */
+static __always_inline u64 sleep_clock(u64 address)
+{
+	struct task_struct *task = typed(address, task_struct);
+
+#ifdef KFUNC_bpf_rdonly_cast
+	return task->se.exec_start - task->se.sum_exec_runtime - task->sched_info.run_delay;
+#else
+	return READ(task, se.exec_start) - READ(task, se.sum_exec_runtime) - READ(task, sched_info.run_delay);
+#endif
+}
+
+static __always_inline void begin_waits(struct slot *slot, u64 task)
+{
+	if (!config(WAITS))
+		return;
+	slot->owner = task;
+	slot->sleep_clock = sleep_clock(task);
+	slot->waited = 0;
+}
+
+static __always_inline void forget_waits(struct slot *slot)
+{
+	u64 task;
+
+	if (!config(WAITS) || !slot->waited)
+		return;
+	task = slot->task;
+	slot->waited = 0;
+	waiting.delete(&task);
+}
+
+static __always_inline struct waiting *waits_of(struct slot *slot, u64 task)
+{
+	struct waiting fresh = {};
+
+	if (!slot->waited) {
+		if (waiting.update(&task, &fresh)) {
+			lose(INFLIGHT_FULL);
+			return NULL;
+		}
+		slot->waited = 1;
+	}
+	return waiting.lookup(&task);
+}
+
+static __always_inline void count_wait(struct wait_key *key, u64 ns)
+{
+	struct waited fresh = {}, *total = waited.lookup(key);
+
+	if (!total) {
+		waited.insert(key, &fresh); /* -EEXIST: another CPU was faster */
+		total = waited.lookup(key);
+		if (!total) {
+			lose(SERIES_FULL);
+			return;
+		}
+	}
+	lock_xadd(&total->count, 1);
+	lock_xadd(&total->ns, ns);
+	if (ns > total->max_ns)
+		total->max_ns = ns;
+}
+
+/* The call has returned: count what it waited for. The slot knows its series. */
+static __always_inline void end_waits(struct slot *slot)
+{
+	struct wait_key key = {};
+	struct waiting *w;
+	s64 slept;
+	u64 task;
+
+	if (!config(WAITS))
+		return;
+	task = slot->task;
+	slept = sleep_clock(task) - slot->sleep_clock;
+	if (!slot->waited && slept < SLEPT_NS)
+		return;
+	w = waits_of(slot, task);
+	if (!w)
+		return;
+	slept -= w->slept_ns;
+	if (slept >= SLEPT_NS)
+		w->ns[UNNAMED] = slept;
+	key.handler = slot->series.handler;
+	key.dev = slot->series.dev;
+#pragma unroll
+	for (int i = 0; i < REASONS; i++) {
+		key.reason = i;
+		if (w->ns[i])
+			count_wait(&key, w->ns[i]);
+	}
+}

@@ -1,0 +1,216 @@
+"""What calls wait for. The truth is how long the stores took, as the process that stores measures it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.live.guest import HANDLERS, NO_LOSS, Backend, Options, bpf_state, command, eventually, frozen
+from tests.live.slow_disk import Disk, Waiter, hold, write_back
+from tracer.breakdown import breakdowns
+from tracer.kernel.preemption import preemptible
+from tracer.model import CallEvent, Snapshot, Wait
+from tracer.session import Session
+
+PAGES = 97
+
+
+@pytest.fixture(scope="module")
+def disks() -> dict[str, Disk]:
+    """Disks that can be stopped."""
+    return {"ext4": Disk("ext4", 96), "xfs": Disk("xfs", 320), "slow": Disk("xfs", 320, delay_ms=70)}
+
+
+@dataclass
+class Watched:
+    """A session that tells waits apart."""
+
+    session: Session
+
+    def waited(self, disk: Disk, waiter: Waiter, doing: Callable[[], None]) -> tuple[Snapshot, list[CallEvent], int]:
+        """What the session counted while ``doing``, its slow calls, and how long the stores took."""
+        self.session.events()
+        before = self.session.snapshot()
+        doing()
+        took = waiter.took()
+        after = self.session.snapshot().since(before)
+        return after, self.session.events(), took
+
+
+@pytest.fixture(scope="module", params=(None, Backend.KPROBE) if preemptible() else tuple(Backend), ids=str)
+def watched(request: pytest.FixtureRequest, disks: dict[str, Disk]) -> Iterator[Watched]:
+    """One session for all tests of a backend."""
+    with Session(Options(backend=request.param, slower_ns=100_000_000, waits=True)) as session:
+        yield Watched(session)
+        final = session.finish()
+        assert final.lost == NO_LOSS
+        assert [hook for hook in final.hooks if not hook.attached] == []
+
+
+def check(
+    counted: Snapshot, events: list[CallEvent], took: int, disk: Disk, fstype: str, reason: Wait, pid: int
+) -> None:
+    """The reason is the one expected, its time the time that the store took, and the parts sum to the whole."""
+    waits = {s: t for s, t in counted.waits.items() if t.count and s.mountpoint == str(disk.place)}
+    print({(s.handler, s.reason.value): t for s, t in waits.items()}, took, events)
+    whole = sum(time.ns for time in waits.values())
+    (found,) = (time for series, time in waits.items() if series.reason is reason)
+    assert found.count == 1
+    assert abs(found.ns - took) < took / 10
+    assert whole - found.ns < took / 20
+    assert {(series.fstype, series.handler) for series in waits} == {(fstype, HANDLERS[fstype])}
+    (event,) = (event for event in events if event.pid == pid)
+    assert abs(event.waits[reason] - found.ns) <= 1
+    assert event.latency_ns <= took
+    assert 0 <= event.latency_ns - sum(event.waits.values()) < max(took // 20, 20_000)
+    calls = sum(h.sum_ns for s, h in counted.calls.items() if s.mountpoint == str(disk.place))
+    assert whole <= calls
+
+
+@pytest.mark.parametrize("fstype", ["ext4", "xfs"])
+def test_a_frozen_filesystem(watched: Watched, disks: dict[str, Disk], fstype: str) -> None:
+    disk = disks[fstype]
+    waiter = Waiter(disk.place / "frozen", PAGES)
+
+    def freeze() -> None:
+        with frozen(disk.place):
+            waiter.store(0)
+            hold()
+
+    check(*watched.waited(disk, waiter, freeze), disk, fstype, Wait.FREEZE, waiter.pid)
+    waiter.end()
+
+
+@pytest.mark.parametrize("fstype", ["ext4", "xfs"])
+def test_a_page_that_is_written_back(watched: Watched, disks: dict[str, Disk], fstype: str) -> None:
+    disk = disks[fstype]
+    path = disk.place / "stable"
+    waiter = Waiter(path, PAGES)
+
+    def stop() -> None:
+        with disk.stopped():
+            write_back(path, 5)
+            waiter.store(5)
+            hold()
+
+    check(*watched.waited(disk, waiter, stop), disk, fstype, Wait.WRITEBACK, waiter.pid)
+    waiter.end()
+
+
+@pytest.mark.parametrize("fstype", ["ext4", "xfs"])
+def test_a_lock_that_a_truncating_thread_holds(watched: Watched, disks: dict[str, Disk], fstype: str) -> None:
+    disk = disks[fstype]
+    path = disk.place / "truncated"
+    waiter = Waiter(path, PAGES)
+    thread = threading.Thread(target=os.truncate, args=(path, (PAGES - 1) * 4096))
+
+    def truncate() -> None:
+        with disk.stopped():
+            # Truncation waits for the page's writeback, with the lock held.
+            write_back(path, PAGES - 1)
+            thread.start()
+            hold(0.2)
+            waiter.store(0)
+            hold()
+
+    check(*watched.waited(disk, waiter, truncate), disk, fstype, Wait.LOCK, waiter.pid)
+    thread.join()
+    waiter.end()
+
+
+def test_a_journal_that_is_written(watched: Watched, disks: dict[str, Disk]) -> None:
+    disk = disks["ext4"]
+    path = disk.place / "journaled"
+    waiter = Waiter(path, PAGES)
+
+    def commit() -> None:
+        # The inode is in the transaction that is being written out; the fault wants to change its times.
+        path.chmod(0o600)
+        thread = threading.Thread(target=_sync, args=(path,))
+        with disk.stopped():
+            thread.start()
+            hold(0.2)
+            waiter.store(0)
+            hold()
+        thread.join()
+
+    check(*watched.waited(disk, waiter, commit), disk, "ext4", Wait.JOURNAL, waiter.pid)
+    waiter.end()
+
+
+def _sync(path: Path) -> None:
+    subprocess.run(["sync", str(path)], check=True)
+
+
+def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) -> None:
+    disk, pages = disks["slow"], 499
+    waiter = Waiter(disk.place / "throttled", pages)
+    limits = {name: Path("/proc/sys/vm", name) for name in ("dirty_ratio", "dirty_background_ratio")}
+    ratios = {name: limit.read_text() for name, limit in limits.items()}
+
+    def dirty() -> None:
+        Path("/proc/sys/vm/dirty_background_bytes").write_text(str(4 * 4096))
+        Path("/proc/sys/vm/dirty_bytes").write_text(str(16 * 4096))
+        waiter.store(0, pages)
+
+    try:
+        counted, _, took = watched.waited(disk, waiter, dirty)
+    finally:
+        for name, limit in limits.items():
+            limit.write_text(ratios[name])
+    (found,) = (one for one in breakdowns(counted) if one.mountpoint == str(disk.place))
+    parts = {part.name: part.ns for part in found.parts}
+    print(parts, took)
+    assert abs(parts["throttle"] - took) < took / 10
+    assert found.ns <= took
+    assert found.calls == pages
+    waiter.end()
+
+
+def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
+    disk = disks["ext4"]
+    waiter = Waiter(disk.place / "shown", PAGES)
+    before = len(bpf_state()[0])
+    with subprocess.Popen(
+        command("waits", "--json", "--slower", "100ms", "--pid", str(waiter.pid)),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as shown:  # fmt: skip
+        _attached(before)
+        with frozen(disk.place):
+            waiter.store(0)
+            hold(1.5)
+        took = waiter.took()
+        shown.send_signal(signal.SIGINT)
+        output, errors = shown.communicate(timeout=120)
+    assert shown.returncode == 0, errors
+    found = json.loads(output)
+    (of_handler,) = found["waits"]
+    parts = {part["part"]: part["total_ns"] for part in of_handler["parts"]}
+    assert sum(parts.values()) == of_handler["total_ns"]
+    assert abs(parts["freeze"] - took) < took / 10
+    (event,) = found["longest"]
+    assert (event["pid"], event["file"]) == (waiter.pid, str(disk.place / "shown"))
+    assert event["parts_ns"] == parts
+    assert sum(parts.values()) == event["latency_ns"]
+    waiter.end()
+
+
+def _attached(before: int) -> None:
+    """Wait until a command has loaded its programs: until no more come."""
+    seen = [before]
+
+    def settled() -> bool:
+        time.sleep(1)
+        seen.append(len(bpf_state()[0]))
+        return seen[-1] == seen[-2] > before + 10
+
+    assert eventually(settled, 120)

@@ -1,0 +1,159 @@
+"""The hooks that tell what calls wait for: bpf/wait.c on the functions of ``wait_functions``.
+
+They belong to a tracer's object and share its maps.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from typing import Final, NamedTuple
+
+from tracer.errors import MkwriteError
+from tracer.kernel.btf import Btf
+from tracer.kernel.module_btf import ModuleBtf
+from tracer.kernel.symbols import Symbol, Symbols
+from tracer.model import Backend, Hook, Wait
+from tracer.probes import program, wait_functions
+from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe
+from tracer.probes.maps import entries
+from tracer.probes.program import BpfObject
+
+# settings of bpf/wait.h
+_REASON, _DIRTY_CODE = 11, 12
+#: Calls that may sleep in one function at once; a kprobe's pool.
+_SLEEPERS: Final = 1024
+_KEY: Final = struct.Struct("<QII")
+_VALUE: Final = struct.Struct("<3Q")
+REASONS: Final = tuple(Wait)
+
+
+class RawWait(NamedTuple):
+    """struct wait_key of bpf/wait.h, its reason by name."""
+
+    handler: int
+    dev: int
+    reason: Wait
+
+
+class WaitHooks:
+    """Attached hooks. ``detach`` before the tracer's own; ``close`` leaves nothing behind."""
+
+    def __init__(self, bpf: BpfObject, maps: Mapping[str, int], backend: Backend, symbols: Symbols) -> None:
+        """``bpf`` as configured; ``maps`` by descriptor, the caller's. What cannot be hooked is told."""
+        self._bpf, self._maps = bpf, maps
+        self._backend, self._symbols = backend, symbols
+        self._attached: list[tuple[Hook, int]] = []
+        self._missing: list[Hook] = []
+        #: By program, reason and function (fentry programs are loaded for one function).
+        self._programs: dict[tuple[str, int, str], int] = {}
+        self._returns: ReturnProbes | None = None
+        self._hooked: set[str] = set()
+        self._dirty_code = 0
+        try:
+            self.follow_modules()
+        except BaseException:
+            self.close()
+            raise
+
+    def follow_modules(self) -> None:
+        """Hook what modules loaded since have."""
+        with Btf() as btf, ExitStack() as stack:
+            modules: dict[str, Btf | None] = {"": btf}
+
+            def types(module: str) -> Btf | None:
+                if module not in modules:
+                    modules[module] = None
+                    with suppress(OSError, MkwriteError):  # a kernel without types for its modules
+                        modules[module] = stack.enter_context(ModuleBtf(module, btf))
+                return modules[module]
+
+            throttle = self._symbols.find(wait_functions.THROTTLE)
+            dirty = self._symbols.find(wait_functions.DIRTY)
+            if throttle and dirty and dirty[0].address:
+                self._dirty_code = dirty[0].address
+                self._hook("throttle", Wait.THROTTLE, throttle[0], btf)
+            for reason, symbol in wait_functions.available(self._symbols):
+                self._hook("wait", reason, symbol, types(symbol.module))
+
+    def _hook(self, what: str, reason: Wait, symbol: Symbol, btf: Btf | None) -> None:
+        if symbol.name in self._hooked:
+            return
+        self._hooked.add(symbol.name)
+        before = len(self._attached)
+        try:
+            # The return first: an entry whose return is not seen would never end.
+            self._attach(f"{what}_return", REASONS.index(reason), symbol.name, btf, at_return=True)
+            self._attach(f"{what}_entry", REASONS.index(reason), symbol.name, btf, at_return=False)
+        except (OSError, MkwriteError) as error:
+            for _, descriptor in self._attached[before:]:
+                os.close(descriptor)
+            del self._attached[before:]
+            text = error.strerror if isinstance(error, OSError) else error.problem
+            self._missing.append(Hook(symbol.name, symbol.name, self._backend, attached=False, detail=text or ""))
+
+    def _attach(self, name: str, reason: int, function: str, btf: Btf | None, *, at_return: bool) -> None:
+        fentry = self._backend is Backend.FENTRY and btf is not None and btf.function(function) is not None
+        key = (name, reason, function if fentry else "")
+        if key not in self._programs:
+            self._programs[key] = self._load(name, reason, function, btf if fentry else None, at_return)
+        loaded = self._programs[key]
+        if fentry:
+            descriptor = attach_fentry(loaded)
+        elif at_return:
+            self._returns = self._returns or ReturnProbes(_SLEEPERS)
+            descriptor = self._returns.attach(loaded, function)
+        else:
+            descriptor = attach_kprobe(loaded, function)
+        backend = Backend.FENTRY if fentry else Backend.KPROBE
+        where = f"{function}:{'return' if at_return else 'entry'}"
+        self._attached.append((Hook(where, function, backend, attached=True), descriptor))
+
+    def _load(self, name: str, reason: int, function: str, btf: Btf | None, at_return: bool) -> int:
+        own = {_REASON: reason, _DIRTY_CODE: self._dirty_code}
+        if btf is None:
+            return program.load(self._bpf, name, self._maps, program.KPROBE, own=own)
+        kind = program.FEXIT if at_return else program.FENTRY
+        module = btf.descriptor if isinstance(btf, ModuleBtf) else 0
+        number = btf.function(function) or 0
+        return program.load(self._bpf, name, self._maps, program.TRACING, kind, number, module, own)
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """What is attached, and what could not be."""
+        return (*(hook for hook, _ in self._attached), *self._missing)
+
+    def missed(self) -> int:
+        """How often the kernel skipped a program, or a return."""
+        total = sum(map(program.recursion_misses, self._programs.values()))
+        return total + (sum(self._returns.missed().values()) if self._returns else 0)
+
+    def totals(self) -> dict[RawWait, tuple[int, int, int]]:
+        """Calls that waited, their time in ns and the longest, by handler, device and reason."""
+        result = {}
+        for key, value in entries(self._bpf.maps["waited"], self._maps["waited"]):
+            handler, dev, reason = _KEY.unpack(key)
+            count, ns, max_ns = _VALUE.unpack(value)
+            result[RawWait(handler, dev, REASONS[reason])] = (count, ns, max_ns)
+        return result
+
+    def detach(self) -> None:
+        """Remove the hooks; what they counted stays readable."""
+        while self._attached:
+            os.close(self._attached.pop()[1])
+        if self._returns:
+            self._returns.close()
+            self._returns = None
+
+    def close(self) -> None:
+        """Detach, and free the programs."""
+        self.detach()
+        for descriptor in self._programs.values():
+            with suppress(OSError):
+                os.close(descriptor)
+        self._programs.clear()
+
+
+__all__ = ["REASONS", "RawWait", "WaitHooks"]
