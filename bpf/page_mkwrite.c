@@ -122,9 +122,10 @@ static __always_inline void enter(struct vm_fault *vmf)
 	slot->start_ns = now;
 	slot->series.kind = 0;
 	begin_waits(slot, task);
-#ifndef FENTRY
-	slot->vmf = (u64)vmf;
+#ifdef FENTRY
+	if (config(WAITS)) /* for those who ask what is in flight */
 #endif
+		slot->vmf = (u64)vmf;
 }
 
 static __always_inline u32 outcome_of(u32 vm_fault)

@@ -227,6 +227,8 @@ class Snapshot:
     wp_faults: Mapping[WpOutcome, int]
     lost: Mapping[Loss, int]
     in_flight: int
+    #: How long the oldest of them lasts, 0 if there is none.
+    oldest_in_flight_ns: int = 0
     hooks: tuple[Hook, ...] = ()
     notes: tuple[str, ...] = ()
     failures: Mapping[FailureSeries, int] = field(default_factory=dict)
@@ -302,6 +304,27 @@ class CallEvent:
     source: str = ""
     #: ns by reason, those above 0; what they leave of the latency was on the CPU, or ready to run.
     waits: Mapping[Wait, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A call that has not returned yet, as it was ``age_ns`` after it began; ``reason``: what it waits for then.
+
+    ``reason`` is None where that has no name. The other members are as in ``CallEvent``.
+    """
+
+    age_ns: int
+    pid: int
+    tid: int
+    comm: str
+    fstype: str
+    mountpoint: str
+    dev: int
+    inode: int
+    file: str
+    handler: str
+    offset: int
+    reason: Wait | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tracer.failure import Cause, FailureSeries
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, CallEvent, Initiator, Outcome, Path, Series, WaitSeries
+from tracer.model import By, CallEvent, InFlight, Initiator, Outcome, Path, Series, Wait, WaitSeries
 from tracer.probes.maps import RawSeries
 from tracer.probes.waits import REASONS, RawWait
 
@@ -111,6 +111,14 @@ class Naming:
             source=series.source,
             waits={reason: ns for reason, ns in zip(REASONS, event.waits, strict=True) if ns},
         )
+
+    def in_flight(self, event: Any, file: str, reason: Wait | None) -> InFlight:
+        """A call in flight with its names. ``event`` is a struct event of bpf/event.h."""
+        call = self.event(event, file)
+        return InFlight(
+            event.latency_ns, call.pid, call.tid, call.comm, call.fstype, call.mountpoint, call.dev, call.inode,
+            file, call.handler, call.offset, reason,
+        )  # fmt: skip
 
     def _filesystem(self, dev: int, fstypes: dict[int, str]) -> tuple[str, str]:
         """The kernel's own name of the type; mountinfo's only where the kernel's was not kept."""

@@ -33,6 +33,7 @@ from tracer.model import (
     Backend,
     CallEvent,
     Hook,
+    InFlight,
     Loss,
     Options,
     Series,
@@ -168,6 +169,16 @@ class Session:
         with self._lock:
             return self._bursts if self._final is not None else self._tracer.maps.bursts()
 
+    def in_flight(self) -> list[InFlight]:
+        """The calls that have not returned yet, the oldest first. Needs Options.waits."""
+        with self._lock:
+            found = []
+            if self._waits and self._final is None:
+                for event, path, reason in self._waits.in_flight():
+                    file = path_of(path, bool(event.deleted), bool(event.cut))
+                    found.append(self._naming.in_flight(event, file, reason))
+            return sorted(found, key=lambda call: -call.age_ns)
+
     def finish(self) -> Snapshot:
         """Detach every hook, then return the final counts. Events that came before stay readable."""
         with self._lock:
@@ -250,7 +261,7 @@ class Session:
         maps = self._tracer.maps
         raw = maps.histograms()
         now = time.monotonic_ns()
-        in_flight = 0
+        in_flight = oldest_ns = 0
         waiting: set[int] = set()
         for slot in maps.slots():
             if slot.series.kind and now - slot.start_ns - slot.latency_ns >= raced_after_ns:
@@ -260,6 +271,7 @@ class Session:
                 raw[key] = raw.get(key, Histogram()) + Histogram.of(slot.latency_ns)
             else:
                 in_flight += 1
+                oldest_ns = max(oldest_ns, 0 if slot.series.kind else now - slot.start_ns)
         fstypes = maps.fstypes()
         failed: dict[FailureSeries, int] = {}
         for cause, number in maps.causes().items():
@@ -280,6 +292,7 @@ class Session:
             wp_faults={} if self._counts else dict(zip(WpOutcome, maps.wp_counts(), strict=False)),
             lost=lost,
             in_flight=in_flight,
+            oldest_in_flight_ns=oldest_ns,
             hooks=self.hooks if hooks is None else hooks,
             notes=self._notes,
             failures=failed,

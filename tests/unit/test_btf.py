@@ -54,6 +54,9 @@ OFFSETS: Final[dict[str, dict[str, int | tuple[int, int, int, int]]]] = {
         "fs": (2800, 3040, 3040, 3480),
         "cgroups": (3328, 3600, 3584, 4072),
         "se": 128,
+        "tgid": (2236, 2420, 2436, 2876),
+        "pid": (2232, 2416, 2432, 2872),
+        "comm": (2736, 2976, 2976, 3408),
         "sched_info": (1944, 2160, 2192, 2600),
     },
 }
@@ -72,6 +75,9 @@ SIZES: Final = {
     "sched_entity.exec_start": 8,
     "sched_entity.sum_exec_runtime": 8,
     "sched_info.run_delay": 8,
+    "task_struct.tgid": 4,
+    "task_struct.pid": 4,
+    "task_struct.comm": 16,
 }
 
 #: Chains of the programs, which must compile as they do in kernel code, and the type at their end.

@@ -12,7 +12,9 @@ import click
 from tracer.cli.guard import guarded
 from tracer.cli.names import COMPLETE_VAR, PROGRAM
 
-COMMANDS: Final = ("top", "hist", "trace", "waits", "sigbus", "count", "export", "maps", "risk", "doctor", "completion")
+COMMANDS: Final = (
+    "top", "hist", "trace", "waits", "stuck", "sigbus", "count", "export", "maps", "risk", "doctor", "completion",
+)  # fmt: skip
 
 EXAMPLES = """\b
 Examples:
@@ -20,6 +22,7 @@ Examples:
   mkwrite top                    what goes on, live
   mkwrite trace --slower 10ms    failures and slow calls, one by one
   mkwrite waits                  what do slow ones wait for?
+  mkwrite stuck                  what waits right now?
   mkwrite sigbus                 why was a write refused? who died of SIGBUS?
   mkwrite count -- make -j8      exact counts while a command runs
   mkwrite COMMAND --help         options and examples of a command

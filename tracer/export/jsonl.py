@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from tracer.breakdown import Breakdown, parts_of
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
 from tracer.model import CallEvent, Hook, Series, Snapshot, Tracepoints, device_name
+from tracer.stuck import StuckCall
 
 _SPECIAL = re.compile("[\\\\\ud800-\udfff]")
 
@@ -101,6 +102,27 @@ def event_dict(event: CallEvent) -> dict[str, object]:
         "latency_ns": event.latency_ns,
         "vm_fault": event.vm_fault,
         **({"parts_ns": parts_of(event)} if event.waits else {}),
+    }
+
+
+def stuck_dict(one: StuckCall) -> dict[str, object]:
+    """A call that has not returned; what is not known of it is empty or null."""
+    call = one.call
+    return {
+        "age_ns": call.age_ns,
+        "age_is_at_least": one.at_least,
+        "pid": call.pid,
+        "tid": call.tid,
+        "comm": text(call.comm),
+        "reason": one.reason,
+        "fstype": text(call.fstype),
+        "mountpoint": text(call.mountpoint),
+        "device": device_name(call.dev) if call.dev else None,
+        "inode": call.inode or None,
+        "file": text(call.file),
+        "offset": None if one.at_least else call.offset,
+        "handler": text(call.handler),
+        "stack": [text(function) for function in one.stack],
     }
 
 

@@ -39,7 +39,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "css_set": ("dfl_cgrp",),
     "sched_entity": ("exec_start", "sum_exec_runtime"),
     "sched_info": ("run_delay",),
-    "task_struct": ("fs", "cgroups", "se", "sched_info"),
+    "task_struct": ("fs", "cgroups", "se", "sched_info", "tgid", "pid", "comm"),
 }
 
 #: Kernel functions that the BPF programs call where the kernel has them (bpf/kfunc.h).
@@ -218,7 +218,7 @@ def header(btf: Btf, fields: Mapping[str, tuple[str, ...]] = FIELDS) -> str:
     lines = ["/* Made from this kernel's BTF. */"]
     for struct, names in fields.items():
         lines.append(f"struct {struct} {{ union {{")
-        for name in names:
+        for name in dict.fromkeys(names):
             field = btf.field(struct, name)
             pad = f"char _{name}[{field.offset}]; " if field.offset else ""
             lines.append(f"\tstruct {{ {pad}{field.declaration % name}; }};")

@@ -19,6 +19,7 @@ RAW_TRACEPOINT: Final = 17
 TRACING: Final = 26
 FENTRY: Final = 24
 FEXIT: Final = 25
+ITER: Final = 28
 _LDDW: Final = 0x18
 
 # The marks of bpf/config.h, and its enum global.

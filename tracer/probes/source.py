@@ -29,9 +29,6 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "mm_struct": ("arg_start", "arg_end"),
     "task_struct": (
         "mm",
-        "tgid",
-        "pid",
-        "comm",
         "stack",
         "sighand",
         "blocked",

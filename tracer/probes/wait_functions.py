@@ -6,7 +6,7 @@ kernel has some of them only: names change, and the compiler inlines. What waits
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from tracer.kernel.symbols import Symbol, Symbols
@@ -77,6 +77,10 @@ _FUNCTIONS: Final[Mapping[Wait, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 
+_REASONS: Final = {name: reason for reason, group in _FUNCTIONS.items() for name in group} | {
+    "balance_dirty_pages": Wait.THROTTLE
+}
+
 #: Runs where a task that dirties pages too fast is made to sleep (mm/page-writeback.c).
 THROTTLE: Final = "balance_dirty_pages"
 #: What throttles a fault after its handler has agreed (mm/memory.c).
@@ -86,6 +90,11 @@ DIRTY: Final = "fault_dirty_shared_page"
 def names() -> tuple[str, ...]:
     """Every function that may be hooked or is looked for."""
     return (*(name for group in _FUNCTIONS.values() for name in group), THROTTLE, DIRTY)
+
+
+def reason_of(stack: Iterable[str]) -> Wait | None:
+    """What a task waits for by its kernel stack, the innermost function first; None where none of them has a name."""
+    return next((_REASONS[name] for name in stack if name in _REASONS), None)
 
 
 def available(symbols: Symbols) -> Iterator[tuple[Wait, Symbol]]:

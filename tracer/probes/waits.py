@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tracer.errors import MkwriteError
+from tracer.kernel import refusals
 from tracer.kernel.btf import Btf
 from tracer.kernel.module_btf import ModuleBtf
 from tracer.kernel.symbols import Symbol, Symbols
 from tracer.model import Backend, Hook, Wait
 from tracer.probes import program, wait_functions
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe
+from tracer.probes.in_flight import ITERATOR, InFlightReader
 from tracer.probes.maps import entries
 from tracer.probes.program import BpfObject
 
@@ -52,11 +54,22 @@ class WaitHooks:
         self._returns: ReturnProbes | None = None
         self._hooked: set[str] = set()
         self._dirty_code = 0
+        self._in_flight: InFlightReader | None = None
         try:
+            self._open_in_flight()
             self.follow_modules()
         except BaseException:
             self.close()
             raise
+
+    def _open_in_flight(self) -> None:
+        try:
+            with Btf() as btf:
+                self._in_flight = InFlightReader(self._bpf, self._maps, btf)
+        except OSError as error:  # where no tracing programs are allowed, kprobes still may be
+            self._missing.append(
+                Hook(ITERATOR, ITERATOR, Backend.FENTRY, attached=False, detail=refusals.reason(error))
+            )
 
     def follow_modules(self) -> None:
         """Hook what modules loaded since have."""
@@ -91,8 +104,8 @@ class WaitHooks:
             for _, descriptor in self._attached[before:]:
                 os.close(descriptor)
             del self._attached[before:]
-            text = error.strerror if isinstance(error, OSError) else error.problem
-            self._missing.append(Hook(symbol.name, symbol.name, self._backend, attached=False, detail=text or ""))
+            detail = refusals.reason(error)
+            self._missing.append(Hook(symbol.name, symbol.name, self._backend, attached=False, detail=detail))
 
     def _attach(self, name: str, reason: int, function: str, btf: Btf | None, *, at_return: bool) -> None:
         fentry = self._backend is Backend.FENTRY and btf is not None and btf.function(function) is not None
@@ -139,6 +152,10 @@ class WaitHooks:
             result[RawWait(handler, dev, REASONS[reason])] = (count, ns, max_ns)
         return result
 
+    def in_flight(self) -> Iterator[tuple[Any, bytes, Wait | None]]:
+        """The calls that have not returned, as ``InFlightReader.read`` has them."""
+        return self._in_flight.read() if self._in_flight else iter(())
+
     def detach(self) -> None:
         """Remove the hooks; what they counted stays readable."""
         while self._attached:
@@ -150,6 +167,9 @@ class WaitHooks:
     def close(self) -> None:
         """Detach, and free the programs."""
         self.detach()
+        if self._in_flight:
+            self._in_flight.close()
+            self._in_flight = None
         for descriptor in self._programs.values():
             with suppress(OSError):
                 os.close(descriptor)

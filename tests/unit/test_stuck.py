@@ -1,0 +1,84 @@
+"""Calls that are stuck, by the stacks of made-up tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from tracer.export.jsonl import stuck_dict
+from tracer.host.stacks import Sleeper, kernel_stack, sleepers
+from tracer.model import InFlight, Wait
+from tracer.probes.wait_functions import reason_of
+from tracer.stuck import StuckCall
+from tracer.ui.stuck import StuckView
+
+STACK = """\
+[<0>] percpu_rwsem_wait+0x116/0x140
+[<0>] ext4_page_mkwrite+0x4d0/0x5a0 [ext4]
+[<0>] do_page_mkwrite+0x4d/0xb0
+"""
+FUNCTIONS = ("percpu_rwsem_wait", "ext4_page_mkwrite", "do_page_mkwrite")
+
+
+def task(proc: Path, pid: int, tid: int, stack: str, comm: str = "java") -> None:
+    place = proc / str(pid) / "task" / str(tid)
+    place.mkdir(parents=True)
+    (place / "stack").write_text(stack)
+    (place / "comm").write_text(f"{comm}\n")
+
+
+def test_sleepers_are_the_tasks_in_a_fault_and_no_others(tmp_path: Path) -> None:
+    task(tmp_path, 10, 10, "[<0>] do_epoll_wait+0x1/0x2\n")
+    task(tmp_path, 10, 11, STACK)
+    task(tmp_path, 12, 12, "[<0>] balance_dirty_pages+0x1/0x2\n[<0>] fault_dirty_shared_page+0x1/0x2\n")
+    task(tmp_path, 13, 13, "[<0>] balance_dirty_pages+0x1/0x2\n[<0>] generic_perform_write+0x1/0x2\n")
+    (tmp_path / "self").mkdir()
+    found = {one.tid: one for one in sleepers(tmp_path)}
+    assert set(found) == {11, 12}
+    assert found[11] == Sleeper(10, 11, "java", FUNCTIONS)
+
+
+def test_a_stack_that_may_not_be_read_is_empty(tmp_path: Path) -> None:
+    assert kernel_stack(1, 1, tmp_path) == ()
+
+
+def test_the_innermost_function_with_a_name_is_the_reason() -> None:
+    assert reason_of(FUNCTIONS) is Wait.FREEZE
+    assert reason_of(("try_to_free_pages", "wait_transaction_locked")) is Wait.RECLAIM
+    assert reason_of(("balance_dirty_pages", "fault_dirty_shared_page")) is Wait.THROTTLE
+    assert reason_of(("schedule", "do_page_mkwrite")) is None
+
+
+def call(at_least: bool) -> StuckCall:
+    known = InFlight(
+        1_200_000_000, 10, 11, "ja\x1bva", "ext4", "/srv", 8 << 20 | 1, 12, "/srv/a\nb", "ext4_page_mkwrite", 4096,
+        Wait.FREEZE,
+    )  # fmt: skip
+    return StuckCall(known, at_least, "freeze", FUNCTIONS)
+
+
+def test_the_view_has_a_line_for_each_call_and_function() -> None:
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(StuckView([call(at_least=False), call(at_least=True)]))
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in capture.get()
+    assert len(lines) == 1 + 2 * 4
+    assert [line.strip() for line in lines[2:5]] == list(FUNCTIONS)
+    assert lines[1].split()[:3] == ["1.20s", "10", "ja\\x1bva"]
+    assert lines[5].split()[0] == ">1.20s"
+
+
+def test_nothing_stuck_is_said() -> None:
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(StuckView([]))
+    assert capture.get() == "nothing is stuck\n"
+
+
+def test_json_says_what_is_not_known() -> None:
+    record = stuck_dict(call(at_least=True))
+    assert (record["age_is_at_least"], record["offset"], record["reason"]) == (True, None, "freeze")
+    assert record["stack"] == list(FUNCTIONS)

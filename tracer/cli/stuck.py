@@ -1,0 +1,69 @@
+"""``mkwrite stuck``: the calls that wait right now."""
+
+from __future__ import annotations
+
+import click
+
+from tracer.cli.options import INTERVAL, Duration, duration_option, json_option
+
+EXAMPLES = """\b
+Examples:
+  mkwrite stuck                     every second, what is stuck for a second
+  mkwrite stuck --once              look once, and end
+  mkwrite stuck -t 30s -i 10s       only what is stuck for long
+  mkwrite stuck --once --json | jq .stuck
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option(
+    "-t", "--threshold", type=Duration(), default="1s", show_default=True, help="Show calls that last at least so long."
+)
+@click.option("-i", "--interval", type=INTERVAL, default="1s", show_default=True, help="Time between looks.")
+@duration_option
+@click.option("--once", is_flag=True, help="Look once, after the threshold, and end.")
+@json_option
+def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_json: bool) -> None:
+    """Show calls of page_mkwrite that have not returned for long.
+
+    With age, victim, file, what it waits for and where in the kernel, the oldest first. Calls that began before the
+    hooks were there are found by their stacks: their age is at least the one shown, and their file is not known.
+    """
+    import time
+    from contextlib import ExitStack
+
+    from rich.text import Text
+
+    from tracer.cli.output import Output, print_json
+    from tracer.cli.run import Stop, opened, until
+    from tracer.errors import MkwriteError
+    from tracer.export.jsonl import stuck_dict
+    from tracer.model import Options
+    from tracer.stuck import StuckCalls
+    from tracer.ui.stuck import StuckView
+
+    out = Output()
+    calls = StuckCalls()
+    calls.look(None, threshold)
+    first = time.monotonic_ns()
+    end = until(duration)
+    with ExitStack() as stack:
+        session = None
+        try:
+            session = stack.enter_context(opened(Options(waits=True), calls=True))
+        except MkwriteError as error:
+            Output(stderr=True).print(Text(f"Calls are found by their stacks alone: {error.problem}"))
+        stop = stack.enter_context(Stop())
+        # What is older than our first look is known to be stuck when it has lasted for the threshold since.
+        due = first + threshold if once else time.monotonic_ns()
+        while True:
+            while not stop.requested and time.monotonic_ns() < min(due, end):
+                time.sleep(min(0.1, max(0.0, (min(due, end) - time.monotonic_ns()) / 1e9)))
+            found = calls.look(session, threshold)
+            if as_json:
+                print_json({"time_ns": time.time_ns(), "stuck": [stuck_dict(one) for one in found]})
+            elif found or once:
+                out.print(StuckView(found))
+            if once or stop.requested or time.monotonic_ns() >= end:
+                return
+            due = time.monotonic_ns() + interval

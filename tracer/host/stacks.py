@@ -1,0 +1,55 @@
+"""Kernel stacks of tasks, from /proc: where those that sleep in a page fault wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_PROC: Final = Path("/proc")
+#: Functions that page_mkwrite is called from, or that throttle after it.
+_FAULT: Final = frozenset({"do_page_mkwrite", "fault_dirty_shared_page"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sleeper:
+    """A task that sleeps in such a fault; ``stack`` has function names, the innermost first."""
+
+    pid: int
+    tid: int
+    comm: str
+    stack: tuple[str, ...]
+
+
+def kernel_stack(pid: int, tid: int, proc: Path = _PROC) -> tuple[str, ...]:
+    """The functions that a task is in, the innermost first; empty for one that runs, is gone, or may not be read."""
+    try:
+        lines = (proc / str(pid) / "task" / str(tid) / "stack").read_text().splitlines()
+    except OSError:
+        return ()
+    # "[<0>] percpu_rwsem_wait+0x116/0x140", and "[module]" behind those of modules
+    return tuple(line.split("] ", 1)[-1].partition("+")[0].strip() for line in lines if "] " in line)
+
+
+def sleepers(proc: Path = _PROC) -> Iterator[Sleeper]:
+    """Every task that sleeps in page_mkwrite, or is throttled after it."""
+    for process in proc.iterdir():
+        if not process.name.isdecimal():
+            continue
+        try:
+            tasks = [task.name for task in (process / "task").iterdir()]
+        except OSError:
+            continue  # gone
+        for task in tasks:
+            pid, tid = int(process.name), int(task)
+            stack = kernel_stack(pid, tid, proc)
+            if not _FAULT.isdisjoint(stack):
+                yield Sleeper(pid, tid, _comm(process / "task" / task), stack)
+
+
+def _comm(task: Path) -> str:
+    try:
+        return (task / "comm").read_bytes().removesuffix(b"\n").decode("utf-8", "surrogateescape")
+    except OSError:
+        return "?"

@@ -1,0 +1,56 @@
+"""Reading the calls that have not returned yet: bpf/in_flight.c, a task iterator."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from typing import Any, Final
+
+from tracer.kernel.btf import Btf
+from tracer.kernel.libbpf import checked, libbpf
+from tracer.model import Wait
+from tracer.probes import program
+from tracer.probes.program import BpfObject, c_type
+
+_PROGRAM: Final = "in_flight"
+ITERATOR: Final = "bpf_iter_task"
+#: WAITS_NOW of bpf/in_flight.c.
+_WAITS_NOW: Final = 0x100
+_READ: Final = 1 << 16
+_REASONS: Final = tuple(Wait)
+
+
+class InFlightReader:
+    """A loaded iterator over all tasks; every look runs it once."""
+
+    def __init__(self, bpf: BpfObject, maps: Mapping[str, int], btf: Btf) -> None:
+        """Raises OSError as the kernel refuses. ``bpf`` as configured, ``maps`` by descriptor."""
+        self._type: Any = c_type(bpf.maps["scratch"].value)
+        number = btf.function(ITERATOR)
+        if number is None:
+            raise OSError(2, f"{ITERATOR} is not in the kernel's BTF")
+        loaded = program.load(bpf, _PROGRAM, maps, program.TRACING, program.ITER, number)
+        try:
+            self._link = checked(libbpf().bpf_link_create(loaded, 0, program.ITER, None))
+        finally:
+            os.close(loaded)
+
+    def read(self) -> Iterator[tuple[Any, bytes, Wait | None]]:
+        """Each call as a struct event (bpf/event.h), its path's bytes, and what it waits for now if that has a name."""
+        with closing(os.fdopen(checked(libbpf().bpf_iter_create(self._link)), "rb", buffering=0)) as stream:
+            data = b"".join(iter(lambda: stream.read(_READ), b""))
+        head = self._type.path.offset
+        at = 0
+        while at + head <= len(data):
+            event = self._type.from_buffer_copy(data[at : at + head].ljust(ct.sizeof(self._type), b"\0"))
+            path = data[at + head : at + head + event.path_bytes]
+            now = _REASONS[event.reason & ~_WAITS_NOW] if event.reason & _WAITS_NOW else None
+            yield event, path, now
+            at += head + event.path_bytes
+
+    def close(self) -> None:
+        """Free the iterator."""
+        with suppress(OSError):
+            os.close(self._link)

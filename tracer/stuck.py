@@ -1,0 +1,67 @@
+"""Calls that have not returned for long: those that the hooks see, and those that began before there were hooks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tracer.breakdown import CPU
+from tracer.host.stacks import Sleeper, kernel_stack, sleepers
+from tracer.model import InFlight, Wait
+from tracer.probes.wait_functions import reason_of
+
+if TYPE_CHECKING:
+    from tracer.session import Session
+
+_CORE = "do_page_mkwrite"
+
+
+@dataclass(frozen=True, slots=True)
+class StuckCall:
+    """A call that lasts, and the kernel stack of its task now, the innermost function first.
+
+    ``at_least``: it began before we looked, so it is older than ``call.age_ns``, and what its stack does not tell is
+    not known. ``reason`` is a wait or ``cpu``.
+    """
+
+    call: InFlight
+    at_least: bool
+    reason: str
+    stack: tuple[str, ...]
+
+
+class StuckCalls:
+    """Looks again and again; ages of calls without hooks count from the first look."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, int], int] = {}
+
+    def look(self, session: Session | None, threshold_ns: int) -> list[StuckCall]:
+        """The calls that have lasted at least ``threshold_ns``, the oldest first; ``session`` one with waits."""
+        hooked = session.in_flight() if session else []
+        now = time.monotonic_ns()
+        known = {(call.pid, call.tid) for call in hooked}
+        others = [task for task in sleepers() if (task.pid, task.tid) not in known]
+        self._seen = {(task.pid, task.tid): self._seen.get((task.pid, task.tid), now) for task in others}
+        found = [_hooked(call) for call in hooked if call.age_ns >= threshold_ns]
+        for task in others:
+            age_ns = now - self._seen[task.pid, task.tid]
+            if age_ns >= threshold_ns:
+                found.append(_unhooked(task, age_ns))
+        return sorted(found, key=lambda one: -one.call.age_ns)
+
+
+def _hooked(call: InFlight) -> StuckCall:
+    stack = kernel_stack(call.pid, call.tid)
+    reason = call.reason or reason_of(stack) or (Wait.OTHER if stack else CPU)
+    return StuckCall(call, at_least=False, reason=str(reason), stack=stack)
+
+
+def _unhooked(task: Sleeper, age_ns: int) -> StuckCall:
+    at = task.stack.index(_CORE) if _CORE in task.stack else 0
+    call = InFlight(
+        age_ns, task.pid, task.tid, task.comm, fstype="", mountpoint="", dev=0, inode=0, file="",
+        handler=task.stack[at - 1] if at else "", offset=0, reason=None,
+    )  # fmt: skip
+    return StuckCall(call, at_least=True, reason=str(reason_of(task.stack) or Wait.OTHER), stack=task.stack)

@@ -1,0 +1,56 @@
+"""Calls that are stuck: a line for each, and its kernel stack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from tracer.stuck import StuckCall
+from tracer.text import duration, keep_ends, offset_text, printable
+from tracer.ui import labels
+from tracer.ui.table import Column, Table, fit, lines, number
+
+
+def stuck_columns() -> list[Column[StuckCall]]:
+    """The columns of a stuck call."""
+    return [
+        number("AGE", lambda one: f"{'>' if one.at_least else ''}{duration(one.call.age_ns)}", 7),
+        number("PID", lambda one: str(one.call.pid), 7),
+        number("TID", lambda one: str(one.call.tid), 7, drop=4),
+        Column("COMM", lambda one: printable(one.call.comm), 8, 15),
+        Column("WAITS FOR", lambda one: one.reason, 9, style=lambda _: "bold red"),
+        Column("FSTYPE", lambda one: labels.fstype(one.call), 6, drop=2),
+        Column("MOUNT", lambda one: labels.mount(one.call), 8, drop=1),
+        Column("HANDLER", lambda one: labels.handler(one.call), 12, drop=5),
+        number("OFFSET", _offset, 8, drop=3),
+        Column("FILE", lambda one: printable(one.call.file) or "-", 16, shorten=keep_ends),
+    ]
+
+
+def _offset(one: StuckCall) -> str:
+    return "-" if one.at_least else offset_text(one.call.offset)
+
+
+def stuck_table(calls: Sequence[StuckCall], limit: int) -> Table[StuckCall]:
+    """Stuck calls without their stacks."""
+    return Table(stuck_columns(), calls, limit)
+
+
+class StuckView:
+    """A renderable: each of ``calls``, and below it the functions that its task is in."""
+
+    def __init__(self, calls: Sequence[StuckCall]) -> None:
+        self.calls = calls
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not self.calls:
+            yield Text("nothing is stuck")
+            return
+        layout = fit(stuck_columns(), options.max_width, self.calls)
+        found = [layout.header()]
+        for one in self.calls:
+            found.append(layout.row(one))
+            found += [Text(f"    {printable(function)}", style="dim") for function in one.stack]
+        yield from lines(found, options.max_width)
