@@ -78,9 +78,10 @@ static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u64 no
 	}
 	mine.task = task;
 	mine.start_ns = now;
-#ifndef FENTRY
-	mine.vmf = (u64)vmf;
+#ifdef FENTRY
+	if (config(WAITS))
 #endif
+		mine.vmf = (u64)vmf;
 	mine.crowded = 1;
 	begin_waits(&mine, task);
 	if (!old)
