@@ -32,6 +32,7 @@ class FakeSession:
     #: What each fetch of failures brings, then none; None: the same one each time.
     batches: ClassVar[list[list[Failure]] | None] = None
     seen_of_each: ClassVar[int] = 1
+    backend: ClassVar[Backend] = Backend.FENTRY
     #: What opening raises, if anything.
     error: ClassVar[BaseException | None] = None
     #: Whether opening takes a minute.
