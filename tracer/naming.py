@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from tracer.failure import Cause, FailureSeries
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, CallEvent, InFlight, Initiator, Outcome, Path, Series, Wait, WaitSeries
+from tracer.model import By, CallEvent, InFlight, Initiator, Outcome, Path, Series, Wait, WaitSeries, WaitTime
 from tracer.probes.maps import RawSeries
 from tracer.probes.waits import REASONS, RawWait
 
@@ -62,10 +62,17 @@ class Naming:
         errno, _ = errno_of(cause, fstype)
         return FailureSeries(fstype, mountpoint, cause.dev, class_of(cause, fstype), errno, who)
 
-    def wait_series(self, raw: RawWait, fstypes: dict[int, str]) -> WaitSeries:
-        """A series of waits with its names."""
-        fstype, mountpoint = self._filesystem(raw.dev, fstypes)
-        return WaitSeries(fstype, mountpoint, raw.dev, self._symbols.name_of(raw.handler), raw.reason)
+    def waits(
+        self, totals: Mapping[RawWait, tuple[int, int, int]], fstypes: dict[int, str]
+    ) -> dict[WaitSeries, WaitTime]:
+        """Sums of waits (how many, ns, the longest) with their names."""
+        named: dict[WaitSeries, WaitTime] = {}
+        for raw, (count, ns, max_ns) in totals.items():
+            fstype, mountpoint = self._filesystem(raw.dev, fstypes)
+            series = WaitSeries(fstype, mountpoint, raw.dev, self._symbols.name_of(raw.handler), raw.reason)
+            known = named.get(series, WaitTime())
+            named[series] = WaitTime(known.count + count, known.ns + ns, max(known.max_ns, max_ns))
+        return named
 
     def name_series(self, event: Any, file: str) -> None:
         """Keep the name that an event brings for its series' label."""

@@ -15,7 +15,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
@@ -29,23 +29,12 @@ from tracer.host.gone import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
-from tracer.model import (
-    Backend,
-    CallEvent,
-    Hook,
-    InFlight,
-    Loss,
-    Options,
-    Series,
-    Snapshot,
-    WaitSeries,
-    WaitTime,
-    WpOutcome,
-)
+from tracer.model import Backend, CallEvent, Hook, InFlight, Loss, Options, Series, Snapshot, WpOutcome
 from tracer.naming import RACED, Naming, path_of
 from tracer.probes import failures, wait_functions
 from tracer.probes.maps import RawSeries
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
+from tracer.room import make_room
 
 #: ``enum loss`` of bpf/maps.h.
 _LOSSES: Final = (
@@ -284,7 +273,7 @@ class Session:
             calls[series] = histogram if known is None else known + histogram
         removed: dict[Series, Histogram] = {}
         if gone and len(raw) > self._room:
-            removed = self._make_room(raw, waiting, gone(), fstypes)
+            removed = make_room(maps, self._naming, raw, waiting, gone())
         return Snapshot(
             time_ns=now,
             elapsed_ns=now - self._opened_ns,
@@ -299,33 +288,8 @@ class Session:
             tracepoints=self._counts.read() if self._counts else None,
             gone=removed,
             runs=self._tracer.runs(),
-            waits=self._waited(fstypes),
+            waits=self._naming.waits(self._waits.totals(), fstypes) if self._waits else {},
         )
-
-    def _make_room(
-        self, raw: Mapping[RawSeries, Histogram], waiting: Set[int], is_gone: IsGone, fstypes: dict[int, str]
-    ) -> dict[Series, Histogram]:
-        """What was removed. Calls of those in ``waiting`` may still be counted, by whoever takes over their slot."""
-        removed: dict[Series, Histogram] = {}
-        left: set[int] = set()
-        for key, total in raw.items():
-            gone = key.who not in waiting and is_gone(key.who)
-            histogram = self._tracer.maps.remove(key) if gone else None
-            if histogram:
-                series = self._naming.series(key, fstypes)
-                removed[series] = removed.get(series, Histogram()) + histogram
-            if histogram is None or histogram.count < total.count:
-                left.add(key.who)
-        self._naming.forget({key.who for key in raw} - left)
-        return removed
-
-    def _waited(self, fstypes: dict[int, str]) -> dict[WaitSeries, WaitTime]:
-        waits: dict[WaitSeries, WaitTime] = {}
-        for raw, (count, ns, max_ns) in self._waits.totals().items() if self._waits else ():
-            series = self._naming.wait_series(raw, fstypes)
-            known = waits.get(series, WaitTime())
-            waits[series] = WaitTime(known.count + count, known.ns + ns, max(known.max_ns, max_ns))
-        return waits
 
 
 __all__ = ["MkwriteError", "Session"]
