@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.model import CallEvent, Snapshot, Wait
+from tracer.model import CallEvent, Snapshot
+from tracer.wait import Wait
 
 #: What is no wait: on the CPU, or ready to run.
 CPU: Final = "cpu"

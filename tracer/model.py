@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from tracer.histogram import Histogram
+from tracer.wait import Wait, WaitSeries, WaitTime
 
 if TYPE_CHECKING:
     from tracer.failure import FailureSeries
@@ -96,21 +97,6 @@ class Backend(StrEnum):
 FUNCTION_BACKENDS: Final = (Backend.FENTRY, Backend.KPROBE)
 
 
-class Wait(StrEnum):
-    """What a call waits for, in the order of bpf/wait.h. ``throttle`` comes after the call, in the same fault."""
-
-    FREEZE = "freeze"
-    JOURNAL = "journal"
-    WRITEBACK = "writeback"
-    SPACE = "space"
-    LOCK = "lock"
-    SERVER = "server"
-    CACHE = "cache"
-    RECLAIM = "reclaim"
-    THROTTLE = "throttle"
-    OTHER = "other"
-
-
 def device_name(dev: int) -> str:
     """``major:minor`` of a device number in the kernel's encoding (include/linux/kdev_t.h)."""
     return f"{dev >> 20}:{dev & 0xFFFFF}"
@@ -135,30 +121,6 @@ class Series:
     initiator: Initiator
     who: str = ""
     source: str = ""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class WaitSeries:
-    """Whose waits are summed, and for what. ``mountpoint`` and ``dev`` as in ``Series``."""
-
-    fstype: str
-    mountpoint: str
-    dev: int
-    handler: str
-    reason: Wait
-
-
-@dataclass(frozen=True, slots=True)
-class WaitTime:
-    """Calls that waited, how long together and the longest of them, in ns."""
-
-    count: int = 0
-    ns: int = 0
-    max_ns: int = 0
-
-    def since(self, earlier: WaitTime | None) -> WaitTime:
-        """What came after ``earlier``; the longest is that of all time."""
-        return self if earlier is None else WaitTime(self.count - earlier.count, self.ns - earlier.ns, self.max_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,27 +266,6 @@ class CallEvent:
     source: str = ""
     #: ns by reason, those above 0; what they leave of the latency was on the CPU, or ready to run.
     waits: Mapping[Wait, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """A call that has not returned yet, as it was ``age_ns`` after it began; ``reason``: what it waits for then.
-
-    ``reason`` is None where that has no name. The other members are as in ``CallEvent``.
-    """
-
-    age_ns: int
-    pid: int
-    tid: int
-    comm: str
-    fstype: str
-    mountpoint: str
-    dev: int
-    inode: int
-    file: str
-    handler: str
-    offset: int
-    reason: Wait | None
 
 
 @dataclass(frozen=True, slots=True)

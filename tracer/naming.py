@@ -12,9 +12,10 @@ from tracer.failure import Cause, FailureSeries
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, CallEvent, InFlight, Initiator, Outcome, Path, Series, Wait, WaitSeries, WaitTime
+from tracer.model import By, CallEvent, Initiator, Outcome, Path, Series
 from tracer.probes.maps import RawSeries
 from tracer.probes.waits import REASONS, RawWait
+from tracer.wait import InFlight, Wait, WaitSeries, WaitTime
 
 # struct series' kind, bpf/maps.h
 WRITE_PROTECT: Final = 0x1

@@ -29,12 +29,13 @@ from tracer.host.gone import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
-from tracer.model import Backend, CallEvent, Hook, InFlight, Loss, Options, Series, Snapshot, WpOutcome
+from tracer.model import Backend, CallEvent, Hook, Loss, Options, Series, Snapshot, WpOutcome
 from tracer.naming import RACED, Naming, path_of
 from tracer.probes import failures, wait_functions
 from tracer.probes.maps import RawSeries
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 from tracer.room import make_room
+from tracer.wait import InFlight
 
 #: ``enum loss`` of bpf/maps.h.
 _LOSSES: Final = (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tracer.breakdown import CPU
 from tracer.host.stacks import Sleeper, kernel_stack, sleepers
-from tracer.model import InFlight, Wait
 from tracer.probes.wait_functions import reason_of
+from tracer.wait import InFlight, Wait
 
 if TYPE_CHECKING:
     from tracer.session import Session

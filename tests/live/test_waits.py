@@ -18,9 +18,10 @@ from tests.live.guest import BACKENDS, HANDLERS, NO_LOSS, Backend, Options, bpf_
 from tests.live.slow_disk import Disk, Waiter, hold, write_back
 from tracer.breakdown import breakdowns
 from tracer.kernel.preemption import preemptible
-from tracer.model import CallEvent, Snapshot, Wait
+from tracer.model import CallEvent, Snapshot
 from tracer.session import Session
 from tracer.stuck import StuckCalls
+from tracer.wait import Wait
 
 PAGES = 97
 

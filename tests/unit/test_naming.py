@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, Initiator, Outcome, Wait
+from tracer.model import By, Initiator, Outcome
 from tracer.model import Path as FaultPath
 from tracer.naming import RACED, WRITE_PROTECT, Naming, outcome_of, path_of
 from tracer.probes.build import SOURCES
 from tracer.probes.maps import RawSeries
+from tracer.wait import Wait
 
 MAPS_H: Final = (SOURCES / "maps.h").read_text()
 VALID: Final = 0x80000000

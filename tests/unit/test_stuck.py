@@ -8,10 +8,10 @@ from rich.console import Console
 
 from tracer.export.jsonl import stuck_dict
 from tracer.host.stacks import Sleeper, kernel_stack, sleepers
-from tracer.model import InFlight, Wait
 from tracer.probes.wait_functions import reason_of
 from tracer.stuck import StuckCall
 from tracer.ui.stuck import StuckView
+from tracer.wait import InFlight, Wait
 
 STACK = """\
 [<0>] percpu_rwsem_wait+0x116/0x140

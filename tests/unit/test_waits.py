@@ -12,9 +12,10 @@ from tracer.breakdown import Breakdown, Part, breakdowns, parts_of
 from tracer.export.jsonl import breakdown_dict
 from tracer.histogram import Histogram
 from tracer.kernel.symbols import Symbols
-from tracer.model import Outcome, Snapshot, Wait, WaitSeries, WaitTime
+from tracer.model import Outcome, Snapshot
 from tracer.probes.wait_functions import available, names
 from tracer.ui.waits import WaitsView
+from tracer.wait import Wait, WaitSeries, WaitTime
 
 DEV = 8 << 20 | 1
 

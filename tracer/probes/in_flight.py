@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from tracer.kernel.btf import Btf
 from tracer.kernel.libbpf import checked, libbpf
-from tracer.model import Wait
 from tracer.probes import program
 from tracer.probes.program import BpfObject, c_type
+from tracer.wait import Wait
 
 _PROGRAM: Final = "in_flight"
 ITERATOR: Final = "bpf_iter_task"
