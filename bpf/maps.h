@@ -85,7 +85,15 @@ BPF_F_TABLE("array", u32, struct losses, lost, 1, BPF_F_MMAPABLE);
  * How often the hash maps changed. User space asks bpf(2) for what they hold only when these say that it is worth it:
  * the kernel runs no kprobe program on a CPU where a task is inside of that call, preempted or not.
  */
-enum change { OTHERS_COUNTED, CROWDED_ENTERED, CROWDED_LEFT, FILESYSTEMS_ADDED, CAUSES_COUNTED, CHANGES };
+enum change {
+	OTHERS_COUNTED,
+	CROWDED_ENTERED,
+	CROWDED_LEFT,
+	FILESYSTEMS_ADDED,
+	CAUSES_COUNTED,
+	WAITS_COUNTED,
+	CHANGES
+};
 struct changes {
 	u64 n[CHANGES];
 };

@@ -126,6 +126,7 @@ static __always_inline void count_wait(struct wait_key *key, u64 ns)
 	lock_xadd(&total->ns, ns);
 	if (ns > total->max_ns)
 		total->max_ns = ns;
+	changed(WAITS_COUNTED);
 }
 
 /* The call has returned: count what it waited for. The slot knows its series. */

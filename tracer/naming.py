@@ -13,8 +13,7 @@ from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
 from tracer.model import By, CallEvent, Initiator, Outcome, Path, Series
-from tracer.probes.maps import RawSeries
-from tracer.probes.waits import REASONS, RawWait
+from tracer.probes.maps import REASONS, RawSeries, RawWait
 from tracer.wait import InFlight, Wait, WaitSeries, WaitTime
 
 # struct series' kind, bpf/maps.h

@@ -289,7 +289,7 @@ class Session:
             tracepoints=self._counts.read() if self._counts else None,
             gone=removed,
             runs=self._tracer.runs(),
-            waits=self._naming.waits(self._waits.totals(), fstypes) if self._waits else {},
+            waits=self._naming.waits(maps.waits(), fstypes),
         )
 
 

@@ -13,6 +13,7 @@ from tracer.failure import Burst, Cause
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram
 from tracer.kernel.libbpf import SAMPLE, checked, libbpf
 from tracer.probes.program import MapSpec, c_type
+from tracer.wait import Wait
 
 _ENOENT: Final = 2
 _COUNTS: Final = struct.Struct(f"<{BUCKETS}Q")
@@ -26,6 +27,14 @@ class RawSeries(NamedTuple):
     who: int
     dev: int
     kind: int
+
+
+class RawWait(NamedTuple):
+    """struct wait_key of bpf/wait.h, its reason by name."""
+
+    handler: int
+    dev: int
+    reason: Wait
 
 
 class Slot(NamedTuple):
@@ -45,6 +54,7 @@ class _Changes(NamedTuple):
     crowded_left: int
     filesystems_added: int
     causes_counted: int
+    waits_counted: int
 
 
 class Cells:
@@ -82,6 +92,9 @@ class Cells:
 _SERIES: Final = struct.Struct("<QQII")
 _CAUSE: Final = struct.Struct("<QIIII")
 _INODE_AND_TGID: Final = struct.Struct("<QQ")
+_WAIT: Final = struct.Struct("<QII")
+_WAITED: Final = struct.Struct("<3Q")
+REASONS: Final = tuple(Wait)
 
 
 class Maps:
@@ -172,7 +185,7 @@ class Maps:
         }
 
     def _changes(self) -> _Changes:
-        return _Changes(*struct.unpack_from("<5Q", self._mapped["changes"]))
+        return _Changes(*struct.unpack_from("<6Q", self._mapped["changes"]))
 
     def _unless_unchanged(self, name: str, changes: int) -> list[tuple[bytes, bytes]]:
         """A map's entries. The programs count a change after they made it, so what was read is never too old."""
@@ -186,6 +199,15 @@ class Maps:
             return {}
         found = self._unless_unchanged("causes", self._changes().causes_counted)
         return {Cause(*_CAUSE.unpack(key)): int.from_bytes(value, "little") for key, value in found}
+
+    def waits(self) -> dict[RawWait, tuple[int, int, int]]:
+        """Calls that waited, their time in ns and the longest; none without the hooks that tell."""
+        found = {}
+        for key, value in self._unless_unchanged("waited", self._changes().waits_counted):
+            handler, dev, reason = _WAIT.unpack(key)
+            count, ns, max_ns = _WAITED.unpack(value)
+            found[RawWait(handler, dev, REASONS[reason])] = (count, ns, max_ns)
+        return found
 
     def bursts(self) -> dict[Burst, int]:
         """Failures of each process, file and cause, those included that were not told of one by one."""

@@ -6,10 +6,9 @@ They belong to a tracer's object and share its maps.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tracer.errors import MkwriteError
 from tracer.kernel import refusals
@@ -20,7 +19,7 @@ from tracer.model import Backend, Hook
 from tracer.probes import program, wait_functions
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe
 from tracer.probes.in_flight import ITERATOR, InFlightReader
-from tracer.probes.maps import entries
+from tracer.probes.maps import REASONS
 from tracer.probes.program import BpfObject
 from tracer.wait import Wait
 
@@ -28,17 +27,6 @@ from tracer.wait import Wait
 _REASON, _DIRTY_CODE = 11, 12
 #: Calls that may sleep in one function at once; a kprobe's pool.
 _SLEEPERS: Final = 1024
-_KEY: Final = struct.Struct("<QII")
-_VALUE: Final = struct.Struct("<3Q")
-REASONS: Final = tuple(Wait)
-
-
-class RawWait(NamedTuple):
-    """struct wait_key of bpf/wait.h, its reason by name."""
-
-    handler: int
-    dev: int
-    reason: Wait
 
 
 class WaitHooks:
@@ -144,15 +132,6 @@ class WaitHooks:
         total = sum(map(program.recursion_misses, self._programs.values()))
         return total + (sum(self._returns.missed().values()) if self._returns else 0)
 
-    def totals(self) -> dict[RawWait, tuple[int, int, int]]:
-        """Calls that waited, their time in ns and the longest, by handler, device and reason."""
-        result = {}
-        for key, value in entries(self._bpf.maps["waited"], self._maps["waited"]):
-            handler, dev, reason = _KEY.unpack(key)
-            count, ns, max_ns = _VALUE.unpack(value)
-            result[RawWait(handler, dev, REASONS[reason])] = (count, ns, max_ns)
-        return result
-
     def in_flight(self) -> Iterator[tuple[Any, bytes, Wait | None]]:
         """The calls that have not returned, as ``InFlightReader.read`` has them."""
         return self._in_flight.read() if self._in_flight else iter(())
@@ -175,6 +154,3 @@ class WaitHooks:
             with suppress(OSError):
                 os.close(descriptor)
         self._programs.clear()
-
-
-__all__ = ["REASONS", "RawWait", "WaitHooks"]
