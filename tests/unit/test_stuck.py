@@ -39,6 +39,12 @@ def test_sleepers_are_the_tasks_in_a_fault_and_no_others(tmp_path: Path) -> None
     assert found[11] == Sleeper(10, 11, "java", FUNCTIONS)
 
 
+def test_the_trampolines_of_hooks_are_no_functions(tmp_path: Path) -> None:
+    first, rest = STACK.split("\n", 1)
+    task(tmp_path, 1, 1, f"{first}\n[<0>] bpf_trampoline_6442542532+0x63/0xb5\n{first}\n{rest}")
+    assert kernel_stack(1, 1, tmp_path) == FUNCTIONS
+
+
 def test_a_stack_that_may_not_be_read_is_empty(tmp_path: Path) -> None:
     assert kernel_stack(1, 1, tmp_path) == ()
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 _PROC: Final = Path("/proc")
+#: bpf_image_ksym_add in kernel/bpf/trampoline.c.
+_TRAMPOLINE: Final = "bpf_trampoline_"
 #: Functions that page_mkwrite is called from, or that throttle after it.
 _FAULT: Final = frozenset({"do_page_mkwrite", "fault_dirty_shared_page"})
 
@@ -29,7 +32,9 @@ def kernel_stack(pid: int, tid: int, proc: Path = _PROC) -> tuple[str, ...]:
     except OSError:
         return ()
     # "[<0>] percpu_rwsem_wait+0x116/0x140", and "[module]" behind those of modules
-    return tuple(line.split("] ", 1)[-1].partition("+")[0].strip() for line in lines if "] " in line)
+    names = (line.split("] ", 1)[-1].partition("+")[0].strip() for line in lines if "] " in line)
+    # A hooked function is called from its trampoline, and that from the function.
+    return tuple(name for name, _ in groupby(name for name in names if not name.startswith(_TRAMPOLINE)))
 
 
 def sleepers(proc: Path = _PROC) -> Iterator[Sleeper]:
