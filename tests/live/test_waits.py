@@ -241,8 +241,10 @@ def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
     assert abs(parts["freeze"] - took) < took / 10
     (event,) = found["longest"]
     assert (event["pid"], event["file"]) == (waiter.pid, str(disk.place / "shown"))
-    assert event["parts_ns"] == parts
-    assert sum(parts.values()) == event["latency_ns"]
+    # What balance_dirty_pages takes comes after the call.
+    within = {part: ns for part, ns in parts.items() if part != "throttle"}
+    assert event["parts_ns"] == within
+    assert sum(within.values()) == event["latency_ns"]
     waiter.end()
 
 
