@@ -91,13 +91,16 @@ def _fill_and_die(result: Scenario, place: Path) -> None:
             except OSError:
                 continue
     path = place / "ledger \x1b[31m\n.db"
-    victim = subprocess.Popen([WORKLOAD, "first-write", str(path), "7"], stdin=subprocess.DEVNULL)
-    result.victim_pid = victim.pid
-    victim.wait()
-    result.victim = subprocess.CompletedProcess([], victim.returncode)
-    result.victim_inode = path.stat().st_ino
-    filler.unlink()
-    path.unlink()
+    try:
+        victim = subprocess.Popen([WORKLOAD, "first-write", str(path), "7"], stdin=subprocess.DEVNULL)
+        result.victim_pid = victim.pid
+        victim.wait()
+        result.victim = subprocess.CompletedProcess([], victim.returncode)
+        result.victim_inode = path.stat().st_ino
+    finally:
+        # A full filesystem would fail every later test.
+        filler.unlink()
+        path.unlink(missing_ok=True)
 
 
 @pytest.fixture

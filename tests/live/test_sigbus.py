@@ -407,5 +407,8 @@ def test_the_path_is_that_which_the_victim_sees(story: Story) -> None:
 def test_nothing_is_lost_and_every_hook_is_there(story: Story) -> None:
     assert story.final is not None
     lost = {kind for kind, number in story.final.lost.items() if number}
-    assert lost <= ({Loss.MISSED_PROBE} if _may_miss(story) else set())
+    if _may_miss(story) and Loss.MISSED_PROBE in lost:
+        # A program that is skipped leaves the other of its pair alone.
+        lost -= {Loss.MISSED_PROBE, Loss.UNMATCHED_ENTRY, Loss.UNMATCHED_RETURN}
+    assert lost == set()
     assert [f"{hook.name}: {hook.detail}" for hook in story.final.hooks if not hook.attached] == []

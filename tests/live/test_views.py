@@ -64,7 +64,7 @@ def test_hist_for_people(mounts: dict[str, Path]) -> None:
 
 def test_trace(mounts: dict[str, Path]) -> None:
     with started("trace", "--json", "--slower", "0", "-n", str(PAGES)) as process:
-        workload("first-write", mounts["ext4"] / "trace\n\x1b[31m", PAGES)
+        workload("first-write", mounts["ext4"] / "trace\n\x1b[31m", 2 * PAGES)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     lines = [json.loads(line) for line in output.splitlines()]
