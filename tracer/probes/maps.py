@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from tracer.failure import Burst, Cause
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram
 from tracer.kernel.libbpf import SAMPLE, checked, libbpf
+from tracer.kernel.preemption import unpreempted
 from tracer.probes.program import MapSpec, c_type
 from tracer.wait import Wait
 
@@ -136,9 +137,10 @@ class Maps:
         """
         key, value = _SERIES.pack(*series), ct.create_string_buffer(ct.sizeof(self._cell))
         descriptor = self._descriptors["others"]
-        if libbpf().bpf_map_lookup_elem(descriptor, key, value):
-            return None
-        checked(libbpf().bpf_map_delete_elem(descriptor, key))
+        with unpreempted():
+            if libbpf().bpf_map_lookup_elem(descriptor, key, value):
+                return None
+            checked(libbpf().bpf_map_delete_elem(descriptor, key))
         self._read.pop("others", None)
         cells = Cells(self._cell)
         cells.add(value.raw)
@@ -229,18 +231,19 @@ def entries(spec: MapSpec, descriptor: int) -> Iterator[tuple[bytes, bytes]]:
     values = (ct.c_char * (spec.max_entries * spec.value_size))()
     done, batch = 0, ct.c_uint64()
     previous = None
-    while done < spec.max_entries:
-        count = ct.c_uint32(spec.max_entries - done)
-        result = libbpf().bpf_map_lookup_batch(
-            descriptor, previous, ct.byref(batch), ct.byref(keys, done * spec.key_size),
-            ct.byref(values, done * spec.value_size), ct.byref(count), None,
-        )  # fmt: skip
-        if result != -_ENOENT:
-            checked(result)
-        done += count.value
-        previous = ct.byref(batch)
-        if result == -_ENOENT:
-            break
+    with unpreempted():
+        while done < spec.max_entries:
+            count = ct.c_uint32(spec.max_entries - done)
+            result = libbpf().bpf_map_lookup_batch(
+                descriptor, previous, ct.byref(batch), ct.byref(keys, done * spec.key_size),
+                ct.byref(values, done * spec.value_size), ct.byref(count), None,
+            )  # fmt: skip
+            if result != -_ENOENT:
+                checked(result)
+            done += count.value
+            previous = ct.byref(batch)
+            if result == -_ENOENT:
+                break
     view_keys, view_values = memoryview(keys).cast("B"), memoryview(values).cast("B")
     for index in range(done):
         yield (
