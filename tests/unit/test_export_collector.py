@@ -38,6 +38,7 @@ from tracer.model import (
     Tracepoints,
     WpOutcome,
 )
+from tracer.wait import Wait, WaitSeries, WaitTime
 
 Labels = Mapping[str, str]
 
@@ -300,7 +301,31 @@ def families() -> Iterable[Metric]:
     """Every family, with samples."""
     seen = Tracepoints(1, dict.fromkeys((Initiator.USER, Initiator.KERNEL), 2), {"7:0": Throttled(3, 4, 5)})
     runs = {"page_mkwrite_entry": (7, 4200)}
-    return collector(replace(shot({EXT4: Histogram.of(1)}), tracepoints=seen, runs=runs)).collect()
+    counted = replace(shot({EXT4: Histogram.of(1)}), runs=runs)
+    with_calls = collector(counted).collect()
+    # Without calls there are no waits, and the other way round.
+    without = {family.name: family for family in collector(replace(counted, tracepoints=seen)).collect()}
+    return [family if family.samples else without[family.name] for family in with_calls]
+
+
+def test_waits_are_summed_by_reason_and_known_ones_start_at_0() -> None:
+    first = WaitSeries("ext4", "/srv", 8 << 20, "ext4_page_mkwrite", Wait.JOURNAL)
+    second = replace(first, handler="other_page_mkwrite")
+    source = collector(
+        replace(shot(), waits={first: WaitTime(1, 2_000_000_000, 2_000_000_000)}, oldest_in_flight_ns=1_500_000_000),
+        replace(shot(), waits={first: WaitTime(2, 2_500_000_000, 2_000_000_000), second: WaitTime(1, 500_000_000, 1)}),
+        replace(shot(), waits={replace(first, mountpoint=""): WaitTime(3, 2_600_000_000, 1)}),
+    )
+    samples = scrape(source)
+    assert value(samples, "mkwrite_wait_seconds_total", mountpoint="/srv", reason="journal") == 2.0
+    assert value(samples, "mkwrite_oldest_in_flight_seconds") == 1.5
+    zeros = [labels["reason"] for labels, n in samples["mkwrite_wait_seconds_total"] if labels["mountpoint"] == "/m0"]
+    assert zeros == sorted(Wait)
+    assert value(scrape(source), "mkwrite_wait_seconds_total", mountpoint="/srv", reason="journal") == 3.0
+    # Unmounted: what was counted stays where it was, and what is new has no mount point.
+    last = scrape(source)
+    assert value(last, "mkwrite_wait_seconds_total", mountpoint="/srv", reason="journal") == 3.0
+    assert value(last, "mkwrite_wait_seconds_total", mountpoint="", reason="journal") == pytest.approx(0.1)
 
 
 def test_names_follow_the_conventions() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tracer.export.failure_ledger import FailureLedger, Kind, Place, Refused
+from tracer.export.failure_ledger import FailureLedger, Kind, Refused
+from tracer.export.place_ledger import Place
 from tracer.export.who import Who
 from tracer.failure import Class, FailureSeries
 

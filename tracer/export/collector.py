@@ -19,8 +19,10 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from tracer.export.failure_ledger import FailureLedger, Place
+from tracer.export.failure_ledger import FailureLedger
 from tracer.export.ledger import Kind, Ledger, Source
+from tracer.export.place_ledger import Place
+from tracer.export.wait_ledger import WaitLedger
 from tracer.export.who import OTHER, Who
 from tracer.histogram import LOWER_NS, Histogram
 from tracer.host.mounts import Mount, MountChanges, preferred
@@ -79,6 +81,15 @@ class _Families:
             labels=_FAILURE_LABELS + who,
         )
         self.in_flight = GaugeMetricFamily("mkwrite_in_flight", "Calls that have not returned yet.")
+        self.oldest = GaugeMetricFamily(
+            "mkwrite_oldest_in_flight", "How long the oldest call that has not returned yet has lasted.", unit="seconds"
+        )
+        self.waits = CounterMetricFamily(
+            "mkwrite_wait",
+            "What calls waited for, and how long.",
+            labels=["fstype", "mountpoint", "reason"],
+            unit="seconds",
+        )
         self.wp_faults = CounterMetricFamily(
             "mkwrite_wp_faults",
             "Write-protection faults (runs of do_wp_page) by outcome.",
@@ -143,6 +154,7 @@ class MkwriteCollector(Collector):
         self._who = who or Who()
         self._ledger = Ledger(self._who, max_series)
         self._failures = FailureLedger(self._who, max_series)
+        self._waits = WaitLedger(max_series)
         self._lock = threading.Lock()
         self._highest: dict[tuple[str, ...], int] = {}
         self._backend = "none"
@@ -189,6 +201,7 @@ class MkwriteCollector(Collector):
         mounted = {printable(mount.mountpoint) for mount in mounts}
         self._ledger.book(snapshot, mounted)
         self._failures.book(snapshot.failures, mounted)
+        self._waits.book(snapshot.waits, mounted)
         return snapshot, mounts
 
     def _fill(self, families: _Families, snapshot: Snapshot, mounts: list[Mount]) -> None:
@@ -197,8 +210,12 @@ class MkwriteCollector(Collector):
         families.dropped.add_metric([], self._ledger.dropped)
         for source, kinds in self._ledger.calls():
             self._fill_source(families, source, kinds)
-        for (place, failure, who), number in self._failures.counts(_places(mounts)):
+        places = _places(mounts)
+        for (place, failure, who), number in self._failures.counts(places):
             families.failures.add_metric([*place, failure.kind.value, failure.errno, *who], number)
+        if not snapshot.tracepoints:
+            for place, reason, ns in self._waits.counts(places):
+                families.waits.add_metric([*place, reason.value], ns / 1e9)
         for wp_outcome, number in snapshot.wp_faults.items():
             self._count(families.wp_faults, (wp_outcome.value,), number)
         for kind, number in snapshot.lost.items():
@@ -209,6 +226,7 @@ class MkwriteCollector(Collector):
             families.runs.add_metric([program], number)
             families.run_time.add_metric([program], ns / 1e9)
         families.in_flight.add_metric([], snapshot.in_flight)
+        families.oldest.add_metric([], snapshot.oldest_in_flight_ns / 1e9)
         for labels, attached in _hook_states(snapshot.hooks).items():
             families.hooks.add_metric(labels, attached)
 

@@ -1,0 +1,101 @@
+"""Numbers by filesystem that never go backwards, in bounded room; see ``tracer.export.ledger``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Set
+from dataclasses import dataclass
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from tracer.export.who import OTHER
+
+
+class _Sortable(Hashable, Protocol):
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+K = TypeVar("K", bound=_Sortable)
+
+
+class Place(NamedTuple):
+    """A mounted filesystem, as labels name it."""
+
+    fstype: str
+    mountpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Generic[K]):
+    """A number that a snapshot has, and what it is to be shown under now.
+
+    ``identity`` stays the same whatever the mounts are called.
+    """
+
+    identity: Hashable
+    place: Place
+    label: K
+    number: int
+
+
+_OTHERS: Final = Place(OTHER, OTHER)
+
+
+class PlaceLedger(Generic[K]):
+    """Books what is new in each snapshot under the labels of that moment.
+
+    At most ``max_places`` filesystems have numbers of their own, the others together are "other"; one that is not
+    mounted any more makes room, the one first that was counted for the longest ago.
+    """
+
+    def __init__(self, max_places: int) -> None:
+        self._max_places = max_places
+        self._seen: dict[Hashable, int] = {}
+        #: The last place that was counted for is the last one.
+        self._counts: dict[Place, Counter[K]] = {}
+
+    def counts(self, places: Iterable[Place], known: Iterable[K]) -> Iterator[tuple[Place, K, int]]:
+        """What was counted, and zeros for ``known`` labels of ``places``.
+
+        A counter that comes to be with a 1 has a rate of 0: it must be there before it counts.
+        """
+        labels = tuple(known)
+        found = {(place, label): 0 for place in places for label in labels}
+        for place, counts in self._counts.items():
+            found.update({(place, label): number for label, number in counts.items()})
+        for place, label in sorted(found):
+            yield place, label, found[place, label]
+
+    def book(self, counted: Iterable[Counted[K]], mounted: Set[str]) -> None:
+        """Take in a snapshot's numbers; ``mounted`` are the mount points that there are now."""
+        for (place, label), number in self._growth(counted).items():
+            counts = self._counts.pop(place, None)
+            if counts is None and not self._has_room(mounted):
+                place = _OTHERS
+                counts = self._counts.pop(place, None)
+            self._counts[place] = counts or Counter()
+            self._counts[place][label] += number
+
+    def _growth(self, counted: Iterable[Counted[K]]) -> Counter[tuple[Place, K]]:
+        """What has been counted since the last snapshot, whatever the mounts were called then."""
+        totals: Counter[Hashable] = Counter()
+        last: dict[Hashable, Counted[K]] = {}
+        for one in counted:
+            totals[one.identity] += one.number
+            last[one.identity] = one
+        grown: Counter[tuple[Place, K]] = Counter()
+        for identity, number in totals.items():
+            known = self._seen.get(identity, 0)
+            if number > known:
+                grown[last[identity].place, last[identity].label] += number - known
+                self._seen[identity] = number
+        return grown
+
+    def _has_room(self, mounted: Set[str]) -> bool:
+        own = self._counts.keys() - {_OTHERS}
+        if len(own) < self._max_places:
+            return True
+        gone = next((place for place in self._counts if place in own and place.mountpoint not in mounted), None)
+        if gone is None:
+            return False
+        del self._counts[gone]
+        return True

@@ -1,0 +1,35 @@
+"""Waits by label values; the numbers are kept by ``tracer.export.place_ledger``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+
+from tracer.export.place_ledger import Counted, Place, PlaceLedger
+from tracer.text import printable
+from tracer.wait import Wait, WaitSeries, WaitTime
+
+
+class WaitLedger:
+    """Time waited on at most ``max_places`` filesystems, by reason."""
+
+    def __init__(self, max_places: int) -> None:
+        self._ledger: PlaceLedger[Wait] = PlaceLedger(max_places)
+
+    def counts(self, places: Iterable[Place]) -> Iterator[tuple[Place, Wait, int]]:
+        """Ns by filesystem and reason, and zeros for ``places``."""
+        return self._ledger.counts(places, Wait)
+
+    def book(self, waits: Mapping[WaitSeries, WaitTime], mounted: Set[str]) -> None:
+        """Take in a snapshot's waits; ``mounted`` are the mount points that there are now."""
+        self._ledger.book(
+            (
+                Counted(
+                    (series.dev, series.handler, series.reason),
+                    Place(printable(series.fstype), printable(series.mountpoint)),
+                    series.reason,
+                    time.ns,
+                )
+                for series, time in waits.items()
+            ),
+            mounted,
+        )
