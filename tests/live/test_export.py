@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from tests.live.guest import ROOT, WORKLOAD, command, eventually, run, workload
+from tests.live.guest import ROOT, WORKLOAD, command, eventually, frozen, run, workload
+from tests.live.slow_disk import Waiter, hold
 from tests.observability.panels import DASHBOARDS, queries
 from tests.observability.prometheus import Prometheus
+from tracer.wait import Wait
 
 #: Odd primes.
 ROUNDS, FIRST = 7, 61
@@ -64,6 +66,17 @@ def fill_and_die(place: Path) -> None:
     )
     assert victim.returncode == -signal.SIGBUS
     (place / "filler").unlink()
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    """A sample that must be there, once."""
+    (found,) = (
+        sample.value
+        for family in parse(text)
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    )
+    return found
 
 
 def get(address: str, path: str = "/metrics") -> str:
@@ -140,6 +153,42 @@ def test_filesystems_that_come_and_go_keep_their_counts() -> None:
         assert process.wait(60) == 0
     total = sum(count for (name, labels), count in before.items() if name == "mkwrite_calls_total")
     assert total >= sum(range(1, ROUNDS + 1))
+
+
+@pytest.mark.usefixtures("clean_kernel")
+def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns() -> None:
+    place = small("held")
+    waiter = Waiter(place / "file", 7)
+    of_place = {"fstype": "ext4", "mountpoint": str(place)}
+
+    def waited(text: str, reason: Wait) -> float:
+        return value(text, "mkwrite_wait_seconds_total", **of_place, reason=reason.value)
+
+    with exporter() as (_, address):
+        before = get(address)
+        assert value(before, "mkwrite_oldest_in_flight_seconds") == 0
+        assert {waited(before, reason) for reason in Wait} == {0}
+        with frozen(place):
+            waiter.store(0)
+            assert eventually(lambda: value(get(address), "mkwrite_in_flight") == 1)
+            looks = []
+            for pause in (0, 1.3):
+                hold(pause)
+                began = time.monotonic()
+                age = value(get(address), "mkwrite_oldest_in_flight_seconds")
+                looks.append((began, age, time.monotonic()))
+        (began, first, earliest), (latest, second, ended) = looks
+        assert latest - earliest <= second - first <= ended - began
+        took = waiter.took() / 1e9
+        assert 0 < first < second < took
+        after = get(address)
+    waiter.end()
+    assert (value(after, "mkwrite_in_flight"), value(after, "mkwrite_oldest_in_flight_seconds")) == (0, 0)
+    freeze = waited(after, Wait.FREEZE)
+    print(f"stored for {took:.3f} s, frozen {freeze:.3f} s; in flight for {first:.3f} s, then {second:.3f} s")
+    assert abs(freeze - took) < took / 10
+    assert sum(waited(after, reason) for reason in Wait) - freeze < took / 20
+    run("umount", str(place))
 
 
 def hasty(rules: Path, directory: Path) -> Path:
