@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import shutil
 import signal
@@ -133,6 +134,8 @@ def test_filesystems_that_come_and_go_keep_their_counts() -> None:
             now = counters(text := get(address))
             assert calls(text, place, path="first_write", outcome="writable") == number + 1
             assert {key for key, count in now.items() if count < before.get(key, 0)} == set()
+            dirtied = value(text, "mkwrite_dirtied_bytes_total", fstype="ext4", mountpoint=str(place))
+            assert dirtied == (number + 1) * mmap.PAGESIZE
             assert re.search(r"^mkwrite_series_dropped 0\.0$", text, re.MULTILINE)
             before |= now
             (place / "file").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pathlib
 import re
@@ -326,6 +327,21 @@ def test_waits_are_summed_by_reason_and_known_ones_start_at_0() -> None:
     last = scrape(source)
     assert value(last, "mkwrite_wait_seconds_total", mountpoint="/srv", reason="journal") == 3.0
     assert value(last, "mkwrite_wait_seconds_total", mountpoint="", reason="journal") == pytest.approx(0.1)
+
+
+def test_what_ends_writable_is_a_page_that_is_dirty() -> None:
+    again = replace(EXT4, path=Path.WRITE_PROTECT, initiator=Initiator.KERNEL)
+    refused = {replace(EXT4, outcome=outcome): Histogram.of(*[1] * 11) for outcome in Outcome if outcome != "writable"}
+    busy = {EXT4: Histogram.of(*[1] * 7), again: Histogram.of(*[1] * 3)} | refused
+    source = collector(
+        shot({EXT4: Histogram.of(1, 1)} | refused),
+        replace(shot(busy), gone={EXT4: Histogram.of(*[1] * 7)}),
+        shot({again: Histogram.of(*[1] * 3), EXT4: Histogram.of(1)}),
+    )
+    for pages in (2, 10, 11):  # what the kernel's map forgot stays counted
+        samples = scrape(source)
+        assert value(samples, "mkwrite_dirtied_bytes_total", mountpoint="/srv") == pages * mmap.PAGESIZE
+        assert value(samples, "mkwrite_dirtied_bytes_total", mountpoint="/m0") == 0
 
 
 def test_names_follow_the_conventions() -> None:

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from tracer.export.dirtied_ledger import DirtiedLedger
 from tracer.export.failure_ledger import FailureLedger
 from tracer.export.ledger import Kind, Ledger, Source
 from tracer.export.place_ledger import Place
@@ -90,6 +91,12 @@ class _Families:
             labels=["fstype", "mountpoint", "reason"],
             unit="seconds",
         )
+        self.dirtied = CounterMetricFamily(
+            "mkwrite_dirtied",
+            "Pages that calls made writable, in bytes.",
+            labels=["fstype", "mountpoint"],
+            unit="bytes",
+        )
         self.wp_faults = CounterMetricFamily(
             "mkwrite_wp_faults",
             "Write-protection faults (runs of do_wp_page) by outcome.",
@@ -155,6 +162,7 @@ class MkwriteCollector(Collector):
         self._ledger = Ledger(self._who, max_series)
         self._failures = FailureLedger(self._who, max_series)
         self._waits = WaitLedger(max_series)
+        self._dirtied = DirtiedLedger(max_series)
         self._lock = threading.Lock()
         self._highest: dict[tuple[str, ...], int] = {}
         self._backend = "none"
@@ -199,7 +207,7 @@ class MkwriteCollector(Collector):
             return None
         self.up = True
         mounted = {printable(mount.mountpoint) for mount in mounts}
-        self._ledger.book(snapshot, mounted)
+        self._dirtied.add(self._ledger.book(snapshot, mounted), mounted)
         self._failures.book(snapshot.failures, mounted)
         self._waits.book(snapshot.waits, mounted)
         return snapshot, mounts
@@ -216,6 +224,8 @@ class MkwriteCollector(Collector):
         if not snapshot.tracepoints:
             for place, reason, ns in self._waits.counts(places):
                 families.waits.add_metric([*place, reason.value], ns / 1e9)
+            for place, number in self._dirtied.counts(places):
+                families.dirtied.add_metric(place, number)
         for wp_outcome, number in snapshot.wp_faults.items():
             self._count(families.wp_faults, (wp_outcome.value,), number)
         for kind, number in snapshot.lost.items():

@@ -73,8 +73,8 @@ class Ledger:
             if source in self._counts:
                 yield source, self._counts[source]
 
-    def book(self, snapshot: Snapshot, mounted: Set[str]) -> None:
-        """Take in a snapshot; ``mounted`` are the mount points that there are now."""
+    def book(self, snapshot: Snapshot, mounted: Set[str]) -> Mapping[Series, Histogram]:
+        """Take in a snapshot; ``mounted`` are the mount points that there are now. Returns the new calls."""
         grown = self._growth(snapshot)
         by_who: Counter[str] = Counter()
         for series, histogram in grown.items():
@@ -95,6 +95,7 @@ class Ledger:
             self._add(source if source in self._shown else self._folded, kinds)
         self._homeless &= present
         self._forget()
+        return grown
 
     def _source(self, series: Series) -> Source:
         return Source(

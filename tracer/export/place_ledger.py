@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Set
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -67,7 +67,11 @@ class PlaceLedger(Generic[K]):
 
     def book(self, counted: Iterable[Counted[K]], mounted: Set[str]) -> None:
         """Take in a snapshot's numbers; ``mounted`` are the mount points that there are now."""
-        for (place, label), number in self._growth(counted).items():
+        self.add(self._growth(counted), mounted)
+
+    def add(self, grown: Mapping[tuple[Place, K], int], mounted: Set[str]) -> None:
+        """Book what is new by place and label; ``mounted`` as in ``book``."""
+        for (place, label), number in grown.items():
             counts = self._counts.pop(place, None)
             if counts is None and not self._has_room(mounted):
                 place = _OTHERS

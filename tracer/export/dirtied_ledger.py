@@ -1,0 +1,41 @@
+"""What was dirtied through mappings, by filesystem; the numbers are kept by ``tracer.export.place_ledger``."""
+
+from __future__ import annotations
+
+import mmap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Final
+
+from tracer.export.place_ledger import Place, PlaceLedger
+from tracer.histogram import Histogram
+from tracer.model import Outcome, Series
+from tracer.text import printable
+
+#: What a fault makes writable, and page_mkwrite is asked for (struct vm_fault in include/linux/mm.h).
+_PAGE: Final = mmap.PAGESIZE
+_ALL: Final = ()
+
+
+class DirtiedLedger:
+    """Bytes on at most ``max_places`` filesystems.
+
+    A call that ends ``writable`` is one page that is dirty now: the kernel counts it so in fault_dirty_shared_page
+    (mm/memory.c), which runs only when the page table entry was made writable.
+    """
+
+    def __init__(self, max_places: int) -> None:
+        self._ledger: PlaceLedger[tuple[()]] = PlaceLedger(max_places)
+
+    def counts(self, places: Iterable[Place]) -> Iterator[tuple[Place, int]]:
+        """Bytes by filesystem, and zeros for ``places``."""
+        for place, _, pages in self._ledger.counts(places, [_ALL]):
+            yield place, pages * _PAGE
+
+    def add(self, calls: Mapping[Series, Histogram], mounted: Set[str]) -> None:
+        """Take in new calls; ``mounted`` are the mount points that there are now."""
+        pages: Counter[tuple[Place, tuple[()]]] = Counter()
+        for series, histogram in calls.items():
+            if series.outcome is Outcome.WRITABLE:
+                pages[Place(printable(series.fstype), printable(series.mountpoint)), _ALL] += histogram.count
+        self._ledger.add(pages, mounted)
