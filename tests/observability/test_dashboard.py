@@ -19,7 +19,7 @@ PANELS = panels()
 QUERIES = list(queries())
 VARIABLES = {variable["name"]: variable for variable in dashboard()["templating"]["list"]}
 #: Units by Grafana's names for them (packages/grafana-data/src/valueFormats).
-UNITS = {"ops", "s", "short", "percentunit", "bytes"}
+UNITS = {"ops", "s", "short", "percentunit", "bytes", "binBps"}
 METRIC = re.compile(r"\b((?:mkwrite|process)_[a-z_]+)\b")
 
 

@@ -22,10 +22,14 @@ from tracer.errors import Exit, MkwriteError
 from tracer.failure import Burst, Class, Failure, FailureSeries
 from tracer.histogram import Histogram
 from tracer.model import Backend, CallEvent, Hook, Options, Outcome, Snapshot
+from tracer.wait import Wait, WaitSeries, WaitTime
 
 
 class FakeSession:
-    """Each snapshot has 100 calls of 4 us more than the last, one SIGBUS; a fetch brings one of what was asked."""
+    """Each snapshot has 100 calls of 4 us more than the last, 3 us of them in the journal, and one SIGBUS.
+
+    A fetch brings one of what was asked.
+    """
 
     opened: ClassVar[list[Options]] = []
     closed: ClassVar[int] = 0
@@ -69,7 +73,12 @@ class FakeSession:
             series(outcome=Outcome.SIGBUS): Histogram.of(*[4000] * self._taken),
         }
         full = FailureSeries("ext4", "/srv", 8 << 20 | 1, Class.REFUSED, "ENOSPC")
-        return replace(snapshot(calls, time.monotonic_ns() - self._start), failures={full: self._taken})
+        journal = WaitSeries("ext4", "/srv", 8 << 20 | 1, "ext4_page_mkwrite", Wait.JOURNAL)
+        return replace(
+            snapshot(calls, time.monotonic_ns() - self._start),
+            failures={full: self._taken},
+            waits={journal: WaitTime(100 * self._taken, 300_000 * self._taken, 3000)},
+        )
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
         _mark()
