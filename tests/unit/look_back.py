@@ -13,6 +13,7 @@ from tracer.export.history import MINUTES, View
 from tracer.failure import Fact
 from tracer.histogram import Histogram
 from tracer.model import Backend, Hook, Loss, Outcome, Path, Snapshot
+from tracer.wait import Wait, WaitSeries, WaitTime
 
 #: A mount point, a process and a file that would run if they were let.
 NASTY = '"><script>document.title="owned"</script><img src=x onerror=document.title="owned">'
@@ -34,10 +35,16 @@ def hour() -> View:
             calls[one] = Histogram.of(*(int(dice.lognormvariate(8.5, 1.5)) for _ in range(700 // (number + 1))))
     refusals = replace(series("/srv/data", Outcome.SIGBUS), dev=2, fstype="btrfs", handler="btrfs_page_mkwrite")
     calls[refusals] = Histogram.of(90_000, 120_000)
+    journal = WaitSeries("ext4", "/srv/data", 2, "ext4_page_mkwrite", Wait.JOURNAL)
     total = replace(
         snapshot(calls, elapsed_ns=3_700 * 10**9),
         lost={kind: 3 if kind is Loss.MISSED_PROBE else 0 for kind in Loss},
         in_flight=2,
+        oldest_in_flight_ns=12_300_000_000,
+        waits={
+            replace(journal, dev=0, mountpoint="/"): WaitTime(31, 4_600_000, 410_000),
+            replace(journal, reason=Wait.LOCK, fstype="btrfs", handler="btrfs_page_mkwrite"): WaitTime(2, 8_000, 5_000),
+        },
         hooks=(*HOOKS, Hook("dirty", "fault_dirty_shared_page", Backend.FENTRY, False, NASTY)),
         notes=(f"A note of {NASTY}",),
     )

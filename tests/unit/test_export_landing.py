@@ -113,7 +113,14 @@ def test_the_tables_hold_what_there_is() -> None:
         ["refused", "EDQUOT", "ext4_da_reserve_space"],
         ["refused", "ENOMEM", ""],
     ]
-    assert document.tables["hooks"][3] == ["dirty", "fault_dirty_shared_page", "fentry", f"no: {NASTY}"]
+    titles, *rows = document.tables["waits"]
+    journal = dict(zip(titles, rows[0], strict=True))
+    assert (journal["Mount point"], journal["Reason"], journal["Waits"]) == ("/", "journal", "31")
+    assert (journal["Waited/s"], journal["Waited"], journal["Max ever"]) == ("460us", "4.6ms", "410us")
+    assert [row[3] for row in rows] == ["journal", "lock"]
+    assert "2 calls in flight, the oldest for 12.3s" in document.text
+    assert "2 of 3 hooks are attached." in document.text
+    assert document.tables["hooks"][1:] == [["dirty", "fault_dirty_shared_page", "fentry", NASTY]]
     assert document.tables["losses"][1:] == [["missed_probe", "3"]]
     assert [row[0] for row in document.tables["wp-faults"][1:]] == [outcome.value for outcome in view.total.wp_faults]
     assert "\x1b" not in document.text

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from tracer.breakdown import CPU, breakdowns
 from tracer.causes import class_of, errno_of
 from tracer.export.heatmap import heat_map
 from tracer.export.history import View
@@ -22,10 +23,11 @@ from tracer.failure import Failure
 from tracer.histogram import Histogram
 from tracer.model import Outcome, Series, Snapshot, Tracepoints, device_name
 from tracer.text import count_text, duration, offset_text, printable
+from tracer.wait import Wait, WaitSeries
 
 #: How often the page loads itself anew.
 REFRESH_S: Final = 10
-#: Rows of the table of calls: the busiest.
+#: Rows of the tables of calls and of waits: the busiest.
 _ROWS: Final = 50
 
 _STYLE: Final = """
@@ -59,6 +61,7 @@ def page(view: View, version: str) -> str:
         _status(view),
         *_section("Calls of page_mkwrite", _calls(view)),
         *_section("Latency over the last hour", heat_map(view.minutes)),
+        *_section("What calls wait for", _waits(view)),
         *_section("Recent failures", _failures(view.failures)),
         *_section("Write-protection faults", _wp_faults(view)),
         *_section("The tracer itself", _hooks(view.total) + _losses(view.total) + _notes(view.total)),
@@ -90,8 +93,9 @@ def _status(view: View) -> str:
     if not view.up:
         return '<p class="bad">The counts cannot be read; what follows is from the last time that they could.</p>'
     lost = view.total.total_lost
+    oldest = f", the oldest for {duration(view.total.oldest_in_flight_ns)}" if view.total.in_flight else ""
     return (
-        f"<p>Tracing for {duration(view.total.elapsed_ns)}; {view.total.in_flight} calls in flight; "
+        f"<p>Tracing for {duration(view.total.elapsed_ns)}; {view.total.in_flight} calls in flight{oldest}; "
         + (f'<span class="bad">lost: {lost}</span>' if lost else '<span class="good">lost: 0</span>')
         + f'; <span class="dim">as of {_moment(datetime.now())}</span></p>'
     )
@@ -123,6 +127,31 @@ def _calls(view: View) -> str:
     more = f'<p class="dim">and {len(rows) - _ROWS} more.</p>' if len(rows) > _ROWS else ""
     title = f'<p class="dim">Rates and percentiles of the last {duration(view.recent.elapsed_ns)}.</p>'
     return title + _table("calls", columns, rows[:_ROWS], "No call yet.") + more
+
+
+def _waits(view: View) -> str:
+    now = {series: time.ns for series, time in view.recent.waits.items()}
+    rows = [
+        (one, part, now.get(WaitSeries(one.fstype, one.mountpoint, one.dev, one.handler, Wait(part.name)), 0))
+        for one in breakdowns(view.total)
+        for part in one.parts
+        if part.name != CPU
+    ]
+    rows.sort(key=lambda row: (-row[2], -row[1].ns))
+    seconds = view.recent.elapsed_ns / 1e9 or 1.0
+    columns: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("Filesystem", "", lambda row: row[0].fstype or "?"),
+        ("Mount point", "text", lambda row: row[0].mountpoint or device_name(row[0].dev)),
+        ("Handler", "", lambda row: row[0].handler),
+        ("Reason", "", lambda row: row[1].name),
+        ("Waited/s", "n", lambda row: duration(round(row[2] / seconds))),
+        ("Waits", "n", lambda row: count_text(row[1].count)),
+        ("Waited", "n", lambda row: duration(row[1].ns)),
+        ("Of the time", "n", lambda row: f"{row[1].ns / (row[0].ns or 1):.0%}"),
+        ("Max ever", "n", lambda row: duration(row[1].max_ns)),
+    ]
+    more = f'<p class="dim">and {len(rows) - _ROWS} more.</p>' if len(rows) > _ROWS else ""
+    return _table("waits", columns, rows[:_ROWS], "No call has waited yet.") + more
 
 
 def _failures(events: Sequence[Failure]) -> str:
@@ -162,13 +191,16 @@ def _wp_faults(view: View) -> str:
 
 
 def _hooks(snapshot: Snapshot) -> str:
+    attached = sum(hook.attached for hook in snapshot.hooks)
+    said = f"<p>{attached} of {len(snapshot.hooks)} hooks are attached.</p>"
+    missing = [hook for hook in snapshot.hooks if not hook.attached]
     columns: list[tuple[str, str, Callable[[Any], str]]] = [
         ("Hook", "", lambda hook: hook.name),
         ("Function", "", lambda hook: hook.function),
         ("Backend", "", lambda hook: hook.backend.value),
-        ("Attached", "", lambda hook: "yes" if hook.attached else f"no: {hook.detail}"),
+        ("Not attached", "text", lambda hook: hook.detail),
     ]
-    return _table("hooks", columns, snapshot.hooks, "None.")
+    return said + (_table("hooks", columns, missing, "") if missing else "")
 
 
 def _losses(snapshot: Snapshot) -> str:
