@@ -55,6 +55,14 @@ class Naming:
             source=self._mounts.source(raw.dev),
         )
 
+    def fstypes(self, kept: Mapping[int, str]) -> dict[int, str]:
+        """The types of filesystems by device number, of which the programs have ``kept`` the first that each had.
+
+        Numbers are used again, for filesystems of other types. What is mounted now has its type in mountinfo: the
+        kernel's own name of it, with a subtype behind a dot (show_type in fs/proc_namespace.c).
+        """
+        return {dev: self._mounts.lookup(dev)[0].partition(".")[0] or fstype for dev, fstype in kept.items()}
+
     def failure_series(self, cause: Cause, fstypes: dict[int, str]) -> FailureSeries:
         """What a count of failures is of."""
         fstype, mountpoint = self._filesystem(cause.dev, fstypes) if cause.dev else ("", "")

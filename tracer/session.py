@@ -262,7 +262,7 @@ class Session:
             else:
                 in_flight += 1
                 oldest_ns = max(oldest_ns, 0 if slot.series.kind else now - slot.start_ns)
-        fstypes = maps.fstypes()
+        fstypes = self._naming.fstypes(maps.fstypes())
         failed: dict[FailureSeries, int] = {}
         for cause, number in maps.causes().items():
             kind = self._naming.failure_series(cause, fstypes)

@@ -159,6 +159,28 @@ def test_filesystems_that_come_and_go_keep_their_counts() -> None:
 
 
 @pytest.mark.usefixtures("clean_kernel")
+def test_a_device_that_is_formatted_anew_has_another_type() -> None:
+    place = small("anew")
+    image, device = place.with_suffix(".img"), place.stat().st_dev
+    expected: Counter[str] = Counter()
+    with exporter("--fs", "ext3") as (_, address):
+        for pages, fstype in ((FIRST, "ext3"), (7, "ext4"), (11, "ext3")):
+            run("umount", str(place))
+            run(f"mkfs.{fstype}", "-q", "-F", str(image))
+            run("mount", "-t", fstype, "-o", "loop", str(image), str(place))
+            assert place.stat().st_dev == device
+            workload("first-write", place / "file", pages)
+            expected[fstype] += pages
+            text = get(address)
+            # One driver and one handler for both: only the type tells.
+            assert {name: calls(text, place, fstype=name) for name in expected} == expected
+            for name, number in expected.items():
+                labels = {"fstype": name, "mountpoint": str(place)}
+                assert value(text, "mkwrite_dirtied_bytes_total", **labels) == number * mmap.PAGESIZE
+    run("umount", str(place))
+
+
+@pytest.mark.usefixtures("clean_kernel")
 def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns() -> None:
     place = small("held")
     waiter = Waiter(place / "file", 7)

@@ -162,6 +162,10 @@ def test_a_device_mounted_nowhere_keeps_the_kernels_name_of_its_type(host: Host)
     assert (series.fstype, series.mountpoint) == ("ext4", "")
 
 
+def test_what_is_mounted_now_is_not_what_had_the_device_number_before(host: Host) -> None:
+    assert host.naming().fstypes({DEV: "ext4", DEV + 1: "xfs"}) == {DEV: "fuse", DEV + 1: "xfs"}
+
+
 def test_a_process_is_called_as_it_was_first_called(host: Host) -> None:
     naming = host.naming(By.PROCESS)
     pid = os.getpid()
