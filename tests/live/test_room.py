@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.live.guest import ROOT, WORKLOAD, Options, eventually, run
-from tests.live.test_export import calls, counters, exporter, get
+from tests.live.test_export import calls, counters, exporter, get, value
 from tracer.export.ledger import Ledger
 from tracer.export.who import Who
 from tracer.model import By, Filters, Loss
@@ -66,11 +68,16 @@ def test_a_thousand_filesystems_come_and_go_while_it_is_scraped() -> None:
     )
     with exporter() as (_, address):
         before: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+        began, scrapes = time.monotonic(), 0
         with subprocess.Popen(["sh", "-c", churn]) as process:
             while process.poll() is None:
+                scrapes += 1
                 now = counters(get(address))
                 assert {key for key, count in before.items() if now.get(key, 0) < count} == set()
                 before = now
             assert process.returncode == 0
+        print(f"{MOUNTS} mounts and {scrapes} scrapes in {time.monotonic() - began:.0f} s, {len(before)} counters")
         assert eventually(lambda: calls(get(address), place, outcome="writable") == MOUNTS * CALLS), get(address)
+        dirtied = value(get(address), "mkwrite_dirtied_bytes_total", fstype="ext4", mountpoint=str(place))
+        assert dirtied == MOUNTS * CALLS * mmap.PAGESIZE
         assert not [key for key, count in counters(get(address)).items() if key[0] == "mkwrite_lost_total" and count]
