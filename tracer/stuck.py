@@ -52,10 +52,19 @@ class StuckCalls:
         return sorted(found, key=lambda one: -one.call.age_ns)
 
 
+def hooked_calls(session: Session, threshold_ns: int) -> list[StuckCall]:
+    """Those that the hooks of ``session`` see, one with waits; the oldest first."""
+    return [_hooked(call) for call in session.in_flight() if call.age_ns >= threshold_ns]
+
+
+def reason_at(call: InFlight, stack: tuple[str, ...]) -> str:
+    """What a call in flight waits for, or ``cpu``; ``stack`` is where its task is now."""
+    return str(call.reason or reason_of(stack) or (Wait.OTHER if stack else CPU))
+
+
 def _hooked(call: InFlight) -> StuckCall:
     stack = kernel_stack(call.pid, call.tid)
-    reason = call.reason or reason_of(stack) or (Wait.OTHER if stack else CPU)
-    return StuckCall(call, at_least=False, reason=str(reason), stack=stack)
+    return StuckCall(call, at_least=False, reason=reason_at(call, stack), stack=stack)
 
 
 def _unhooked(task: Sleeper, age_ns: int) -> StuckCall:

@@ -22,7 +22,7 @@ from tracer.errors import Exit, MkwriteError
 from tracer.failure import Burst, Class, Failure, FailureSeries
 from tracer.histogram import Histogram
 from tracer.model import Backend, CallEvent, Hook, Options, Outcome, Snapshot
-from tracer.wait import Wait, WaitSeries, WaitTime
+from tracer.wait import InFlight, Wait, WaitSeries, WaitTime
 
 
 class FakeSession:
@@ -95,6 +95,9 @@ class FakeSession:
 
     def bursts(self) -> dict[Burst, int]:
         return {failure.burst: FakeSession.seen_of_each for batch in FakeSession.batches or [] for failure in batch}
+
+    def in_flight(self) -> list[InFlight]:
+        return []
 
     def follow_modules(self) -> None:
         pass

@@ -82,6 +82,7 @@ def test_every_filter_reaches_the_session(command: str) -> None:
             backend=Backend.KPROBE,
             filters=Filters(("ext4", "xfs"), ("/a",), (7, 9), ("db",), ("/x",), ("f",)),
             failures=command in TELLING,
+            waits=command == "top",
         )
     ]
 
@@ -89,14 +90,14 @@ def test_every_filter_reaches_the_session(command: str) -> None:
 @pytest.mark.parametrize("command", MINE)
 def test_without_options_everything_is_traced(command: str) -> None:
     invoke(command, "-d", "1ms")
-    assert FakeSession.opened == [Options(failures=command in TELLING)]
+    assert FakeSession.opened == [Options(failures=command in TELLING, waits=command == "top")]
 
 
 @pytest.mark.parametrize("command", ["top", "hist", "count"])
 @pytest.mark.parametrize("by", By)
 def test_by_reaches_the_session(command: str, by: By) -> None:
     invoke(command, "-d", "1ms", "--by", by.value)
-    assert FakeSession.opened == [Options(by=by, failures=command in TELLING)]
+    assert FakeSession.opened == [Options(by=by, failures=command in TELLING, waits=command == "top")]
 
 
 @pytest.mark.parametrize(("text", "ns"), [("10ms", 10_000_000), ("0", 0), ("1.5s", 1_500_000_000)])

@@ -9,15 +9,20 @@ from rich.console import Console
 from samples import event, series, snapshot
 
 from tracer.breakdown import Breakdown, Part, breakdowns, parts_of
-from tracer.export.jsonl import breakdown_dict
+from tracer.export.folded import folded_lines
+from tracer.export.jsonl import breakdown_dict, seen_dict
 from tracer.histogram import Histogram
 from tracer.kernel.symbols import Symbols
 from tracer.model import Outcome, Snapshot
 from tracer.probes.wait_functions import available, names
+from tracer.stacks import Seen, Slow, WaitStack
 from tracer.ui.waits import WaitsView
 from tracer.wait import Wait, WaitSeries, WaitTime
 
 DEV = 8 << 20 | 1
+FUNCTIONS = ("wait\n", "do_page_mkwrite")
+WHERE = WaitStack("ext4", "/srv", DEV, "ext4_page_mkwrite", "freeze", FUNCTIONS)
+ON_CPU = WaitStack("ext4", "", DEV + 1, "ext4_page_mkwrite", "cpu", ())
 
 
 def waits(times: dict[Wait, WaitTime]) -> dict[WaitSeries, WaitTime]:
@@ -60,14 +65,46 @@ def test_the_view_fits_80_columns_and_escapes() -> None:
     console = Console(width=80, record=True, file=None, force_terminal=False, color_system=None)
     slow = replace(event(comm="a\x1b[31m"), waits={Wait.JOURNAL: 12_000_000})
     with console.capture() as capture:
-        console.print(WaitsView(counted(), [slow]))
+        console.print(
+            WaitsView(counted(), [Slow(slow, FUNCTIONS)], [Seen(WHERE, 3, 60_000_000), Seen(ON_CPU, 1, 20_000_000)])
+        )
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in capture.get()
     assert lines[0] == "/srv ext4 8:1 ext4_page_mkwrite"
     assert lines[1] == "3 calls, 20.0us in all, 6.7us a call"
     assert lines[3].split()[:6] == ["journal", "8.0us", "2.7us", "40.0%", "1", "8.0us"]
-    assert any("journal 12.0ms, cpu 300us" in line for line in lines)
+    at = next(i for i, line in enumerate(lines) if "journal 12.0ms, cpu 300us" in line)
+    assert [line.strip() for line in lines[at + 1 : at + 3]] == ["wait\\x0a", "do_page_mkwrite"]
+    at = lines.index("where calls were")
+    assert lines[at + 1 :] == [
+        "60.0ms  75.0%  freeze  /srv ext4 ext4_page_mkwrite",
+        "    wait\\x0a",
+        "    do_page_mkwrite",
+        "20.0ms  25.0%  cpu  (8:2) ext4 ext4_page_mkwrite",
+        "",
+    ]
+
+
+def test_folded_stacks_begin_outermost_and_end_with_reason_and_microseconds() -> None:
+    odd = replace(WHERE, mountpoint="/a b;c\n")
+    assert list(folded_lines([Seen(odd, 3, 60_001_999), Seen(ON_CPU, 1, 20_000_000)])) == [
+        "/a_b,c\\x0a;do_page_mkwrite;wait\\x0a;freeze 60001",
+        "8:2;ext4_page_mkwrite;cpu 20000",
+    ]
+
+
+def test_json_has_stacks() -> None:
+    assert seen_dict(Seen(WHERE, 3, 60_000_000)) == {
+        "fstype": "ext4",
+        "mountpoint": "/srv",
+        "device": "8:1",
+        "handler": "ext4_page_mkwrite",
+        "reason": "freeze",
+        "looks": 3,
+        "total_ns": 60_000_000,
+        "stack": ["wait\n", "do_page_mkwrite"],
+    }
 
 
 def test_json_has_every_part() -> None:

@@ -77,6 +77,7 @@ class LiveTop:
             counts=self._shown.total if self._cumulative else self._shown.counts,
             total=self._shown.total,
             failures=tuple(self._failures),
+            stuck=self._shown.stuck,
             sort=self.sort,
             reverse=self.reverse,
             who=self._who,

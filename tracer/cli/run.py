@@ -18,11 +18,14 @@ from tracer.model import Backend, Options, Snapshot
 
 if TYPE_CHECKING:
     from tracer.session import Session
+    from tracer.stuck import StuckCall
 
 #: How soon a request to end is heard, and how often events are fetched.
 SLICE_NS: Final = 200_000_000
 #: Failures kept of an interval; their number is in the counts.
 KEPT_FAILURES: Final = 100
+#: A call that lasts for so long is stuck, unless a user says otherwise.
+STUCK_NS: Final = 1_000_000_000
 #: A moment that never comes.
 NEVER_NS: Final = sys.maxsize
 
@@ -120,11 +123,15 @@ def taken(session: Session) -> list[Event]:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What happened in an interval, what happened since the start, and the interval's last failures."""
+    """What happened in an interval, what happened since the start, and the interval's last failures.
+
+    ``stuck``: the calls that have lasted for ``STUCK_NS`` at its end, of a session with waits.
+    """
 
     counts: Snapshot
     total: Snapshot
     failures: tuple[Failure, ...]
+    stuck: tuple[StuckCall, ...]
 
 
 def intervals(
@@ -139,6 +146,8 @@ def intervals(
 
     The last one may be shorter; its rates are right all the same.
     """
+    from tracer.stuck import hooked_calls
+
     before = session.snapshot()
     due = time.monotonic_ns()
     end = until(duration_ns)
@@ -149,7 +158,7 @@ def intervals(
         for events in follow(session, stop, min(due, end), pause):
             failures.extend(event for event in events if isinstance(event, Failure))
         total = session.snapshot()
-        yield Interval(total.since(before), total, tuple(failures))
+        yield Interval(total.since(before), total, tuple(failures), tuple(hooked_calls(session, STUCK_NS)))
         before = total
         number += 1
         if stop.requested or number == iterations or time.monotonic_ns() >= end:

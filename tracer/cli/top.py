@@ -53,9 +53,9 @@ def top(
 ) -> None:
     """Show calls of page_mkwrite live: rate, latency and failures.
 
-    One row per filesystem, handler and path, a second table of wp faults, and the last failures. Keys:
-    q quits, s sorts by the next column, r reverses, p pauses. When the output is no terminal, each interval
-    is printed.
+    One row per filesystem, handler and path, a second table of wp faults, the calls that have lasted for a
+    second, and the last failures. Keys: q quits, s sorts by the next column, r reverses, p pauses. When the
+    output is no terminal, each interval is printed.
     """
     from functools import partial
 
@@ -63,12 +63,12 @@ def top(
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, intervals, opened
     from tracer.export.failure_json import failure_dict
-    from tracer.export.jsonl import snapshot_dict
+    from tracer.export.jsonl import snapshot_dict, stuck_dict
     from tracer.ui.top import TopView
 
     out = Output()
     who = (tracing["by"] or "").upper()
-    with opened(session_options(**tracing, failures=True)) as session, Stop() as stop:
+    with opened(session_options(**tracing, failures=True, waits=True)) as session, Stop() as stop:
         ticks = partial(intervals, session, stop, interval, duration, 1 if once else iterations)
         if out.is_terminal and not once and not as_json:
             LiveTop(stop, sort, cumulative, who).run(out, ticks)
@@ -79,7 +79,8 @@ def top(
             counts = tick.total if cumulative else tick.counts
             if as_json:
                 failures = [failure_dict(failure) for failure in tick.failures]
-                print_json({**snapshot_dict(counts), "failures": failures})
+                stuck = [stuck_dict(one) for one in tick.stuck]
+                print_json({**snapshot_dict(counts), "failures": failures, "stuck": stuck})
             else:
-                out.print(TopView(counts, tick.total, tick.failures, sort, who=who, totals=cumulative))
+                out.print(TopView(counts, tick.total, tick.failures, tick.stuck, sort, who=who, totals=cumulative))
                 out.print()

@@ -16,6 +16,8 @@ Examples:
   mkwrite waits                      until Ctrl-C, everything
   mkwrite waits -d 30s --fs ext4     half a minute, one type of filesystem
   mkwrite waits --pid 4242           what one process waits for
+  mkwrite waits -d 1m --stacks       and where in the kernel it waits
+  mkwrite waits -d 1m --folded | flamegraph.pl > waits.svg
   mkwrite waits -d 1m --json | jq .  for programs
 """
 
@@ -29,9 +31,11 @@ Examples:
     show_default=True,
     help="Of calls at least this slow, show the longest.",
 )
+@click.option("--stacks", is_flag=True, help="Show the kernel stacks that calls were in, too; looks 50 times a second.")
+@click.option("--folded", is_flag=True, help="Print those stacks, and nothing else, as flame graphs are made of.")
 @json_option
 @tracing_options
-def waits(duration: int | None, slower: int, as_json: bool, **tracing: Any) -> None:
+def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json: bool, **tracing: Any) -> None:
     """Show what calls of page_mkwrite wait for.
 
     For each filesystem and handler, its time split into what was waited for and time on the CPU; then the
@@ -44,31 +48,57 @@ def waits(duration: int | None, slower: int, as_json: bool, **tracing: Any) -> N
     from tracer.breakdown import breakdowns
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, follow, opened, taken, until
-    from tracer.export.jsonl import breakdown_dict, event_dict, snapshot_dict
+    from tracer.errors import Exit, MkwriteError, UsageError
+    from tracer.export.folded import folded_lines
+    from tracer.export.jsonl import breakdown_dict, event_dict, seen_dict, snapshot_dict
+    from tracer.host.stacks import readable
     from tracer.model import CallEvent
+    from tracer.stacks import EVERY_S, Slow, StackSampler
     from tracer.ui.status import status
     from tracer.ui.waits import LONGEST, WaitsView
 
-    longest: list[CallEvent] = []
+    if folded and as_json:
+        raise UsageError("--folded and --json are two forms of output.", "Choose one; --stacks --json has the stacks.")
+    stacks = stacks or folded
+    if stacks and not readable():
+        raise MkwriteError(
+            "Kernel stacks cannot be read: that takes CAP_SYS_ADMIN and CONFIG_STACKTRACE.",
+            "Run as root; without --stacks, mkwrite waits tells the reasons all the same.",
+            Exit.NO_PERMISSION,
+        )
+    sampler = StackSampler()
+    longest: list[Slow] = []
 
     def keep(events: list[Event]) -> None:
-        calls = [event for event in events if isinstance(event, CallEvent)]
-        longest[:] = nlargest(LONGEST, longest + calls, key=lambda event: event.latency_ns)
+        calls = [sampler.slow(event) for event in events if isinstance(event, CallEvent)]
+        longest[:] = nlargest(LONGEST, longest + calls, key=lambda call: call.event.latency_ns)
+
+    def look(seconds: float) -> None:
+        session.wait(min(seconds, EVERY_S))
+        sampler.look(session)
 
     options = session_options(**tracing, slower_ns=slower, waits=True)
     with opened(options, calls=True) as session, Stop() as stop:
-        for events in follow(session, stop, until(duration)):
+        for events in follow(session, stop, until(duration), look if stacks else None):
             keep(events)
         final = session.finish()
         keep(taken(session))
-    if as_json:
+    seen = sampler.seen()
+    if folded:
+        for line in folded_lines(seen):
+            click.echo(line)
+        Output(stderr=True).print(Group(*status(final)))
+    elif as_json:
         print_json(
             {
                 "elapsed_ns": final.elapsed_ns,
                 "waits": [breakdown_dict(one) for one in breakdowns(final)],
-                "longest": [event_dict(event) for event in longest],
+                "longest": [
+                    {**event_dict(call.event), **({"stack": call.stack} if stacks else {})} for call in longest
+                ],
+                **({"stacks": [seen_dict(one) for one in seen]} if stacks else {}),
                 "lost": snapshot_dict(final)["lost"],
             }
         )
     else:
-        Output().print(Group(WaitsView(final, longest), *status(final)))
+        Output().print(Group(WaitsView(final, longest, seen), *status(final)))

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from tracer.breakdown import Breakdown, parts_of
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
 from tracer.model import CallEvent, Hook, Series, Snapshot, Tracepoints, device_name
+from tracer.stacks import Seen
 from tracer.stuck import StuckCall
 
 _SPECIAL = re.compile("[\\\\\ud800-\udfff]")
@@ -74,6 +75,21 @@ def breakdown_dict(breakdown: Breakdown) -> dict[str, object]:
             {"part": part.name, "total_ns": part.ns, "calls": part.count, "max_ns": part.max_ns}
             for part in breakdown.parts
         ],
+    }
+
+
+def seen_dict(seen: Seen) -> dict[str, object]:
+    """A stack of waiting calls, its functions the innermost first."""
+    where = seen.where
+    return {
+        "fstype": text(where.fstype),
+        "mountpoint": text(where.mountpoint),
+        "device": device_name(where.dev),
+        "handler": text(where.handler),
+        "reason": where.reason,
+        "looks": seen.looks,
+        "total_ns": seen.ns,
+        "stack": [text(function) for function in where.stack],
     }
 
 

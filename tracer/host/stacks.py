@@ -37,6 +37,15 @@ def kernel_stack(pid: int, tid: int, proc: Path = _PROC) -> tuple[str, ...]:
     return tuple(name for name, _ in groupby(name for name in names if not name.startswith(_TRAMPOLINE)))
 
 
+def readable(proc: Path = _PROC) -> bool:
+    """Whether stacks of tasks can be read: that takes CAP_SYS_ADMIN (proc_pid_stack in fs/proc/base.c)."""
+    try:
+        (proc / "self" / "stack").read_text()
+    except OSError:
+        return False
+    return True
+
+
 def sleepers(proc: Path = _PROC) -> Iterator[Sleeper]:
     """Every task that sleeps in page_mkwrite, or is throttled after it."""
     for process in proc.iterdir():

@@ -38,6 +38,11 @@ def stuck_table(calls: Sequence[StuckCall], limit: int) -> Table[StuckCall]:
     return Table(stuck_columns(), calls, limit)
 
 
+def stack_lines(stack: Sequence[str]) -> list[Text]:
+    """A line for each function."""
+    return [Text(f"    {printable(function)}", style="dim") for function in stack]
+
+
 class StuckView:
     """A renderable: each of ``calls``, and below it the functions that its task is in."""
 
@@ -52,5 +57,5 @@ class StuckView:
         found = [layout.header()]
         for one in self.calls:
             found.append(layout.row(one))
-            found += [Text(f"    {printable(function)}", style="dim") for function in one.stack]
+            found += stack_lines(one.stack)
         yield from lines(found, options.max_width)

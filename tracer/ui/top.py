@@ -1,4 +1,4 @@
-"""The whole screen of ``top``: status, calls, wp faults, the last failures."""
+"""The whole screen of ``top``: status, calls, wp faults, stuck calls, the last failures."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from rich.text import Text
 
 from tracer.failure import Failure
 from tracer.model import Snapshot
+from tracer.stuck import StuckCall
 from tracer.text import count_text, duration
 from tracer.ui.calls import call_rows, calls_table
 from tracer.ui.status import status
+from tracer.ui.stuck import stuck_table
 from tracer.ui.trace import failures_table
 from tracer.ui.tracepoints import TracepointsView
 from tracer.ui.wp import wp_table
 
 #: Failures that the pane shows.
 LAST_FAILURES = 5
+#: Stuck calls that the pane shows, the oldest.
+_STUCK = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class TopView:
     """A renderable of one moment.
 
     ``counts`` is what the tables show; ``total`` is everything so far, from which losses are told: one that
-    happened stays in sight. ``failures`` are the latest, oldest first.
+    happened stays in sight. ``failures`` are the latest, oldest first; ``stuck`` calls the oldest first.
     ``who`` is the title of the ``--by`` column, "" for none. ``totals``: ``counts`` is everything so far.
     With ``full_screen`` the view keeps to the console's height: the table of calls gives way. ``hint`` is a
     last line, about keys.
@@ -36,6 +40,7 @@ class TopView:
     counts: Snapshot
     total: Snapshot
     failures: Sequence[Failure] = ()
+    stuck: Sequence[StuckCall] = ()
     sort: str = "calls"
     reverse: bool = False
     who: str = ""
@@ -46,6 +51,8 @@ class TopView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         above: list[RenderableType] = [self._headline(), *status(self.total), Text("")]
         below: list[RenderableType] = [] if self.counts.tracepoints else [Text(""), wp_table(self.counts)]
+        if self.stuck:
+            below += [Text(""), Text("stuck", style="bold"), stuck_table(self.stuck, _STUCK)]
         if failures := self.failures[-LAST_FAILURES:]:
             below += [Text(""), Text("last failures", style="bold"), failures_table(failures)]
         if self.hint:

@@ -1,8 +1,8 @@
-"""What calls wait for, as tables with bars, and the longest of them."""
+"""What calls wait for, as tables with bars, the longest of them, and where in the kernel they were."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -10,9 +10,11 @@ from rich.text import Text
 
 from tracer.breakdown import CPU, Breakdown, Part, breakdowns
 from tracer.model import CallEvent, Snapshot
+from tracer.stacks import Seen, Slow
 from tracer.text import counted, duration, keep_ends, printable
 from tracer.ui import labels
-from tracer.ui.table import Column, Table, number
+from tracer.ui.stuck import stack_lines
+from tracer.ui.table import Column, Table, fit, lines, number
 from tracer.ui.trace import event_file, waited_for
 
 LONGEST: Final = 5
@@ -20,11 +22,15 @@ _BAR: Final = 20
 
 
 class WaitsView:
-    """A renderable: a table for each filesystem and handler of ``snapshot``, then the longest of ``events``."""
+    """A renderable: a table for each filesystem and handler of ``snapshot``, the longest of ``calls``, and stacks.
 
-    def __init__(self, snapshot: Snapshot, events: Sequence[CallEvent]) -> None:
+    ``seen`` begins with the stack seen for the longest time.
+    """
+
+    def __init__(self, snapshot: Snapshot, calls: Sequence[Slow], seen: Sequence[Seen] = ()) -> None:
         self.snapshot = snapshot
-        self.events = sorted(events, key=lambda event: -event.latency_ns)[:LONGEST]
+        self.calls = sorted(calls, key=lambda call: -call.event.latency_ns)[:LONGEST]
+        self.seen = seen
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         found = breakdowns(self.snapshot)
@@ -36,10 +42,29 @@ class WaitsView:
             yield Text("")
         if not found:
             yield Text("no calls")
-        if self.events:
+        if self.calls:
             yield Text("longest calls", style="bold")
-            yield Table(_event_columns(), self.events)
+            layout = fit(_event_columns(), options.max_width, [call.event for call in self.calls])
+            found_lines = [layout.header()]
+            for call in self.calls:
+                found_lines += [layout.row(call.event), *stack_lines(call.stack)]
+            yield from lines(found_lines, options.max_width)
             yield Text("")
+        if self.seen:
+            yield from lines(self._stacks(), options.max_width)
+            yield Text("")
+
+    def _stacks(self) -> Iterator[Text]:
+        whole = sum(one.ns for one in self.seen) or 1
+        yield Text("where calls were", style="bold")
+        for one in self.seen[:LONGEST]:
+            where = one.where
+            place = f"{labels.mount(where)} {labels.fstype(where)} {labels.handler(where)}"
+            yield Text(f"{duration(one.ns)}  {100 * one.ns / whole:.1f}%  {where.reason}  {place}")
+            yield from stack_lines(where.stack)
+        if len(self.seen) > LONGEST:
+            rest = sum(one.ns for one in self.seen[LONGEST:])
+            yield Text(f"{duration(rest)}  {100 * rest / whole:.1f}%  {len(self.seen) - LONGEST} more", style="dim")
 
 
 def _columns(whole: Breakdown, ascii_only: bool) -> list[Column[Part]]:

@@ -1,0 +1,97 @@
+"""Where in the kernel calls wait: the stacks of those in flight, looked at again and again."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tracer.host.stacks import kernel_stack
+from tracer.model import CallEvent
+from tracer.stuck import reason_at
+from tracer.wait import InFlight
+
+if TYPE_CHECKING:
+    from tracer.session import Session
+
+#: Between two looks.
+EVERY_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WaitStack:
+    """Where calls of a handler on a filesystem were: functions, the innermost first; empty on the CPU.
+
+    ``mountpoint`` and ``dev`` as in ``Series``; ``reason`` is a wait or ``cpu``.
+    """
+
+    fstype: str
+    mountpoint: str
+    dev: int
+    handler: str
+    reason: str
+    stack: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """For how long a stack was seen, in ns: each look stands for the time since the one before."""
+
+    where: WaitStack
+    looks: int
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A slow call and the stack that it was seen in for most of its time; empty if it never was."""
+
+    event: CallEvent
+    stack: tuple[str, ...] = ()
+
+
+_Call = tuple[int, int, int, int]
+_Stacks = Counter[tuple[str, ...]]
+
+
+class StackSampler:
+    """Sums up what is seen. Waits shorter than the time between looks are seen by chance, in their proportion."""
+
+    def __init__(self) -> None:
+        self._looked_ns = time.monotonic_ns()
+        self._looks: Counter[WaitStack] = Counter()
+        self._ns: Counter[WaitStack] = Counter()
+        #: Of the calls that were in flight at the last look, and at the one before.
+        self._calls: dict[_Call, _Stacks] = {}
+        self._before: dict[_Call, _Stacks] = {}
+
+    def look(self, session: Session) -> None:
+        """Look at the calls in flight now; ``session`` is one with waits."""
+        now = time.monotonic_ns()
+        since_ns, self._looked_ns = now - self._looked_ns, now
+        calls: dict[_Call, _Stacks] = {}
+        for call in session.in_flight():
+            stack = kernel_stack(call.pid, call.tid)
+            where = WaitStack(call.fstype, call.mountpoint, call.dev, call.handler, reason_at(call, stack), stack)
+            ns = min(since_ns, call.age_ns)
+            self._looks[where] += 1
+            self._ns[where] += ns
+            known = calls[_identity(call)] = self._calls.get(_identity(call), Counter())
+            known[stack] += ns
+        self._before, self._calls = self._calls, calls
+
+    def seen(self) -> list[Seen]:
+        """What was seen so far, for the longest time first."""
+        found = [Seen(where, self._looks[where], ns) for where, ns in self._ns.items()]
+        return sorted(found, key=lambda one: (-one.ns, one.where))
+
+    def slow(self, event: CallEvent) -> Slow:
+        """A call that has just returned, with its stack."""
+        key = _identity(event)
+        stacks = self._calls.get(key) or self._before.get(key)
+        return Slow(event, stacks.most_common(1)[0][0] if stacks else ())
+
+
+def _identity(call: InFlight | CallEvent) -> _Call:
+    return call.tid, call.dev, call.inode, call.offset
