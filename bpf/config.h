@@ -16,7 +16,6 @@
 #define BY 7		/* enum by */
 #define NAME_SERIES 8	/* 1: send an event with the name behind each new series */
 #define HANDLER_HOOKS 9 /* 1: the handlers are hooked, not do_page_mkwrite */
-#define WAITS 10	/* 1: time asleep is told apart by reason */
 
 enum by { BY_NOTHING, BY_PROCESS, BY_FILE, BY_CGROUP };
 

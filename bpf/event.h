@@ -53,15 +53,14 @@ static __always_inline void fill_task(struct event *e)
 
 static __always_inline void fill_waits(struct event *e, u64 task)
 {
-	struct waiting *w;
+#ifdef WAITS
+	struct waiting *w = waiting.lookup(&task);
 
-	if (!config(WAITS))
-		return;
-	w = waiting.lookup(&task);
 	if (w)
 		__builtin_memcpy(e->waits, w->ns, sizeof(e->waits));
 	else
 		__builtin_memset(e->waits, 0, sizeof(e->waits));
+#endif
 }
 
 static __always_inline void report(u32 where, u32 reason, struct vm_fault *vmf, struct series *series, u64 latency_ns,

@@ -78,10 +78,9 @@ static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u64 no
 	}
 	mine.task = task;
 	mine.start_ns = now;
-#ifdef FENTRY
-	if (config(WAITS))
+#if !defined(FENTRY) || defined(WAITS)
+	mine.vmf = (u64)vmf;
 #endif
-		mine.vmf = (u64)vmf;
 	mine.crowded = 1;
 	begin_waits(&mine, task);
 	if (!old)
@@ -123,10 +122,9 @@ static __always_inline void enter(struct vm_fault *vmf)
 	slot->start_ns = now;
 	slot->series.kind = 0;
 	begin_waits(slot, task);
-#ifdef FENTRY
-	if (config(WAITS)) /* for those who ask what is in flight */
+#if !defined(FENTRY) || defined(WAITS) /* for those who ask what is in flight */
+	slot->vmf = (u64)vmf;
 #endif
-		slot->vmf = (u64)vmf;
 }
 
 static __always_inline u32 outcome_of(u32 vm_fault)

@@ -5,15 +5,18 @@
  * of nested waits the innermost counts.
  */
 
-/* The reasons, in the order of tracer.model.Wait. */
+/* The reasons, in the order of tracer.wait.Wait. */
+#define REASONS 10
+
+#ifdef WAITS /* time asleep is told apart by reason */
+
 #define RECLAIM 7
 #define THROTTLE 8
 #define UNNAMED 9 /* slept where no function is hooked */
-#define REASONS 10
 
 /* Settings of one hook, above those of config.h. */
-#define REASON 11
-#define DIRTY_CODE 12 /* address of fault_dirty_shared_page */
+#define REASON 10
+#define DIRTY_CODE 11 /* address of fault_dirty_shared_page */
 
 /* Bytes from there on in which a return address is taken as its. */
 #define DIRTY_BYTES 1024
@@ -78,8 +81,6 @@ static __always_inline u64 sleep_clock(u64 address)
 
 static __always_inline void begin_waits(struct slot *slot, u64 task)
 {
-	if (!config(WAITS))
-		return;
 	slot->owner = task;
 	slot->sleep_clock = sleep_clock(task);
 	slot->waited = 0;
@@ -89,7 +90,7 @@ static __always_inline void forget_waits(struct slot *slot)
 {
 	u64 task;
 
-	if (!config(WAITS) || !slot->waited)
+	if (!slot->waited)
 		return;
 	task = slot->task;
 	slot->waited = 0;
@@ -137,8 +138,6 @@ static __always_inline void end_waits(struct slot *slot)
 	s64 slept;
 	u64 task;
 
-	if (!config(WAITS))
-		return;
 	task = slot->task;
 	slept = sleep_clock(task) - slot->sleep_clock;
 	if (!slot->waited && slept < SLEPT_NS)
@@ -158,3 +157,19 @@ static __always_inline void end_waits(struct slot *slot)
 			count_wait(&key, w->ns[i]);
 	}
 }
+
+#else
+
+static __always_inline void begin_waits(struct slot *slot, u64 task)
+{
+}
+
+static __always_inline void forget_waits(struct slot *slot)
+{
+}
+
+static __always_inline void end_waits(struct slot *slot)
+{
+}
+
+#endif /* WAITS */

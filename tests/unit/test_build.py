@@ -24,7 +24,7 @@ from tracer.probes import build as build_module
 from tracer.probes import mapping, program, tracepoints
 from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, cache_directory, text
 from tracer.probes.program import BpfObject
-from tracer.probes.source import FAILURE_FILES, source
+from tracer.probes.source import FAILURE_FILES, WAIT_FILES, source
 
 DATA: Final = Path(__file__).parent / "data"
 NOBODY: Final = 65534
@@ -58,7 +58,7 @@ def test_the_text_is_the_layout_and_then_every_file_whole_with_its_name(backend:
 
 
 def test_every_c_file_is_part_of_the_text() -> None:
-    files = {*FILES, *FAILURE_FILES, mapping.FILE, *tracepoints.FILES}
+    files = {*FILES, *FAILURE_FILES, *WAIT_FILES, mapping.FILE, *tracepoints.FILES}
     assert files == {file.name for file in SOURCES.glob("*.[ch]")}
 
 
@@ -294,11 +294,12 @@ def test_a_child_that_hangs_is_ended(tmp_path: Path, cache: Path, monkeypatch: p
 
 # Real compiles.
 
-HOOKS: Final = {"in_flight", "page_mkwrite_dirty", "page_mkwrite_entry", "page_mkwrite_return", "throttle_entry",
-                "throttle_return", "wait_entry", "wait_return", "wp_page_return"}  # fmt: skip
+HOOKS: Final = {"page_mkwrite_dirty", "page_mkwrite_entry", "page_mkwrite_return", "wp_page_return"}
+WAIT_HOOKS: Final = {"in_flight", "throttle_entry", "throttle_return", "wait_entry", "wait_return"}
 PROGRAMS: Final = {Backend.FENTRY: HOOKS, Backend.KPROBE: HOOKS | {"wp_page_entry"}}
 MAPS: Final = {"blank", "changes", "crowded", "events", "filesystems", "front", "lost", "others", "scratch", "slots",
-               "throttled", "waited", "waiting", "wanted", "wp_counts"}  # fmt: skip
+               "wanted", "wp_counts"}  # fmt: skip
+WAIT_MAPS: Final = {"throttled", "waited", "waiting"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -324,10 +325,14 @@ def test_the_first_error_of_c_is_told_with_its_file_and_line(cache: Path) -> Non
 @needs_root
 @pytest.mark.parametrize("backend", FUNCTION_BACKENDS)
 @pytest.mark.parametrize("kernel", ["5.10", "6.12", "7.3"])
-def test_every_program_and_map_comes_out_of_the_compiler(kernel: str, backend: Backend) -> None:
-    compiled = build(text(layout(kernel), backend))
-    assert set(compiled.programs) == PROGRAMS[backend]
-    assert set(compiled.maps) == MAPS | ({"wp_entered"} if backend is Backend.KPROBE else set())
+@pytest.mark.parametrize("waits", [False, True])
+def test_every_program_and_map_comes_out_of_the_compiler(waits: bool, kernel: str, backend: Backend) -> None:
+    define, more = ("#define WAITS\n", WAIT_FILES) if waits else ("", ())
+    compiled = build(text(define + layout(kernel), backend, (*FILES, *more)))
+    assert set(compiled.programs) == PROGRAMS[backend] | (WAIT_HOOKS if waits else set())
+    assert set(compiled.maps) == (
+        MAPS | (WAIT_MAPS if waits else set()) | ({"wp_entered"} if backend is Backend.KPROBE else set())
+    )
     assert set(compiled.references) == set(compiled.programs)
     for name, references in compiled.references.items():
         code = compiled.programs[name]
@@ -338,15 +343,15 @@ def test_every_program_and_map_comes_out_of_the_compiler(kernel: str, backend: B
 
 
 #: In the order of bpf/config.h: TELL_RACED, CPUS, FRONT_MASK, SLOWER_NS, WANT_TASK, EXTRAS, WANT_CALL, BY, NAME_SERIES,
-#: HANDLER_HOOKS, WAITS, REASON, DIRTY_CODE.
+#: HANDLER_HOOKS, REASON, DIRTY_CODE.
 SETTINGS: Final = {
-    "plain": (1, 2, 63, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
-    "slow calls by file, every filter": (1, 2, 63, 1_000_000, 7, 1, 56, 2, 1, 0, 0, 0, 0),
-    "handlers by process": (0, 2, 63, 1000, 0, 1, 0, 1, 1, 1, 0, 0, 0),
-    "by cgroup in a cgroup": (1, 2, 63, 0, 4, 1, 0, 3, 0, 0, 0, 0, 0),
-    "one CPU, one cell": (1, 1, 0, 0, 1, 1, 8, 0, 0, 0, 0, 0, 0),
-    "very many CPUs": (1, 1024, 1, 0, 0, 1, 16, 2, 1, 0, 0, 0, 0),
-    "waits": (1, 2, 63, 1_000_000, 0, 0, 0, 0, 0, 0, 1, 2, 1 << 63),
+    "plain": (1, 2, 63, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+    "slow calls by file, every filter": (1, 2, 63, 1_000_000, 7, 1, 56, 2, 1, 0, 0, 0),
+    "handlers by process": (0, 2, 63, 1000, 0, 1, 0, 1, 1, 1, 0, 0),
+    "by cgroup in a cgroup": (1, 2, 63, 0, 4, 1, 0, 3, 0, 0, 0, 0),
+    "one CPU, one cell": (1, 1, 0, 0, 1, 1, 8, 0, 0, 0, 0, 0),
+    "very many CPUs": (1, 1024, 1, 0, 0, 1, 16, 2, 1, 0, 0, 0),
+    "waits": (1, 2, 63, 1_000_000, 0, 0, 0, 0, 0, 0, 2, 1 << 63),
 }
 
 
@@ -355,11 +360,12 @@ FAILURE_SETTINGS: Final = {16: 1, 17: 1, 18: 1, 19: 0, 20: 1}
 
 
 @needs_root
+@pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("failures", [False, True])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_this_kernels_verifier_takes_every_program(settings: tuple[int, ...], failures: bool) -> None:
+def test_this_kernels_verifier_takes_every_program(settings: tuple[int, ...], failures: bool, waits: bool) -> None:
     with Btf() as btf:  # this kernel's own: programs call its functions by their ids
-        compiled = build(source(btf, Backend.KPROBE, failures))
+        compiled = build(source(btf, Backend.KPROBE, failures, waits))
     cpus, mask = settings[1:3]
     rows = {"slots": 1 << SLOT_BITS, "front": cpus * (mask + 1), "wp_counts": cpus}
     configured = compiled.configured({**dict(enumerate(settings)), **FAILURE_SETTINGS}, rows, {})

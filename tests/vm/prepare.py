@@ -12,6 +12,7 @@ import struct
 import subprocess
 import tempfile
 import zlib
+from itertools import product
 from pathlib import Path
 
 from tracer.kernel.btf import Btf
@@ -44,7 +45,7 @@ def prepare(image: Path, cache: Path) -> None:
         blob.write(vmlinux(image))
         blob.flush()
         with Btf(Path(blob.name)) as btf:
-            texts = [source(btf, backend, failures) for backend in FUNCTION_BACKENDS for failures in (False, True)]
+            texts = [source(btf, *choice) for choice in product(FUNCTION_BACKENDS, (False, True), (False, True))]
             texts += [source(btf, Backend.TRACEPOINT, failures=True), counts_source(btf)]
     before = os.environ.get("CACHE_DIRECTORY")
     os.environ["CACHE_DIRECTORY"] = str(cache)

@@ -25,7 +25,7 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 SOURCES: Final = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
 FILES: Final = (
     "config.h", "kfunc.h", "read.h", "context.h", "histogram.h", "maps.h", "wait.h", "filter.h", "path.h", "event.h",
-    "series.h", "page_mkwrite.c", "wait.c", "in_flight.c", "wp_fault.c",
+    "series.h", "page_mkwrite.c", "wp_fault.c",
 )  # fmt: skip
 #: Slots for calls in flight, as a power of two; what finds its slot taken costs a hash map's look-up more.
 SLOT_BITS: Final = 13

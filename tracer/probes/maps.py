@@ -203,7 +203,9 @@ class Maps:
         return {Cause(*_CAUSE.unpack(key)): int.from_bytes(value, "little") for key, value in found}
 
     def waits(self) -> dict[RawWait, tuple[int, int, int]]:
-        """Calls that waited, their time in ns and the longest; none without the hooks that tell."""
+        """Calls that waited, their time in ns and the longest; none without the programs that tell."""
+        if "waited" not in self._specs:
+            return {}
         found = {}
         for key, value in self._unless_unchanged("waited", self._changes().waits_counted):
             handler, dev, reason = _WAIT.unpack(key)

@@ -90,14 +90,13 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
         cpus = parse_cpus(POSSIBLE_CPUS.read_text())
 
         def compiled(backend: Backend) -> BpfObject:
-            result = build(source(btf, backend, options.failures))
+            result = build(source(btf, backend, options.failures, options.waits))
             cells = _front_cells(cpus, result.maps["front"].value_size)
             common = settings(options, selection, cpus=cpus, cells=cells, raced=tells_raced, handlers=bool(handlers))
-            unused = {} if options.waits else dict.fromkeys(("waiting", "waited", "throttled"), 1)
             return result.configured(
                 {**common, **failures.settings(options.filters, btf)},
                 {"slots": 1 << SLOT_BITS, "front": cpus * cells, "wp_counts": cpus},
-                {"others": options.max_series, **unused},
+                {"others": options.max_series},
             )
 
         for index, plan in enumerate(plans):

@@ -55,7 +55,6 @@ def settings(
         by,
         options.by in (By.PROCESS, By.FILE),
         handlers,
-        options.waits,
     )
     return dict(enumerate(map(int, in_order)))
 

@@ -15,8 +15,10 @@ FAILURE_FILES: Final = (
     *FILES[: FILES.index("page_mkwrite.c")], "failure.h", "failure.c", *FILES[FILES.index("page_mkwrite.c") :],
     "fault.c", "errno.c", "signal.c",
 )  # fmt: skip
+#: What tells waits apart, after the others.
+WAIT_FILES: Final = ("wait.c", "in_flight.c")
 
-#: What these programs read beyond the others.
+#: What the programs of failures read beyond the others.
 _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "super_block": ("s_flags", "s_fs_info"),
     "inode": ("i_size", "i_blocks", "i_flags"),
@@ -43,13 +45,18 @@ _FIELDS: Final = {
 }
 
 
-def source(btf: Btf, backend: Backend, failures: bool = False) -> str:
-    """The C text of an object; ``failures``: with the programs that tell of each."""
+def source(btf: Btf, backend: Backend, failures: bool = False, waits: bool = False) -> str:
+    """The C text of an object.
+
+    ``failures``: with the programs that tell of each; ``waits``: with those that tell waits apart. Programs that were
+    merely switched off would still cost: around them the compiler lays out worse what runs at every call.
+    """
+    defines, more = ("#define WAITS\n", WAIT_FILES) if waits else ("", ())
     if not failures:
-        return text(header(btf), backend)
+        return text(defines + header(btf), backend, (*FILES, *more))
     fields: Mapping[str, tuple[str, ...]] = _FIELDS
-    files: tuple[str, ...] = FAILURE_FILES
-    defines = "#define FAILURES\n"
+    files: tuple[str, ...] = (*FAILURE_FILES, *more)
+    defines += "#define FAILURES\n"
     if backend is Backend.TRACEPOINT:
         fields, files = mapping.extended(fields, btf), (*files, mapping.FILE)
         defines += mapping.constants(btf)

@@ -24,7 +24,7 @@ from tracer.probes.program import BpfObject
 from tracer.wait import Wait
 
 # settings of bpf/wait.h
-_REASON, _DIRTY_CODE = 11, 12
+_REASON, _DIRTY_CODE = 10, 11
 #: Calls that may sleep in one function at once; a kprobe's pool.
 _SLEEPERS: Final = 1024
 
