@@ -13,3 +13,16 @@ static void *(*bpf_rdonly_cast)(u64 p, u32 btf_id) = (void *)(KFUNC_MARK | KFUNC
 #else
 #define typed(p, type) ((struct type *)(p))
 #endif
+
+/*
+ * The current task as the verifier knows it, bpf_get_current_task_btf() (5.11): its fields are plain loads, and from
+ * 6.2 on ones without a guard.
+ */
+#ifdef HELPER_bpf_get_current_task_btf
+static struct task_struct *(*current_task)(void) = (void *)158;
+
+#define TASK_FIELD(task, field) ((task)->field)
+#else
+#define current_task() ((struct task_struct *)bpf_get_current_task())
+#define TASK_FIELD(task, field) READ(task, field)
+#endif

@@ -9,11 +9,10 @@ static __always_inline struct slot *running(u64 task)
 	return slot && !slot->series.kind ? slot : NULL;
 }
 
-static __always_inline void pop(struct waiting *w, struct slot *slot, struct level *level, struct level *outer,
-				u64 task, u64 now)
+static __always_inline void pop(struct waiting *w, struct slot *slot, struct level *level, struct level *outer, u64 now)
 {
 	u64 ns = now - level->since_ns, reason = level->reason;
-	s64 slept = sleep_clock(task) - level->sleep_clock;
+	s64 slept = sleep_clock() - level->sleep_clock;
 
 	/* What never slept did not wait, except for reclaim, which works for its caller. */
 	if (slept < SLEPT_NS && reason != RECLAIM)
@@ -43,7 +42,7 @@ int wait_entry(context_t *ctx)
 		struct level *level = &w->levels[depth];
 
 		level->since_ns = bpf_ktime_get_ns();
-		level->sleep_clock = sleep_clock(task);
+		level->sleep_clock = sleep_clock();
 		level->nested_ns = 0;
 		level->reason = config(REASON);
 		w->depth = depth + 1;
@@ -75,7 +74,7 @@ int wait_return(context_t *ctx)
 #pragma unroll
 	for (int i = LEVELS - 1; i >= 0; i--) {
 		if (i < depth && i >= at)
-			pop(w, slot, &w->levels[i], i ? &w->levels[i - 1] : NULL, task, now);
+			pop(w, slot, &w->levels[i], i ? &w->levels[i - 1] : NULL, now);
 	}
 	w->depth = at;
 	return 0;

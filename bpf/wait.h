@@ -68,21 +68,18 @@ BPF_TABLE("hash", u64, struct throttled, throttled, 4096);
  * sum_exec_runtime by the same time (update_curr, kernel/sched/fair.c); when it runs again after a pause, exec_start
  * alone has gone on. run_delay is the part of all pauses in which it was ready to run (kernel/sched/stats.h).
  */
-static __always_inline u64 sleep_clock(u64 address)
+static __always_inline u64 sleep_clock(void)
 {
-	struct task_struct *task = typed(address, task_struct);
+	struct task_struct *task = current_task();
 
-#ifdef KFUNC_bpf_rdonly_cast
-	return task->se.exec_start - task->se.sum_exec_runtime - task->sched_info.run_delay;
-#else
-	return READ(task, se.exec_start) - READ(task, se.sum_exec_runtime) - READ(task, sched_info.run_delay);
-#endif
+	return TASK_FIELD(task, se.exec_start) - TASK_FIELD(task, se.sum_exec_runtime) -
+	       TASK_FIELD(task, sched_info.run_delay);
 }
 
 static __always_inline void begin_waits(struct slot *slot, u64 task)
 {
 	slot->owner = task;
-	slot->sleep_clock = sleep_clock(task);
+	slot->sleep_clock = sleep_clock();
 	slot->waited = 0;
 }
 
@@ -139,7 +136,7 @@ static __always_inline void end_waits(struct slot *slot)
 	u64 task;
 
 	task = slot->task;
-	slept = sleep_clock(task) - slot->sleep_clock;
+	slept = sleep_clock() - slot->sleep_clock;
 	if (!slot->waited && slept < SLEPT_NS)
 		return;
 	w = waits_of(slot, task);

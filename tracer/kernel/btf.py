@@ -44,8 +44,10 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 #: Kernel functions that the BPF programs call where the kernel has them (bpf/kfunc.h).
 KFUNCS: Final = ("bpf_rdonly_cast",)
+#: Helpers that newer kernels have, used where they are there.
+HELPERS: Final = ("bpf_get_current_task_btf",)
 #: Structs that a kprobe program has the bare address of.
-_TYPED: Final = ("vm_fault", "task_struct")
+_TYPED: Final = ("vm_fault",)
 #: The function whose return value programs read: behind its arguments.
 _CORE: Final = "do_page_mkwrite"
 
@@ -223,9 +225,9 @@ def header(btf: Btf, fields: Mapping[str, tuple[str, ...]] = FIELDS) -> str:
             pad = f"char _{name}[{field.offset}]; " if field.offset else ""
             lines.append(f"\tstruct {{ {pad}{field.declaration % name}; }};")
         lines.append("}; };")
-    numbers = {f"KFUNC_{name}": btf.function(name) for name in KFUNCS} | {
-        f"TYPE_{name}": btf.struct(name) for name in _TYPED
-    }
+    numbers = {f"KFUNC_{name}": btf.function(name) for name in KFUNCS}
+    numbers |= {f"HELPER_{name}": btf.function(name) for name in HELPERS}
+    numbers |= {f"TYPE_{name}": btf.struct(name) for name in _TYPED}
     numbers[f"ARGUMENTS_{_CORE}"] = btf.arity(_CORE) if btf.function(_CORE) else 0
     lines += [f"#define {name} {number}" for name, number in numbers.items() if number is not None]
     return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.vm.prepare import vmlinux
-from tracer.kernel.btf import FIELDS, KFUNCS, Btf, header
+from tracer.kernel.btf import FIELDS, HELPERS, KFUNCS, Btf, header
 from tracer.kernel.libbpf import libbpf
 
 FUNCTIONS: Final = ("do_page_mkwrite", "do_wp_page", "fault_dirty_shared_page")
@@ -162,7 +162,7 @@ def reduced(blob: bytes) -> bytes:
         reduction.number(source.find(_STRUCT, name))
     for name in FUNCTIONS:
         reduction.number(source.find(_FUNC, name))
-    for name in KFUNCS:
+    for name in (*KFUNCS, *HELPERS):
         with suppress(StopIteration):  # not in older kernels
             reduction.number(source.find(_FUNC, name))
     return reduction.blob()
