@@ -140,7 +140,9 @@ static __always_inline void refuse(struct fault *fault)
 	refused.time_ns = f->time_ns;
 	refused.address = fault->address;
 	refused.told = count_failure(f);
-	if (f->flags & FAULT_FLAG_USER && fault->vm_fault & VM_FAULT_REFUSED)
+	refused.user = !!(f->flags & FAULT_FLAG_USER);
+	/* What a signal follows (out of memory, none does), and calls, of which fault.c is not to tell again. */
+	if (refused.user ? fault->vm_fault & VM_FAULT_REFUSED : source == PAGE_MKWRITE)
 		refusals.update(&task, &refused);
 	if (!refused.told)
 		return;

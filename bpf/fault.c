@@ -1,43 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Faults that are refused outside of page_mkwrite: by ->fault (__do_fault: tmpfs, the end of the file, a read error),
- * or by hugetlb. Their common callers only see a VM_FAULT code.
+ * Faults that are refused outside of page_mkwrite: by ->fault (tmpfs, the end of the file, a read error), or by
+ * hugetlb. Nothing is hooked that a fault runs through when it succeeds. A refusal ends in one of three places instead,
+ * none of which is met without an error: a SIGBUS, the fixup of a system call's access to user memory, or an error of
+ * get_user_pages(). Which file it was follows from the address, whose mapping is still there.
+ *
+ * A page_mkwrite that refused has told of itself by then, and left its address in `refusals`.
  */
 
-#ifdef FENTRY
-#define arguments_of(ctx) (ctx)
-#define forget_arguments()
-#else
-/* A return probe sees no arguments: its entry keeps them. Keyed by task: a task is in one fault at a time. */
-struct arguments {
-	u64 at[4];
-};
-BPF_TABLE("hash", u64, struct arguments, arguments, 16384);
+#define FAULT_FLAG_WRITE 0x1
 
-int fault_entry(context_t *ctx)
-{
-	struct arguments mine = {.at = {ctx->di, ctx->si, ctx->dx, ctx->cx}};
-	u64 task = bpf_get_current_task();
+/* The processor's error code: arch/x86/include/asm/trap_pf.h. */
+#define PF_PROTECTION 0x1
+#define PF_WRITE 0x2
+#define PF_KEY 0x20
+#define TRAP_PAGE_FAULT 14
+/* Codes of SIGBUS: a page that is broken was needed, or is only known to be. */
+#define BUS_MCEERR_AR 4
+#define BUS_MCEERR_AO 5
+#define SIGKILL_BIT 0x100
 
-	if (arguments.update(&task, &mine))
-		lose(INFLIGHT_FULL);
-	return 0;
-}
+#define VM_WRITE 0x2
+#define VM_ACCESS 0x7
+#define VM_PFNMAP 0x400
+#define VM_IO 0x4000
+#define VM_HUGETLB 0x00400000
 
-static __always_inline u64 *arguments_of(context_t *ctx)
-{
-	u64 task = bpf_get_current_task();
-
-	return (u64 *)arguments.lookup(&task);
-}
-
-static __always_inline void forget_arguments(void)
-{
-	u64 task = bpf_get_current_task();
-
-	arguments.delete(&task);
-}
-#endif
+#define EFAULT 14
+#define EHWPOISON 133
 
 static __always_inline void refuse_wanted(struct fault *fault)
 {
@@ -52,41 +42,197 @@ static __always_inline void refuse_wanted(struct fault *fault)
 	refuse(fault);
 }
 
-/* __do_fault(vmf) */
-int fault_return(context_t *ctx)
+/* Whether a page_mkwrite that this task was in has told of it. */
+static __always_inline int told_before(u64 address, u64 user)
 {
-	u64 *arguments = arguments_of(ctx);
-	struct fault fault = {.source = FAULT};
-	struct vm_fault *vmf;
+	u64 task = bpf_get_current_task();
+	struct refused *last = refusals.lookup(&task);
 
-	fault.vm_fault = returned(ctx);
-	if (arguments && fault.vm_fault & VM_FAULT_REFUSED) {
-		vmf = (void *)arguments[0];
-		fault.vma = READ(vmf, vma);
-		fault.address = READ(vmf, address);
-		fault.pgoff = READ(vmf, pgoff);
-		fault.flags = READ(vmf, flags);
-		fault.handler = (u64)READ(READ(fault.vma, vm_ops), fault);
-		refuse_wanted(&fault);
+	if (!last || last->user != user || last->address >> 12 != address >> 12)
+		return 0;
+	if (!user) /* else signal_generated() is still to see it */
+		refusals.delete(&task);
+	return 1;
+}
+
+static __always_inline u64 pages_of(struct vm_area_struct *vma)
+{
+	return (READ(READ(READ(vma, vm_file), f_inode), i_size) + 4095) >> 12;
+}
+
+/* Where the address is mapped. Returns 0 where no file is, or where it may not be accessed like this. */
+static __always_inline int find_place(struct fault *fault, struct mm_struct *mm, u64 address)
+{
+	struct vm_area_struct *vma = mapping_at(mm, address);
+
+	if (!vma || READ(vma, vm_start) > address || READ(vma, vm_end) <= address || !READ(vma, vm_file))
+		return 0;
+	fault->vma = vma;
+	fault->address = address;
+	fault->pgoff = READ(vma, vm_pgoff) + ((address - READ(vma, vm_start)) >> 12);
+	return READ(vma, vm_flags) & (fault->flags & FAULT_FLAG_WRITE ? VM_WRITE : VM_ACCESS);
+}
+
+/* Who refused. A call of page_mkwrite would have told of itself, but where no function is hooked at all. */
+static __always_inline void find_source(struct fault *fault)
+{
+	struct vm_operations_struct *operations = READ(fault->vma, vm_ops);
+	u64 flags = READ(fault->vma, vm_flags);
+
+	if (flags & VM_HUGETLB) {
+		fault->source = HUGETLB;
+		return;
 	}
-	forget_arguments();
+#ifdef TRACEPOINT
+	fault->handler = (u64)READ(operations, page_mkwrite);
+	if (fault->handler && flags & VM_SHARED && fault->flags & FAULT_FLAG_WRITE &&
+	    fault->pgoff < pages_of(fault->vma)) {
+		fault->source = PAGE_MKWRITE;
+		return;
+	}
+#endif
+	fault->source = FAULT;
+	fault->handler = (u64)READ(operations, fault);
+}
+
+/*
+ * raw tracepoint signal_generate: sig, info, task, group, result. Runs before signal.c's program there, which finds the
+ * refusal that it belongs to. The processor's error code is kept in the task (set_signal_archinfo,
+ * arch/x86/mm/fault.c).
+ */
+int signal_refused(u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[2];
+	struct kernel_siginfo *siginfo = (void *)ctx[1];
+	struct thread_struct *thread = (void *)&task->thread;
+	struct fault fault = {.flags = FAULT_FLAG_USER, .vm_fault = VM_FAULT_SIGBUS};
+	u64 address, error;
+	u32 code;
+
+	if ((u32)ctx[0] != SIGBUS_NUMBER || ctx[1] <= 1 || (u64)task != bpf_get_current_task())
+		return 0;
+	code = READ(siginfo, si_code);
+	if ((int)code <= 0 || code == BUS_MCEERR_AO)
+		return 0;
+	bpf_probe_read_kernel(&address, sizeof(address), &siginfo->_sifields);
+	if (READ(thread, trap_nr) != TRAP_PAGE_FAULT || READ(thread, cr2) >> 12 != address >> 12)
+		return 0;
+	if (told_before(address, 1))
+		return 0;
+	error = READ(thread, error_code);
+	if (error & PF_WRITE)
+		fault.flags |= FAULT_FLAG_WRITE;
+	if (error & PF_PROTECTION)
+		fault.kind = KIND_WRITE_PROTECT;
+	if (code == BUS_MCEERR_AR)
+		fault.vm_fault = VM_FAULT_HWPOISON;
+	if (!find_place(&fault, READ(task, mm), address))
+		return 0;
+	find_source(&fault);
+	refuse_wanted(&fault);
 	return 0;
 }
 
-/* hugetlb_fault(mm, vma, address, flags) */
-int hugetlb_return(context_t *ctx)
+#ifndef TRACEPOINT
+/*
+ * fixup_exception(regs, trap, error_code, address): the kernel's own access to memory failed. Where page faults are
+ * disabled, nobody was asked; where the mapping allows the access, and the task is not being killed, who was asked has
+ * refused (do_user_addr_fault, arch/x86/mm/fault.c).
+ */
+int access_refused(context_t *ctx)
 {
-	u64 *arguments = arguments_of(ctx);
-	struct fault fault = {.source = HUGETLB};
+	u64 trap = argument(ctx, 1), error = argument(ctx, 2), address = argument(ctx, 3);
+	struct fault fault = {.flags = FAULT_FLAG_INTERRUPTIBLE, .vm_fault = VM_FAULT_SIGBUS};
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct sigpending *pending = (void *)&task->pending;
 
-	fault.vm_fault = returned(ctx);
-	if (arguments && fault.vm_fault & VM_FAULT_REFUSED) {
-		fault.vma = (void *)arguments[1];
-		fault.address = arguments[2];
-		fault.flags = arguments[3];
-		fault.pgoff = READ(fault.vma, vm_pgoff) + ((fault.address - READ(fault.vma, vm_start)) >> 12);
-		refuse_wanted(&fault);
-	}
-	forget_arguments();
+	if ((u32)trap != TRAP_PAGE_FAULT || error & PF_KEY || READ(task, pagefault_disabled))
+		return 0;
+	if (told_before(address, 0) || READ(pending, signal) & SIGKILL_BIT)
+		return 0;
+	if (error & PF_WRITE)
+		fault.flags |= FAULT_FLAG_WRITE;
+	if (!find_place(&fault, READ(task, mm), address))
+		return 0;
+	find_source(&fault);
+	refuse_wanted(&fault);
 	return 0;
 }
+
+/*
+ * __get_user_pages(mm, start, pages, flags, ...) and fixup_user_fault(mm, address, flags, ...). The former returns an
+ * error only for its first page; FOLL_WRITE and FAULT_FLAG_WRITE are the same bit. EFAULT has other reasons, too, as
+ * that a page may not be pinned for long: only where the page or its handler could not be had it is told.
+ */
+static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int error)
+{
+	struct fault fault = {.flags = flags & FAULT_FLAG_WRITE, .vm_fault = VM_FAULT_SIGBUS};
+	u64 task = bpf_get_current_task();
+	struct inner_error *inner;
+
+	if (error != -EFAULT && error != -EHWPOISON)
+		return;
+	if (told_before(address, 0) || !find_place(&fault, (void *)mm, address))
+		return;
+	if (READ(fault.vma, vm_flags) & (VM_IO | VM_PFNMAP))
+		return;
+	if (error == -EHWPOISON)
+		fault.vm_fault = VM_FAULT_HWPOISON;
+	inner = inner_errors.lookup(&task);
+	if (error == -EFAULT && READ(READ(fault.vma, vm_ops), page_mkwrite) && fault.pgoff < pages_of(fault.vma) &&
+	    !(inner && !inner->start_ns))
+		return;
+	find_source(&fault);
+	refuse_wanted(&fault);
+}
+
+/* Which argument has the flags. */
+#define FLAGS_ARG 21
+
+#ifdef FENTRY
+int pin_return(context_t *ctx)
+{
+	u64 mm = ctx[0], address = ctx[1], flags;
+
+	/* Not the other one, too: a pointer to a number may not be loaded on 5.10. */
+	if (config(FLAGS_ARG) == 2)
+		ARGUMENT_AT(ctx, 2, flags);
+	else
+		ARGUMENT_AT(ctx, 3, flags);
+	pinning_refused(mm, address, flags, returned(ctx));
+	return 0;
+}
+#endif
+
+/* A return probe sees no arguments: its entry keeps them. A task is in one of these functions at a time. */
+struct pinning {
+	u64 mm;
+	u64 address;
+	u64 flags;
+};
+BPF_TABLE("hash", u64, struct pinning, pinnings, 4096);
+
+int pin_probe_entry(struct pt_regs *ctx)
+{
+	struct pinning mine = {.mm = ctx->di, .address = ctx->si};
+	u64 task = bpf_get_current_task(), third = ctx->dx, fourth = ctx->cx;
+
+	asm volatile("" : "+r"(third), "+r"(fourth));
+	mine.flags = config(FLAGS_ARG) == 2 ? third : fourth;
+	if (pinnings.update(&task, &mine))
+		lose(INFLIGHT_FULL);
+	return 0;
+}
+
+int pin_probe_return(struct pt_regs *ctx)
+{
+	u64 task = bpf_get_current_task();
+	struct pinning *mine = pinnings.lookup(&task);
+
+	if (!mine)
+		return 0;
+	pinning_refused(mine->mm, mine->address, mine->flags, ctx->ax);
+	pinnings.delete(&task);
+	return 0;
+}
+#endif /* TRACEPOINT */

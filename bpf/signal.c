@@ -2,8 +2,6 @@
 /* Every SIGBUS: to whom, from whom, and which refusal it belongs to. And who made files shorter. */
 
 #define SIGACTION_BYTES 32
-#define BUS_ADRERR 2
-#define BUS_MCEERR_AR 4
 
 /* As filter.h's task_wanted(), for a task that is not the current one. */
 static __always_inline int victim_wanted(struct task_struct *task, struct failure *f)
@@ -59,7 +57,7 @@ int signal_generated(u64 *ctx)
 	f->cause.who = config(BY) == BY_PROCESS ? f->id >> 32 : config(BY) == BY_CGROUP ? f->cgroup : 0;
 	if ((u64)task == current_task)
 		refused = refusals.lookup(&current_task);
-	if (refused && (int)code > 0 && refused->address >> 12 == f->address >> 12) {
+	if (refused && refused->user && (int)code > 0 && refused->address >> 12 == f->address >> 12) {
 		int told = refused->told;
 
 		f->refusal = refused->time_ns;

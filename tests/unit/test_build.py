@@ -21,7 +21,7 @@ from tracer.errors import Exit, MkwriteError
 from tracer.kernel.btf import Btf, header
 from tracer.model import FUNCTION_BACKENDS, Backend
 from tracer.probes import build as build_module
-from tracer.probes import mapping, program, tracepoints
+from tracer.probes import program, tracepoints
 from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, cache_directory, text
 from tracer.probes.program import BpfObject
 from tracer.probes.source import FAILURE_FILES, WAIT_FILES, source
@@ -58,7 +58,7 @@ def test_the_text_is_the_layout_and_then_every_file_whole_with_its_name(backend:
 
 
 def test_every_c_file_is_part_of_the_text() -> None:
-    files = {*FILES, *FAILURE_FILES, *WAIT_FILES, mapping.FILE, *tracepoints.FILES}
+    files = {*FILES, *FAILURE_FILES, *WAIT_FILES, *tracepoints.FILES}
     assert files == {file.name for file in SOURCES.glob("*.[ch]")}
 
 
@@ -355,8 +355,8 @@ SETTINGS: Final = {
 }
 
 
-#: Those of bpf/failure.h: INNER, ARITY, DENTRY_ARG, TASK_REGS, SIGNALS.
-FAILURE_SETTINGS: Final = {16: 1, 17: 1, 18: 1, 19: 0, 20: 1}
+#: Those of bpf/failure.h: INNER, ARITY, DENTRY_ARG, TASK_REGS, SIGNALS; of bpf/fault.c: FLAGS_ARG.
+FAILURE_SETTINGS: Final = {16: 1, 17: 1, 18: 1, 19: 0, 20: 1, 21: 3}
 
 
 @needs_root
@@ -372,7 +372,7 @@ def test_this_kernels_verifier_takes_every_program(settings: tuple[int, ...], fa
     opened = program.create_maps(configured.maps)
     try:
         for name in configured.programs.keys() - {"in_flight"}:  # an iterator is a tracing program
-            kind = program.RAW_TRACEPOINT if name == "signal_generated" else TRACEPOINT
+            kind = program.RAW_TRACEPOINT if name.startswith("signal_") else TRACEPOINT
             os.close(program.load(configured, name, opened, kind))
     finally:
         for descriptor in opened.values():

@@ -14,18 +14,22 @@ from tracer.model import Backend, Filters
 from tracer.probes import inner
 from tracer.probes.tracer import Place, Tracer
 
-_FAULT: Final = "__do_fault"
-_HUGETLB: Final = "hugetlb_fault"
+_SIGNAL: Final = "signal_generate"
+_FIXUP: Final = "fixup_exception"
+#: By function, which argument has the flags.
+_PINNING: Final = {"__get_user_pages": 3, "fixup_user_fault": 2}
 _TRUNCATE: Final = "do_truncate"
 _SHUTDOWN: Final = "xfs_do_force_shutdown"
+#: Of the parameters that a function may have to be hooked by fentry on every kernel (btf_ctx_access, to 6.1).
+_MOST: Final = 6
 
-# settings of bpf/failure.h
-_INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS = 16, 17, 18, 19, 20
+# settings of bpf/failure.h and bpf/fault.c
+_INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS, _FLAGS_ARG = 16, 17, 18, 19, 20, 21
 
 
 def functions() -> tuple[str, ...]:
     """Every function that may be hooked."""
-    return (_FAULT, _HUGETLB, _TRUNCATE, _SHUTDOWN, *inner.names())
+    return (_FIXUP, *_PINNING, _TRUNCATE, _SHUTDOWN, *inner.names())
 
 
 def settings(filters: Filters, btf: Btf) -> dict[int, int]:
@@ -39,18 +43,24 @@ def places(filters: Filters, backend: Backend, btf: Btf) -> Iterator[Place]:
 
     All are optional: what one would have told is inferred then, or not known.
     """
-    yield Place("signal_generated", "signal_generate", backend, tracepoint=True, optional=True)
+    # In this order on the tracepoint: a refusal before the signal that it belongs to.
+    for program in ("signal_refused", "signal_generated")[bool(filters.handlers) :]:
+        yield Place(program, _SIGNAL, backend, tracepoint=True, optional=True)
     if (parameters := _arity(btf, _TRUNCATE)) is not None:
         # do_truncate(dentry, length, ...) up to 5.11; later the mount's id mapping comes first.
         own = ((_DENTRY_ARG, parameters - 4),)
         yield Place("truncating", _TRUNCATE, backend, optional=True, own=own)
     if filters.handlers:
         return
-    for program, function in (("fault_return", _FAULT), ("hugetlb_return", _HUGETLB)):
-        own = ((_ARITY, _arity(btf, function) or 0),)
-        yield Place(program, function, backend, at_return=True, optional=True, own=own)
-        if backend is Backend.KPROBE:
-            yield Place("fault_entry", function, backend, optional=True)
+    yield Place("access_refused", _FIXUP, backend, optional=True)
+    for function, flags in _PINNING.items():
+        arity = _arity(btf, function) or 0
+        both = ((_ARITY, arity), (_FLAGS_ARG, flags))
+        if backend is Backend.FENTRY and arity <= _MOST:
+            yield Place("pin_return", function, Backend.FENTRY, at_return=True, optional=True, own=both)
+        else:
+            yield Place("pin_probe_return", function, Backend.KPROBE, at_return=True, optional=True, own=both)
+            yield Place("pin_probe_entry", function, Backend.KPROBE, optional=True, own=both)
 
 
 def _arity(btf: Btf, function: str) -> int | None:

@@ -1,4 +1,4 @@
-"""What bpf/mapping.c needs to know of this kernel to find a mapping: in a maple tree (6.1), or a balanced one."""
+"""What bpf/mapping.h needs to know of this kernel to find a mapping: in a maple tree (6.1), or a balanced one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Final
 
 from tracer.kernel.btf import Btf
 
-FILE: Final = "mapping.c"
 _WORD: Final = 8
 _COMMON: Final = {
     "thread_struct": ("cr2", "trap_nr", "error_code"),

@@ -13,7 +13,7 @@ from tracer.probes.build import FILES, text
 #: The same with what tells of failures: the refusal of a call before the calls that it is of.
 FAILURE_FILES: Final = (
     *FILES[: FILES.index("page_mkwrite.c")], "failure.h", "failure.c", *FILES[FILES.index("page_mkwrite.c") :],
-    "fault.c", "errno.c", "signal.c",
+    "mapping.h", "fault.c", "errno.c", "signal.c",
 )  # fmt: skip
 #: What tells waits apart, after the others.
 WAIT_FILES: Final = ("wait.c", "in_flight.c")
@@ -28,9 +28,12 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "cred": ("uid",),
     "sighand_struct": ("action",),
     "kernel_siginfo": ("si_code", "_sifields"),
+    "sigpending": ("signal",),
     "mm_struct": ("arg_start", "arg_end"),
     "task_struct": (
         "mm",
+        "pagefault_disabled",
+        "pending",
         "stack",
         "sighand",
         "blocked",
@@ -54,14 +57,10 @@ def source(btf: Btf, backend: Backend, failures: bool = False, waits: bool = Fal
     defines, more = ("#define WAITS\n", WAIT_FILES) if waits else ("", ())
     if not failures:
         return text(defines + header(btf), backend, (*FILES, *more))
-    fields: Mapping[str, tuple[str, ...]] = _FIELDS
-    files: tuple[str, ...] = (*FAILURE_FILES, *more)
-    defines += "#define FAILURES\n"
-    if backend is Backend.TRACEPOINT:
-        fields, files = mapping.extended(fields, btf), (*files, mapping.FILE)
-        defines += mapping.constants(btf)
+    fields = mapping.extended(_FIELDS, btf)
+    defines += f"#define FAILURES\n{mapping.constants(btf)}"
     if btf.struct("backing_file") is not None:
         # 6.8: before, the file that an overlay maps has the overlay's path (fs/backing-file.c, include/linux/fs.h).
         defines += "#define HAS_BACKING_FILE\n"
         fields = {**fields, "file": (*fields["file"], "f_mode"), "backing_file": ("user_path",)}
-    return text(defines + header(btf, fields), backend, files)
+    return text(defines + header(btf, fields), backend, (*FAILURE_FILES, *more))
