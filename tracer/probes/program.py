@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes as ct
+import errno
+import mmap
 import os
 import resource
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,8 @@ FENTRY: Final = 24
 FEXIT: Final = 25
 ITER: Final = 28
 _LDDW: Final = 0x18
+#: As much as the verifier may say (bpf_verifier_log_attr_valid, kernel/bpf/log.c, takes more).
+_LOG_BYTES: Final = 1 << 24
 
 # The marks of bpf/config.h, and its enum global.
 _CONFIG_MARK: Final = (0x6D6B7772).to_bytes(4, "little")
@@ -224,13 +228,16 @@ def load(
     result = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
     if result >= 0:
         return int(result)
-    # Again for the verifier's words. If they don't fit, that is another error: the first one counts.
-    log = ct.create_string_buffer(1 << 24)
-    opts.log_level, opts.log_size, opts.log_buf = 1, len(log), ct.cast(log, ct.c_char_p)
-    again = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
-    if again >= 0:
-        return int(again)
-    lines = log.value.decode(errors="replace").strip().splitlines()
+    lines: list[str] = []
+    if result != -errno.EPERM:  # the verifier was asked
+        # Again for its words. If they don't fit, that is another error: the first one counts.
+        log = mmap.mmap(-1, _LOG_BYTES)  # of which it touches what it needs
+        words = (ct.c_char * _LOG_BYTES).from_buffer(log)
+        opts.log_level, opts.log_size, opts.log_buf = 1, _LOG_BYTES, ct.cast(words, ct.c_char_p)
+        again = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
+        if again >= 0:
+            return int(again)
+        lines = words.value.decode(errors="replace").strip().splitlines()
     raise OSError(-result, os.strerror(-result), " | ".join(lines[-6:]) or None)
 
 
