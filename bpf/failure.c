@@ -4,6 +4,8 @@
 #define SB_RDONLY 0x1
 #define S_IMMUTABLE 0x8
 #define S_SWAPFILE 0x100
+#define S_DAX 0x2000
+#define FAULT_FLAG_WRITE 0x1
 #define VM_FAULT_REFUSED (VM_FAULT_SIGBUS | VM_FAULT_HWPOISON)
 
 struct fault {
@@ -50,6 +52,9 @@ static __always_inline u32 facts_of(struct fault *fault, struct inode *inode, st
 		facts |= FACT_IMMUTABLE;
 	if (flags & S_SWAPFILE)
 		facts |= FACT_SWAPFILE;
+	/* Without a page cache, ->fault is what allocates. */
+	if (flags & S_DAX && fault->flags & FAULT_FLAG_WRITE)
+		facts |= FACT_DAX_WRITE;
 	if (shut_down.lookup(&filesystem))
 		facts |= FACT_SHUT_DOWN;
 	return facts;
@@ -62,6 +67,7 @@ static __always_inline void fill_file(struct failure *f, struct inode *inode, st
 	f->inode = READ(inode, i_ino);
 	f->size = READ(inode, i_size);
 	f->blocks = READ(inode, i_blocks);
+	f->page_bits = READ(sb, s_blocksize_bits);
 	bpf_probe_read_kernel_str(f->fstype, sizeof(f->fstype), READ(READ(sb, s_type), name));
 	/* The counts name their filesystem, too. */
 	if (!filesystems.insert(&dev, (void *)f->fstype))

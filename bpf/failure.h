@@ -54,6 +54,7 @@ enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL, SOURCES };
 #define FACT_IMMUTABLE 0x10
 #define FACT_SWAPFILE 0x20
 #define FACT_SHUT_DOWN 0x40
+#define FACT_DAX_WRITE 0x80
 
 /* Failures of one cause are counted together, whether they are told of one by one or not. */
 struct cause {
@@ -79,7 +80,8 @@ struct failure {
 	u64 blocks;
 	u64 handler;
 	u64 ip;
-	u64 seen; /* failures of this process, file and cause so far, those that were not told of included */
+	u64 ip_offset; /* in the file that it is mapped from, whose name is the path of a signal */
+	u64 seen;      /* failures of this process, file and cause so far, those that were not told of included */
 	u64 truncated_ns;
 	u64 truncated_to;
 	u64 truncated_by;
@@ -98,6 +100,7 @@ struct failure {
 	u32 deleted;
 	u32 cut;
 	u32 path_bytes;
+	u32 page_bits; /* of hugetlb's pages */
 	char comm[16];
 	char fstype[16];
 	char truncated_comm[16];

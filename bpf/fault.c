@@ -8,8 +8,6 @@
  * A page_mkwrite that refused has told of itself by then, and left its address in `refusals`.
  */
 
-#define FAULT_FLAG_WRITE 0x1
-
 /* The processor's error code: arch/x86/include/asm/trap_pf.h. */
 #define PF_PROTECTION 0x1
 #define PF_WRITE 0x2
@@ -65,7 +63,7 @@ static __always_inline int find_place(struct fault *fault, struct mm_struct *mm,
 {
 	struct vm_area_struct *vma = mapping_at(mm, address);
 
-	if (!vma || READ(vma, vm_start) > address || READ(vma, vm_end) <= address || !READ(vma, vm_file))
+	if (!has_address(vma, address) || !READ(vma, vm_file))
 		return 0;
 	fault->vma = vma;
 	fault->address = address;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The mapping that an address is in, found in the kernel's tree without its lock. Others may change the tree meanwhile:
- * whoever asks has to look whether what was found has the address.
+ * The mapping that an address is in. Others may change the tree meanwhile, whose locks are not held: only a mapping
+ * that has the address counts.
  */
 
 #ifdef HAS_MAPLE_TREE
@@ -66,3 +66,8 @@ static __always_inline struct vm_area_struct *mapping_at(struct mm_struct *mm, u
 	return vma;
 }
 #endif
+
+static __always_inline int has_address(struct vm_area_struct *vma, u64 address)
+{
+	return vma && READ(vma, vm_start) <= address && address < READ(vma, vm_end);
+}

@@ -20,6 +20,24 @@ static __always_inline int victim_wanted(struct task_struct *task, struct failur
 	return !(kinds & (1 << WANT_CGROUP)) || cgroup_wanted(task);
 }
 
+/* Where the current task's instruction is from: the name of the file, and the offset in it. */
+static __always_inline void fill_instruction(struct failure *f)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct vm_area_struct *vma;
+	struct dentry *dentry;
+	int n;
+
+	f->ip = READ(entry_registers(), ip);
+	vma = mapping_at(READ(task, mm), f->ip);
+	if (!has_address(vma, f->ip) || !READ(vma, vm_file))
+		return;
+	f->ip_offset = f->ip - READ(vma, vm_start) + (READ(vma, vm_pgoff) << 12);
+	dentry = READ(READ(vma, vm_file), f_path.dentry);
+	n = bpf_probe_read_kernel_str(f->path, NAME_BYTES, READ(dentry, d_name.name));
+	f->path_bytes = n > 0 ? n : 0;
+}
+
 /* raw tracepoint signal_generate: sig, info, task, group, result */
 int signal_generated(u64 *ctx)
 {
@@ -79,8 +97,10 @@ int signal_generated(u64 *ctx)
 	bpf_get_current_comm(f->sender_comm, sizeof(f->sender_comm));
 	f->ip = 0;
 	f->syscall = -1;
-	if ((u64)task == current_task)
+	if ((u64)task == current_task) {
 		fill_command(f);
+		fill_instruction(f);
+	}
 	send_failure(f);
 	return 0;
 }

@@ -6,6 +6,7 @@ import errno as errnos
 from typing import Final
 
 from tracer.failure import Cause, Class, Code, Fact, Source, code_of
+from tracer.filesystems import rules
 
 _MEMORY: Final = ("tmpfs", "devtmpfs")
 _SENT: Final = (Code.USER, Code.QUEUE, Code.TKILL)
@@ -41,7 +42,9 @@ def class_of(cause: Cause, fstype: str) -> Class:
         return {0: Class.TMPFS_FULL, errnos.ENOSPC: Class.TMPFS_FULL, errnos.EIO: Class.MEDIA}.get(
             cause.error, Class.OTHER
         )
-    return Class.MEDIA if source is Source.FAULT else Class.REFUSED
+    # A DAX mapping has no page to read: a write's ->fault allocates, as page_mkwrite does elsewhere.
+    read = source is Source.FAULT and not facts & Fact.DAX_WRITE
+    return Class.MEDIA if read else Class.REFUSED
 
 
 def errno_of(cause: Cause, fstype: str) -> tuple[str, str]:
@@ -53,6 +56,7 @@ def errno_of(cause: Cause, fstype: str) -> tuple[str, str]:
     kind = class_of(cause, fstype)
     if kind is Class.REFUSED:
         return next((found for fact, found in _INFERRED.items() if cause.facts & fact), ("", ""))
-    if cause.facts & Fact.POISONED:
+    if cause.facts & Fact.POISONED or (kind is Class.MEDIA and not rules(fstype).local):
+        # A server may have more to say than EIO.
         return "", ""
     return _INFERRED_OF_CLASS.get(kind, ("", ""))

@@ -30,6 +30,7 @@ class Fact(IntFlag):
     IMMUTABLE = 0x10
     SWAPFILE = 0x20
     SHUT_DOWN = 0x40
+    DAX_WRITE = 0x80
 
 
 class Class(StrEnum):
@@ -131,13 +132,18 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A SIGBUS. ``address`` is exact, 0 if the signal has none; ``sender`` is None for the kernel."""
+    """A SIGBUS. ``address`` is exact, 0 if the signal has none; ``sender`` is None for the kernel.
+
+    ``module`` is the file that the instruction is mapped from, and the offset in it (``libc.so.6+0x1234``), where the
+    task's own instruction caused the signal; "" where it is in no file.
+    """
 
     code: Code
     disposition: Disposition
     address: int
     sender: Actor | None = None
     sender_uid: int = 0
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +166,7 @@ class Failure:
     ``syscall`` is the number of the system call in which the fault was taken, -1 for an instruction of the program.
     ``command`` holds the first 511 bytes of the arguments. ``ordinal`` counts the failures of this process, file and
     cause: 1 is the first. ``kernel_error`` and ``who`` are what the kernel counts it under.
+    ``huge_page`` is the size of hugetlb's pages, 0 for other files.
     ``inferred``: only the signal was seen; ``source`` and ``handler`` follow from the mapping that the address is in.
     """
 
@@ -193,6 +200,7 @@ class Failure:
     vm_fault: int = 0
     errno: int = 0
     errno_from: str = ""
+    huge_page: int = 0
     ordinal: int = 1
     kernel_error: int = 0
     who: int = 0

@@ -68,11 +68,11 @@ class FailureReader:
         """The failures that are whole with these records, and those whose signal has not come in time."""
         for record in records:
             event = self._kind.from_buffer_copy(record.ljust(ct.sizeof(self._kind), b"\0"))
+            path = record[self._kind.path.offset : self._kind.path.offset + event.path_bytes]
             if _SOURCES[event.cause.source] is Source.SIGNAL:
-                signal = _signal(event)
+                signal = _signal(event, path)
                 yield self._join.signalled(event.refusal, signal) or self._unrefused(event, signal)
                 continue
-            path = record[self._kind.path.offset : self._kind.path.offset + event.path_bytes]
             failure = self._refusal(event, path)
             if event.flags & _USER and event.vm_fault & _SIGNALLED:
                 self._join.refused(event.time_ns, failure)
@@ -96,6 +96,7 @@ class FailureReader:
             namespace_pid=event.namespace_pid,
             command=_command(event),
             address=event.address,
+            ip=event.ip,
             ordinal=event.seen,
             kernel_error=event.cause.error,
             who=event.cause.who,
@@ -142,6 +143,7 @@ class FailureReader:
             vm_fault=event.vm_fault,
             errno=cause.error,
             errno_from=self._inner[event.inner],
+            huge_page=1 << event.page_bits if _SOURCES[cause.source] is Source.HUGETLB else 0,
             ordinal=event.seen,
             kernel_error=cause.error,
             who=cause.who,
@@ -150,10 +152,13 @@ class FailureReader:
         )
 
 
-def _signal(event: Any) -> Signal:
+def _signal(event: Any, name: bytes) -> Signal:
+    """``name`` is that of the file that the instruction is from."""
     code = code_of(event.cause.error)
     sender = Actor(event.sender >> 32, event.sender & 0xFFFFFFFF, _text(event.sender_comm)) if code.sent else None
-    return Signal(code, _disposition(event, code), event.address, sender, event.sender_uid if sender else 0)
+    module = f"{_text(name.removesuffix(bytes(1)))}+{event.ip_offset:#x}" if name else ""
+    uid = event.sender_uid if sender else 0
+    return Signal(code, _disposition(event, code), event.address, sender, uid, module)
 
 
 def _disposition(event: Any, code: Code) -> Disposition:

@@ -119,9 +119,9 @@ _MEMORY: Final = Rules(
 _UNKNOWN: Final = Rules("", Refusal.UNKNOWN, Fallocate.UNKNOWN, "Nothing is known of this filesystem.", local=False)
 
 _RULES: Final[dict[str, Rules]] = {
-    "ext2": replace(_EXT3, dax=replace(_EXT3, handler="ext4_dax_fault", errno=False, source="fs/ext4/file.c")),
+    "ext2": replace(_EXT3, dax=replace(_EXT3, handler="ext4_dax_fault", source="fs/ext4/file.c")),
     "ext3": _EXT3,
-    "ext4": replace(_EXT4, dax=replace(_EXT4, handler="ext4_dax_fault", errno=False, source="fs/ext4/file.c")),
+    "ext4": replace(_EXT4, dax=replace(_EXT4, handler="ext4_dax_fault", source="fs/ext4/file.c")),
     "xfs": replace(_XFS, dax=replace(_XFS, handler="xfs_filemap_pfn_mkwrite")),
     "btrfs": Rules(
         "btrfs_page_mkwrite",
@@ -203,7 +203,7 @@ _RULES: Final[dict[str, Rules]] = {
     ),
     "tmpfs": _MEMORY,
     "devtmpfs": _MEMORY,
-    "hugetlbfs": replace(_MEMORY, errno=False, source="mm/hugetlb.c"),
+    "hugetlbfs": replace(_MEMORY, source="mm/hugetlb.c"),
     "vfat": _FAT,
     "msdos": _FAT,
     "exfat": replace(_PLAIN, handler="exfat_page_mkwrite", source="fs/exfat/file.c", older=_PLAIN),

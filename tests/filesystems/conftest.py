@@ -44,7 +44,7 @@ def _row(recipe: Recipe, found: Observation | None) -> dict[str, Any]:
     state = "absent" if absent else "not run" if recipe.unrun else "mmap refused" if recipe.refused else "seen"
     if state == "seen" and found is None:
         state = "failed"
-    failure = found.failure if found else None
+    explained = found.explained if found else None
     return {
         "handler": now(recipe.handler),
         "state": "no call" if state == "seen" and not now(recipe.handler) else state,
@@ -58,8 +58,8 @@ def _row(recipe: Recipe, found: Observation | None) -> dict[str, Any]:
         else {},
         "full": found.full if found else None,
         "late": found.late if found else "",
-        "errno": failure.errno_name if failure else "",
-        "errno_from": failure.errno_from if failure else "",
+        "errno": explained.diagnosis.errno if explained else "",
+        "errno_from": explained.failure.errno_from if explained else "",
     }
 
 

@@ -144,7 +144,7 @@ RECIPES = (
     Recipe("btrfs-subvolume", "btrfs", "btrfs", "btrfs_page_mkwrite", _subvolume, errno="ENOSPC"),
     Recipe(
         "ext4-dax", "ext4", "ext4", "", partial(_dax, fstype="ext4", make=("mkfs.ext4", "-q", "-F", "-b", "4096")),
-        instead="dax_iomap_fault", why=_DAX,
+        errno="ENOSPC", instead="dax_iomap_fault", why=_DAX,
     ),
     Recipe(
         "xfs-dax", "xfs", "xfs", "", partial(_dax, fstype="xfs", make=("mkfs.xfs", "-q", "-f", "-m", "reflink=0")),
@@ -153,7 +153,7 @@ RECIPES = (
     Recipe("f2fs", "f2fs", "f2fs", "f2fs_vm_page_mkwrite", _disk("f2fs", 64, "mkfs.f2fs", "-q", "-f"), errno="ENOSPC"),
     Recipe(
         "nilfs2", "nilfs2", "nilfs2", "nilfs_page_mkwrite",
-        _disk("nilfs2", 64, "mkfs.nilfs2", "-q", "-f", "-B", "256"), short=True,
+        _disk("nilfs2", 64, "mkfs.nilfs2", "-q", "-f", "-B", "256"), inferred="ENOSPC", short=True,
     ),
     Recipe(
         "gfs2", "gfs2", "gfs2", "gfs2_page_mkwrite",
@@ -202,7 +202,7 @@ RECIPES = (
         why="Its pages are not written back, and are mapped writable at once (shmem_vm_ops has no page_mkwrite).",
     ),
     Recipe(
-        "hugetlbfs", "", "hugetlbfs", "", _hugetlbfs, stride=2 << 20,
+        "hugetlbfs", "", "hugetlbfs", "", _hugetlbfs, errno="ENOSPC", stride=2 << 20,
         why="Its pages are not written back, and have faults of their own (hugetlb_fault).",
     ),
 )  # fmt: skip

@@ -60,7 +60,7 @@ def render(results: dict[str, Rows], first: int, again: int) -> str:
         told = {kernel: row for kernel, rows in results.items() if (row := rows.get(name)) and row["full"]}
         if told:
             full = _by_kernel({kernel: _full(row) for kernel, row in told.items()})
-            lines.append(f"| {name} | {full} | {_by_kernel({k: row['errno'] or '-' for k, row in told.items()})} |")
+            lines.append(f"| {name} | {full} | {_by_kernel({k: _errno(row) for k, row in told.items()})} |")
     lines += ["", _CAUSES, *_causes(results, names)]
     return "\n".join(lines) + "\n"
 
@@ -74,6 +74,11 @@ def _cell(row: dict[str, Any]) -> str:
 
 def _full(row: dict[str, Any]) -> str:
     return f"{row['full']} ({row['late']})" if row["late"] else str(row["full"])
+
+
+def _errno(row: dict[str, Any]) -> str:
+    inferred = "" if row["errno_from"] else ", inferred"
+    return f"{row['errno']}{inferred}" if row["errno"] else "-"
 
 
 def _by_kernel(values: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ from tests.filesystems.stage import Stage
 from tests.filesystems.writers import child, first_write, write_after_read, write_back
 from tests.live.guest import truth
 from tests.live.refusals import fill
-from tracer.failure import Failure
+from tracer.explain import Explained, Explainer
 from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
 from tracer.host.peers import fuse_daemons
@@ -46,7 +46,7 @@ class Observation:
     refused: str = ""
     full: Full | None = None
     late: str = ""
-    failure: Failure | None = None
+    explained: Explained | None = None
 
 
 def observe(recipe: Recipe, stage: Stage) -> Observation:
@@ -104,13 +104,13 @@ def _fill(recipe: Recipe, place: Place, found: Observation) -> None:
     with file.open("wb") as stream:
         stream.truncate(HOLES * recipe.stride)
     os.sync()
-    with Session(Options(failures=True)) as session:
+    with Session(Options(failures=True, every_errno=True)) as session:
         fill(place.fills or place.path)
         end = child(partial(write_back, file, HOLES, recipe.stride))
         found.late = end.late or end.refused
         if end.sigbus:
             found.full = Full.FAULT
-            found.failure = _of(session, end.pid)
+            found.explained = _of(session, end.pid)
         elif end.refused:
             found.full = Full.MMAP
         else:
@@ -119,10 +119,10 @@ def _fill(recipe: Recipe, place: Place, found: Observation) -> None:
         (place.fills or place.path).joinpath("filler").unlink()
 
 
-def _of(session: Session, pid: int) -> Failure | None:
+def _of(session: Session, pid: int) -> Explained | None:
     end = time.monotonic() + 5
     while time.monotonic() < end:
         for failure in session.failures(0.2):
             if failure.pid == pid:
-                return failure
+                return next(iter(Explainer().explain([failure])))
     return None

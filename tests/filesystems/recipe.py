@@ -44,11 +44,11 @@ class Recipe:
     """One row of the matrix.
 
     ``handler`` and ``fstype`` are what the tracer must tell of it; without a handler no call is made, and ``why`` says
-    why. ``errno`` is what ``sigbus`` knows of a refusal, "" where nothing. ``absent`` says why a kernel has no such
-    ``module``, "" where it has it. ``files`` exist already, and keep their size. ``refused`` is the errno of mmap(2)
-    where it allows no shared writable mapping. ``unrun``: why it is not mounted here; then only its handler is hooked.
-    ``instead``: the kernel's function that is called in place of a handler, and is not traced.
-    ``repeats``: a page may be written back between the fault and the store, which then faults once more.
+    why. ``errno`` is what ``sigbus`` has seen of a refusal, "" where nothing; then it infers ``inferred``. ``absent``
+    says why a kernel has no such ``module``, "" where it has it. ``files`` exist already, and keep their size.
+    ``refused`` is the errno of mmap(2) where it allows no shared writable mapping. ``unrun``: why it is not mounted
+    here; then only its handler is hooked. ``instead``: the kernel's function that is called in place of a handler, and
+    is not traced. ``repeats``: a page may be written back between the fault and the store, which then faults once more.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Recipe:
     build: Callable[[Stage], Place | Path] | None = None
     full: Since[Full] = Full.FAULT
     errno: Since[str] = ""
+    inferred: str = ""
     absent: Since[str] = ""
     why: str = ""
     files: tuple[str, ...] = ()

@@ -74,12 +74,15 @@ def test_a_full_disk_refuses_when_expected(recipe: Recipe, observed: Observation
         assert observed.full is now(recipe.full)
 
 
-def test_sigbus_knows_the_errno_or_tells_none(recipe: Recipe, observed: Observation | None) -> None:
+def test_sigbus_knows_the_errno_or_says_what_it_infers_it_from(recipe: Recipe, observed: Observation | None) -> None:
     if observed is None or observed.full is not Full.FAULT:
         return
-    failure = observed.failure
-    assert failure is not None
+    assert observed.explained is not None
+    failure, diagnosis = observed.explained.failure, observed.explained.diagnosis
     assert failure.errno_name == now(recipe.errno)
+    assert (diagnosis.errno, bool(diagnosis.inferred_from)) == (
+        (now(recipe.errno), False) if now(recipe.errno) else (recipe.inferred, bool(recipe.inferred))
+    )
     assert Path(failure.file).name == "holes"
 
 

@@ -20,9 +20,13 @@ def test_the_document_is_up_to_date() -> None:
 def test_cells_causes_and_kernels() -> None:
     text = render(
         {
-            "6.1": {"a": row(full="SIGBUS at the fault", errno="ENOSPC"), "b": row(state="absent", why="not built")},
+            "6.1": {
+                "a": row(full="SIGBUS at the fault", errno="ENOSPC", errno_from="f"),
+                "b": row(state="absent", why="not built"),
+            },
             "6.12": {
                 "a": row(handler="h2", exact={"fentry": False, "kprobe": True}, full="accepted", late="EIO"),
+                "d": row(full="SIGBUS at the fault", errno="ENOSPC"),
                 "c": row(state="mmap refused", handler="", why="read-only"),
             },
         },
@@ -34,4 +38,5 @@ def test_cells_causes_and_kernels() -> None:
     assert "| b | `h` | absent | not run |" in text
     assert "| c | none | not run | mmap refused |" in text
     assert "| a | SIGBUS at the fault (6.1); accepted (EIO) (6.12) | ENOSPC (6.1); - (6.12) |" in text
+    assert "| d | SIGBUS at the fault | ENOSPC, inferred |" in text
     assert "- **b** (6.1): not built" in text and "- **c** (6.12): read-only" in text

@@ -74,7 +74,7 @@ def test_dax_asks_but_is_not_traced() -> None:
     assert rows()["/"].traced
     table = b"4 1 8:2 / /data rw - ext4 /dev/pmem0 rw,dax=always\n"
     (row,) = filesystems(Mounts.parse(table), [], lambda name: True)
-    assert (row.handlers, row.errno) == (("ext4_dax_fault",), False)
+    assert (row.handlers, row.errno) == (("ext4_dax_fault",), True)
 
 
 def test_a_kernel_without_the_handler_has_the_older_rules() -> None:

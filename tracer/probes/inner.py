@@ -25,7 +25,11 @@ class Inner:
 _FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     # Delayed allocation reserves here (ENOSPC, EDQUOT); without it, blocks are mapped by ext4_get_block*, in a
     # transaction that ext4_journal_check_start lets begin or not (EROFS, EIO): that one runs for each transaction.
-    "ext4": ("ext4_da_reserve_space", "ext4_get_block", "ext4_get_block_unwritten", "ext4_journal_check_start"),
+    # ext4_iomap_begin runs for each fault of a DAX mapping, and each range that direct I/O maps.
+    "ext4": (
+        "ext4_da_reserve_space", "ext4_get_block", "ext4_get_block_unwritten", "ext4_journal_check_start",
+        "ext4_iomap_begin",
+    ),
     # xfs_buffered_write_iomap_begin runs for each call; only it returns the EIO of a filesystem shut down.
     "xfs": ("xfs_bmapi_reserve_delalloc", "xfs_iomap_write_direct", "xfs_buffered_write_iomap_begin"),
     "btrfs": (
@@ -36,18 +40,18 @@ _FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "nilfs2": ("block_page_mkwrite", "nilfs_transaction_begin"),
     "gfs2": ("gfs2_inplace_reserve", "gfs2_quota_check"),
     "ubifs": ("ubifs_budget_space",),
-    "nfs": ("nfs_flush_incompatible", "nfs_update_folio", "nfs_updatepage"),
+    "nfs": ("nfs_flush_incompatible", "nfs_update_folio", "nfs_updatepage", "nfs_readpage"),
     "ceph": ("ceph_get_caps",),
     "udf": ("udf_get_block",),
     "ocfs2": ("ocfs2_write_begin_nolock",),
-    # tmpfs, for each page allocated or swapped in; and the read of a page that a fault waits for.
+    # For each page of tmpfs that is allocated or swapped in, each huge page, each page that a fault waits to be read.
     "": (
         "shmem_alloc_and_acct_page", "shmem_alloc_and_acct_folio", "shmem_alloc_and_add_folio", "shmem_swapin_page",
-        "shmem_swapin_folio", "filemap_read_folio",
+        "shmem_swapin_folio", "alloc_huge_page", "alloc_hugetlb_folio", "filemap_read_folio",
     ),
 }  # fmt: skip
 #: These run at calls that succeed, too.
-COSTLY: Final = frozenset({"xfs_buffered_write_iomap_begin"})
+COSTLY: Final = frozenset({"xfs_buffered_write_iomap_begin", "ext4_iomap_begin"})
 #: In every kernel, but wanted for the filesystem that they stand with only.
 _SHARED: Final = frozenset({"block_page_mkwrite"})
 

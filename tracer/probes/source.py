@@ -20,7 +20,7 @@ WAIT_FILES: Final = ("wait.c", "in_flight.c")
 
 #: What the programs of failures read beyond the others.
 _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "super_block": ("s_flags", "s_fs_info"),
+    "super_block": ("s_flags", "s_fs_info", "s_blocksize_bits"),
     "inode": ("i_size", "i_blocks", "i_flags"),
     "dentry": ("d_inode",),
     "vm_operations_struct": ("fault",),
