@@ -46,10 +46,18 @@ def diagnose(failure: Failure, state: HostState) -> Diagnosis:
     if failure.fstype in ("tmpfs", "devtmpfs"):
         return _tmpfs(kind, errno)
     if kind is Class.MEDIA:
-        return _fault(failure, errno, inferred)
+        return _fault(failure, state, errno, inferred)
     if not errno:
-        errno, inferred = _errno_of_state(state)
+        errno, inferred = _errno_of_handler(failure) or _errno_of_state(state)
     return Diagnosis(Class.REFUSED, *reason(errno, failure, state), errno, inferred)
+
+
+def _errno_of_handler(failure: Failure) -> tuple[str, str] | None:
+    """The errno that a handler leaves which returns none, and whose inner functions were all watched."""
+    if failure.fstype == "nilfs2" and not failure.inferred:
+        # nilfs_page_mkwrite in fs/nilfs2/file.c
+        return "ENOSPC", "nilfs_page_mkwrite, which refuses without an errno only when few segments are left"
+    return None
 
 
 def _errno_of_state(state: HostState) -> tuple[str, str]:
@@ -61,7 +69,9 @@ def _errno_of_state(state: HostState) -> tuple[str, str]:
     return "", ""
 
 
-def _fault(failure: Failure, errno: str, inferred: str) -> Diagnosis:
+def _fault(failure: Failure, state: HostState, errno: str, inferred: str) -> Diagnosis:
+    if errno == "ESTALE":
+        return Diagnosis(Class.MEDIA, *reason(errno, failure, state), errno, inferred)
     return Diagnosis(
         Class.MEDIA,
         "The page lies within the file, and could not be read from the device or server.",

@@ -35,6 +35,8 @@ def _no_space(failure: Failure, state: HostState) -> Reason:
         # xfs_trans_dqresv in fs/xfs/xfs_trans_dquot.c: a project over its limit gets ENOSPC, not EDQUOT.
         cause, remedy, _ = _quota(failure, state)
         return cause, remedy, f"xfs_quota -x -c 'report -p -h' {shlex.quote(where)}"
+    if failure.errno_from == "btrfs_delalloc_reserve_metadata":
+        return _no_metadata(failure, state)
     cause = f"The page has no block on disk yet, and {where} has none to give."
     if state.space and state.space.free >= _PLENTY:
         cause = f"{where} refused to reserve a block, though it has {size_text(state.space.free)} free by statfs now."
@@ -44,6 +46,18 @@ def _no_space(failure: Failure, state: HostState) -> Reason:
     elif state.space and state.space.free_to_root > state.space.free:
         cause += f" Only root may use the last {size_text(state.space.free_to_root - state.space.free)}."
     return cause, f"Free some space. {_preallocate(failure)}", check
+
+
+def _no_metadata(failure: Failure, state: HostState) -> Reason:
+    where = place(failure, state)
+    data = next((part for part in state.chunks if part.kind == "data"), None)
+    has = f", though data has {size_text(data.free)} free in chunks of its own" if data and data.free else ""
+    return (
+        f"{where} has no space left for metadata, which each write needs{has}.",
+        "Free some space, add a device, or give chunks of data back that are nearly empty: "
+        f"btrfs balance start -dusage=10 {shlex.quote(where)}",
+        f"btrfs filesystem usage {shlex.quote(where)}",
+    )
 
 
 def _preallocate(failure: Failure) -> str:

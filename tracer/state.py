@@ -18,10 +18,20 @@ class SpaceState:
 
 @dataclass(frozen=True, slots=True)
 class QuotaState:
-    """What is left of a limited quota: ``kind`` is user, group, project or subvolume, ``number`` whose it is."""
+    """What is left of a quota's ``limit``: ``kind`` is user, group, project or subvolume, ``number`` whose it is."""
 
     kind: str
     number: int
+    free: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkState:
+    """A part of a btrfs: ``kind`` is data or metadata, for what is in chunks of it, or unallocated."""
+
+    kind: str
+    total: int
     free: int
 
 
@@ -52,9 +62,10 @@ class HostState:
 
     ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
     ``mountpoint`` is as the victim sees it, or as we do; ``mount_source`` is what is mounted there, and ``limit`` the
-    mount's ``size=``.
+    mount's ``size=``. ``after_ns`` is how long after the failure this was read.
     """
 
+    after_ns: int = 0
     running: bool = False
     cgroup: str = ""
     container: str = ""
@@ -62,8 +73,10 @@ class HostState:
     mountpoint: str = ""
     mount_source: str = ""
     read_only: bool = False
+    shut_down: bool = False
     limit: str = ""
     space: SpaceState | None = None
+    chunks: tuple[ChunkState, ...] = ()
     quotas: tuple[QuotaState, ...] = ()
     huge: HugeState | None = None
     file: FileState | None = None

@@ -10,7 +10,7 @@ from failure_samples import FULL, REFUSED, ROOMY, refused
 
 from tracer.diagnose import diagnose
 from tracer.failure import Actor, Class, Code, Disposition, Fact, Signal, Source, Truncation
-from tracer.state import HostState, HugeState, QuotaState
+from tracer.state import ChunkState, HostState, HugeState, QuotaState
 
 
 def test_an_errno_that_was_seen_is_not_inferred() -> None:
@@ -26,7 +26,7 @@ def test_an_errno_that_was_seen_is_not_inferred() -> None:
         ({"facts": Fact.SWAPFILE}, HostState(), "ETXTBSY", "S_SWAPFILE"),
         ({"facts": Fact.IMMUTABLE}, HostState(), "EPERM", "S_IMMUTABLE"),
         ({"facts": Fact.READ_ONLY}, HostState(), "EROFS", "SB_RDONLY"),
-        ({}, HostState(quotas=(QuotaState("user", 7, 0),), space=FULL), "EDQUOT", "a quota"),
+        ({}, HostState(quotas=(QuotaState("user", 7, 0, 4096),), space=FULL), "EDQUOT", "a quota"),
         ({}, HostState(space=FULL), "ENOSPC", "statfs"),
     ],
 )
@@ -45,14 +45,14 @@ def test_nothing_is_concluded_from_nothing() -> None:
 
 
 def test_a_quota_is_named_with_whose_it_is() -> None:
-    state = HostState(quotas=(QuotaState("user", 7, 4096), QuotaState("project", 42, 0)), space=ROOMY)
+    state = HostState(quotas=(QuotaState("user", 7, 4096, 8192), QuotaState("project", 42, 0, 4096)), space=ROOMY)
     found = diagnose(refused(errno.EDQUOT), state)
     assert "project 42" in found.cause
     assert "project 42" in found.remedy
 
 
 def test_a_project_of_xfs_gets_enospc_for_its_quota() -> None:
-    state = HostState(quotas=(QuotaState("project", 42, 0),), space=FULL)
+    state = HostState(quotas=(QuotaState("project", 42, 0, 4096),), space=FULL)
     found = diagnose(refused(errno.ENOSPC, fstype="xfs"), state)
     assert found.errno == "ENOSPC"
     assert "quota of project 42" in found.cause
@@ -85,6 +85,37 @@ def test_a_fault_within_the_file_is_a_media_error() -> None:
     unseen = diagnose(replace(REFUSED, source=Source.FAULT), HostState())
     assert unseen.errno == "EIO"
     assert unseen.inferred_from.startswith("the fault handler")
+
+
+def test_a_write_to_a_dax_mapping_is_refused_by_fault() -> None:
+    failure = refused(errno.ENOSPC, source=Source.FAULT, facts=Fact.DAX_WRITE)
+    found = diagnose(failure, HostState(space=FULL))
+    assert (found.kind, found.errno, found.inferred_from) == (Class.REFUSED, "ENOSPC", "")
+    unseen = diagnose(replace(failure, errno=0, kernel_error=0), HostState(space=ROOMY))
+    assert (unseen.kind, unseen.errno) == (Class.REFUSED, "")
+
+
+def test_a_file_that_the_server_lost_is_stale() -> None:
+    found = diagnose(refused(errno.ESTALE, source=Source.FAULT, fstype="nfs4"), HostState())
+    assert (found.kind, found.errno) == (Class.MEDIA, "ESTALE")
+    assert "stale" in found.cause
+
+
+def test_nilfs2_refuses_without_an_errno_only_for_want_of_segments() -> None:
+    failure = replace(REFUSED, fstype="nilfs2", handler="nilfs_page_mkwrite")
+    found = diagnose(failure, HostState(space=ROOMY))
+    assert (found.errno, found.inferred_from.partition(",")[0]) == ("ENOSPC", "nilfs_page_mkwrite")
+    # Where nothing could be hooked, an errno may just not have been seen.
+    assert diagnose(replace(failure, inferred=True), HostState(space=ROOMY)).errno == ""
+
+
+def test_btrfs_tells_metadata_from_data() -> None:
+    state = HostState(space=ROOMY, chunks=(ChunkState("data", 1 << 30, 1 << 29), ChunkState("metadata", 1 << 25, 0)))
+    failure = refused(errno.ENOSPC, fstype="btrfs", errno_from="btrfs_delalloc_reserve_metadata")
+    found = diagnose(failure, state)
+    assert "no space left for metadata" in found.cause
+    assert "512 MiB free" in found.cause
+    assert "balance" in found.remedy
 
 
 def test_a_full_tmpfs_names_its_size_and_container() -> None:

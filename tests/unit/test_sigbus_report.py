@@ -16,7 +16,7 @@ from tracer.export.failure_json import explained_dict, repeated_dict
 from tracer.export.jsonl import json_line
 from tracer.failure import Failure
 from tracer.model import Initiator
-from tracer.state import HostState
+from tracer.state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 from tracer.ui.sigbus import repeated, report
 
 
@@ -30,6 +30,31 @@ def test_a_report_says_who_what_why_and_what_to_do() -> None:
                  "after 12.3us", "ENOSPC, returned by ext4_da_reserve_space", "fatal", "cause", "remedy",
                  "0 B free of 1.0 GiB"):  # fmt: skip
         assert part in text
+
+
+def test_the_state_of_the_filesystem_is_in_the_report() -> None:
+    state = HostState(
+        after_ns=2_100_000,
+        module="postgres+0x1234",
+        limit="64m",
+        read_only=True,
+        shut_down=True,
+        space=SpaceState(1 << 30, 0, 1 << 20, 1000, 10),
+        chunks=(ChunkState("data", 1 << 30, 1 << 29), ChunkState("unallocated", 1 << 20, 1 << 20)),
+        quotas=(QuotaState("project", 42, 0, 1 << 20),),
+        huge=HugeState(2 << 20, 8, 3, 1, "/pg", 0),
+        file=FileState(1 << 20, 4096, "hole"),
+    )
+    text = report(explained(refused(errno.ENOSPC), state), 300).plain
+    for part in ("0 B free of 1.0 GiB, 1.0 MiB for root, 10 of 1000 inodes free, size=64m, read-only, shut down, "
+                 "2.1ms later",
+                 "data: 512 MiB free of 1.0 GiB, 1.0 MiB in none yet", "project 42: 0 B left of 1.0 MiB",
+                 "3 of 8 huge pages of 2.0 MiB free, 1 reserved; cgroup /pg: 0 B left",
+                 "1.0 MiB, 4.0 KiB allocated, sparse, the page: hole", "instruction at postgres+0x1234"):  # fmt: skip
+        assert part in text
+    host = json.loads(json_line(explained_dict(explained(refused(errno.ENOSPC), state))))["host"]
+    assert host["quotas"] == [{"kind": "project", "number": 42, "free": 0, "limit": 1 << 20}]
+    assert (host["chunks"][0]["kind"], host["shut_down"], host["after_ns"]) == ("data", True, 2_100_000)
 
 
 def test_an_inferred_errno_is_called_so() -> None:
@@ -63,7 +88,7 @@ def test_json_is_one_line_with_everything() -> None:
     record = json.loads(json_line(explained_dict(explained(failure))))
     assert (record["class"], record["errno"], record["errno_from"]) == ("refused", "ENOSPC", "ext4_da_reserve_space")
     assert record["file"] == "/srv/\\xff"
-    assert record["signal"] == {"code": "BUS_ADRERR", "disposition": "fatal", "sender": None}
+    assert record["signal"] == {"code": "BUS_ADRERR", "disposition": "fatal", "module": None, "sender": None}
     assert record["host"]["space"]["free"] == 0
 
 

@@ -106,6 +106,7 @@ def _members(failure: Failure) -> dict[str, object]:
         else {
             "code": signal.code.value,
             "disposition": signal.disposition.value,
+            "module": text(signal.module) or None,
             "sender": None if signal.sender is None else {**_actor(signal.sender), "uid": signal.sender_uid},
         },
         "truncated": None if cut is None else {"time_ns": cut.time_ns, "size": cut.size, "by": _actor(cut.by)},
@@ -117,4 +118,8 @@ def _actor(actor: Actor) -> dict[str, object]:
 
 
 def _state_dict(state: HostState) -> dict[str, object]:
-    return {name: text(value) if isinstance(value, str) else value for name, value in asdict(state).items()}
+    return asdict(state, dict_factory=_exact)
+
+
+def _exact(members: list[tuple[str, object]]) -> dict[str, object]:
+    return {name: text(value) if isinstance(value, str) else value for name, value in members}

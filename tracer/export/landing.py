@@ -164,13 +164,17 @@ def _failures(events: Sequence[Failure]) -> str:
         ("Process", "", lambda event: f"{event.comm}[{event.pid}]"),
         ("Class", "bad", lambda event: class_of(event.burst.cause, event.fstype).value),
         ("Errno", "bad", lambda event: errno_of(event.burst.cause, event.fstype)[0]),
-        ("Returned by", "", lambda event: event.errno_from),
+        ("Returned by", "", lambda event: event.errno_from or _inferred(event)),
         ("Filesystem", "", lambda event: event.fstype),
         ("Mount point", "text", lambda event: event.mountpoint),
         ("File", "text", lambda event: _file(event)),
         ("Offset", "n", lambda event: offset_text(event.offset)),
     ]
     return _table("failures", columns, events, "None.")
+
+
+def _inferred(failure: Failure) -> str:
+    return "inferred" if errno_of(failure.burst.cause, failure.fstype)[0] else ""
 
 
 def _file(failure: Failure) -> str:

@@ -9,6 +9,9 @@ import uuid
 from pathlib import Path
 from typing import Final
 
+from tracer.host.quota import Quota
+from tracer.state import ChunkState
+
 _FS_INFO: Final = 0x8400941F
 _FS_INFO_BYTES: Final = 1024
 _DEV_INFO: Final = 0xD000941E
@@ -20,6 +23,8 @@ _FIRST_FREE_OBJECTID: Final = 256
 _RESERVED: Final = 1 << 20
 
 _SYSFS: Final = Path("/sys/fs/btrfs")
+#: What a chunk's bytes may be; the rest of them are free.
+_TAKEN: Final = ("used", "pinned", "reserved", "may_use", "readonly")
 
 
 def data_free(fd: int) -> int:
@@ -30,8 +35,7 @@ def data_free(fd: int) -> int:
     highest, name = _filesystem(fd)
     data = _SYSFS / name / "allocation/data"
     free = _number(data / "total_bytes")
-    for taken in ("used", "pinned", "reserved", "may_use", "readonly"):
-        free -= _number(data / f"bytes_{taken}")
+    free -= sum(_number(data / f"bytes_{what}") for what in _TAKEN)
     copies = _number(data / "disk_total") / max(1, _number(data / "total_bytes"))
     return max(0, free + int(_without_chunk(fd, highest) / max(1.0, copies)))
 
@@ -44,20 +48,36 @@ def subvolume(fd: int) -> int:
     return int(struct.unpack_from("=Q", buffer)[0])
 
 
-def quota_free(fd: int, subvolume_id: int) -> int | None:
+def chunks(fd: int) -> tuple[ChunkState, ...]:
+    """How the space is divided among data and metadata: what is in chunks of each, and in none yet.
+
+    Raises OSError, or ValueError if sysfs is not as it should be.
+    """
+    highest, name = _filesystem(fd)
+    found = []
+    for kind in ("data", "metadata"):
+        place = _SYSFS / name / "allocation" / kind
+        total = _number(place / "total_bytes")
+        taken = sum(_number(place / f"bytes_{what}") for what in _TAKEN)
+        found.append(ChunkState(kind, total, max(0, total - taken)))
+    rest = _without_chunk(fd, highest)
+    return (*found, ChunkState("unallocated", rest, rest))
+
+
+def quota(fd: int, subvolume_id: int) -> Quota | None:
     """What the quota group of a subvolume has left; None without a limit. Groups of groups cannot be seen here."""
     group = _SYSFS / _filesystem(fd)[1] / f"qgroups/0_{subvolume_id}"
     try:
         flags = _number(group / "limit_flags")
         promised = sum(_number(path) for path in group.glob("rsv_*"))
-        left = [
-            _number(group / f"max_{kind}") - _number(group / kind) - promised
-            for bit, kind in ((1, "referenced"), (2, "exclusive"))
-            if flags & bit
-        ]
+        left = []
+        for bit, kind in ((1, "referenced"), (2, "exclusive")):
+            if flags & bit:
+                limit = _number(group / f"max_{kind}")
+                left.append(Quota(max(0, limit - _number(group / kind) - promised), limit))
     except (OSError, ValueError):
         return None
-    return max(0, min(left)) if left else None
+    return min(left, key=lambda one: one.free, default=None)
 
 
 def _filesystem(fd: int) -> tuple[int, str]:

@@ -7,6 +7,8 @@ directory. The kernel never gives an id twice and a cgroup cannot be renamed: wh
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -61,6 +63,16 @@ class Cgroups:
             # An id seen in an event was alive by then: one that is not found now will not come back.
             path = self._paths.setdefault(cgroup_id, f"cgroup:{cgroup_id}")
         return path
+
+    def members(self, path: str) -> Iterator[int]:
+        """The processes of a cgroup, as our /proc has them; none for one that is gone, or the root."""
+        if self.root is None or path == "/":
+            return
+        with suppress(OSError):
+            for line in (self.root / path.lstrip("/") / "cgroup.procs").read_text().split():
+                # 0: a process of another pid namespace, which we do not see
+                if line != "0":
+                    yield int(line)
 
     def ids(self) -> set[int]:
         """Of all cgroups that there are now."""

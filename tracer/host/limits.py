@@ -10,7 +10,7 @@ from tracer.host import btrfs
 from tracer.host.mapped import MappedFile
 from tracer.host.mounts import Mounts, preferred
 from tracer.host.processes import Process
-from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
+from tracer.host.quota import GROUP, PROJECT, USER, Quota, Quotas, project_of
 from tracer.host.space import UNLIMITED, Space, huge_cgroup_free, huge_pages_free, space
 from tracer.host.thin import pool_free
 from tracer.risk import Limit, LimitKind, Place
@@ -28,7 +28,7 @@ class Limits:
         self._spaces: dict[int, Space] = {}
         self._quotas: dict[int, Quotas] = {}
         self._pools: dict[int, tuple[str, int] | None] = {}
-        self._subvolumes: dict[tuple[int, int], int | None] = {}
+        self._subvolumes: dict[tuple[int, int], Quota | None] = {}
         cgroups = preferred(mount for mount in Mounts.read() if mount.fstype == "cgroup2")
         self._cgroups = cgroups.mountpoint if cgroups else ""
 
@@ -78,9 +78,9 @@ class Limits:
         except OSError:
             return []
         if (file.dev, number) not in self._subvolumes:
-            self._subvolumes[file.dev, number] = btrfs.quota_free(fd, number)
+            self._subvolumes[file.dev, number] = btrfs.quota(fd, number)
         left = self._subvolumes[file.dev, number]
-        return [] if left is None else [Limit(place, LimitKind.SUBVOLUME, f"0/{number}", left)]
+        return [] if left is None else [Limit(place, LimitKind.SUBVOLUME, f"0/{number}", left.free)]
 
     def of_huge_pages(
         self, fd: int, page: int, place: Place, writers: Sequence[Process], *, unreserved: bool

@@ -29,9 +29,10 @@ _FSXATTR_BYTES: Final = 28
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Bytes that may still be taken under a hard limit, or under a soft one whose grace is over."""
+    """Bytes that may still be taken under a hard limit, or under a soft one whose grace is over; and that limit."""
 
     free: int
+    limit: int
 
 
 class Quotas:
@@ -60,7 +61,7 @@ class Quotas:
         limits = [hard * _DQBLK_UNIT] if hard else []
         if soft and grace_end and grace_end < time.time():
             limits.append(soft * _DQBLK_UNIT)
-        return Quota(max(0, min(limits) - used)) if limits else None
+        return Quota(max(0, min(limits) - used), min(limits)) if limits else None
 
     def _enforced(self, fd: int) -> frozenset[int]:
         buffer = ct.create_string_buffer(_STATV_BYTES)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from tracer.failure import Failure, Source
+from tracer.failure import Fact, Failure, Source
 from tracer.filesystems import rules
 from tracer.host import btrfs, processes
 from tracer.host.cgroups import Cgroups
 from tracer.host.extents import backing
-from tracer.host.mounts import Mount, Mounts, preferred
+from tracer.host.mounts import MOUNTINFO, Mount, Mounts, preferred
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
 from tracer.host.space import huge_cgroup_free, space
-from tracer.state import FileState, HostState, HugeState, QuotaState, SpaceState
+from tracer.state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 
 _PAGE: Final = 4096
 _HOSTS_PIDS: Final = Path("pid:[4026531836]")  # include/linux/proc_ns.h
+#: Processes of the victim's cgroup that are looked at for its mounts: they are in one container, or in none.
+_OTHERS: Final = 8
 _HUGE: Final = Path("/sys/kernel/mm/hugepages")
 _KINDS: Final = ((USER, "user"), (GROUP, "group"), (PROJECT, "project"))
 
@@ -34,25 +38,29 @@ class StateReader:
 
     def read(self, failure: Failure) -> HostState:
         """What can be learned now; what cannot be had is left out. Raises nothing."""
+        after_ns = max(0, time.time_ns() - failure.time_ns)
         failure = replace(failure, pid=_seen_as(failure))
         process = None
         with suppress(OSError, KeyError, ValueError, IndexError):
             process = processes.read(failure.pid)
         cgroup = self._cgroups.path_of(failure.cgroup_id)
-        mount, root = _mount(failure)
+        mount, root = _mount(failure, islice(self._cgroups.members(cgroup), _OTHERS))
         directory = _open(f"{root}{mount.mountpoint}") if mount and _answers(mount.fstype) else None
         file = _open_file(failure, mount, root) if directory is not None else None
         try:
             return HostState(
+                after_ns=after_ns,
                 running=process is not None,
                 cgroup=cgroup,
                 container=processes.container(cgroup),
-                module=_module(failure),
+                module=(failure.signal.module if failure.signal else "") or _module(failure),
                 mountpoint=mount.mountpoint if mount else "",
                 mount_source=mount.source if mount else "",
-                read_only=mount is not None and "ro" in (*mount.options, *mount.super_options),
+                read_only=bool(failure.facts & Fact.READ_ONLY) or _has(mount, "ro", "emergency_ro"),
+                shut_down=bool(failure.facts & Fact.SHUT_DOWN) or _has(mount, "shutdown"),
                 limit=_limit(mount),
                 space=None if directory is None or mount is None else _space(directory, mount),
+                chunks=() if directory is None or mount is None else _chunks(directory, mount),
                 quotas=() if directory is None or mount is None else tuple(_quotas(failure, directory, file, mount)),
                 huge=_huge(failure, self._cgroups.root, cgroup),
                 file=None if file is None else _file(failure, file),
@@ -73,17 +81,25 @@ def _seen_as(failure: Failure) -> int:
     return 0
 
 
-def _mount(failure: Failure) -> tuple[Mount | None, str]:
-    """The mount of the failure's filesystem and the root to look it up from: the victim's, else ours."""
-    if failure.dev:
-        for mountinfo, root in ((f"/proc/{failure.pid}/mountinfo", f"/proc/{failure.pid}/root"), (None, "")):
-            with suppress(OSError):
-                mounts = Mounts.read(Path(mountinfo)) if mountinfo else Mounts.read()
-                found = preferred(mount for mount in mounts if mount.dev == failure.dev)
-                # A process that has exited has no root any more.
-                if found and (not root or Path(root).exists()):
-                    return found, root
+def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, str]:
+    """The mount of the failure's filesystem and the root to look it up from: the victim's, ours, or one of ``others``.
+
+    The latter for a victim that is gone, and a filesystem that only its container has, such as its /dev/shm.
+    """
+    if not failure.dev:
+        return None, ""
+    for pid in (failure.pid, None, *others):
+        mountinfo, root = (f"/proc/{pid}/mountinfo", f"/proc/{pid}/root") if pid is not None else (MOUNTINFO, "")
+        with suppress(OSError):
+            found = preferred(mount for mount in Mounts.read(Path(mountinfo)) if mount.dev == failure.dev)
+            # A process that has exited has no root any more.
+            if found and (not root or Path(root).exists()):
+                return found, root
     return None, ""
+
+
+def _has(mount: Mount | None, *options: str) -> bool:
+    return mount is not None and not {*mount.options, *mount.super_options}.isdisjoint(options)
 
 
 def _answers(fstype: str) -> bool:
@@ -127,12 +143,18 @@ def _space(directory: int, mount: Mount) -> SpaceState | None:
     return None
 
 
+def _chunks(directory: int, mount: Mount) -> tuple[ChunkState, ...]:
+    with suppress(OSError, ValueError):
+        return btrfs.chunks(directory) if mount.fstype == "btrfs" else ()
+    return ()
+
+
 def _quotas(failure: Failure, directory: int, file: int | None, mount: Mount) -> Iterator[QuotaState]:
     with suppress(OSError, ValueError):
         if mount.fstype == "btrfs":
             subvolume = btrfs.subvolume(directory if file is None else file)
-            if (free := btrfs.quota_free(directory, subvolume)) is not None:
-                yield QuotaState("subvolume", subvolume, free)
+            if left := btrfs.quota(directory, subvolume):
+                yield QuotaState("subvolume", subvolume, left.free, left.limit)
             return
         quotas = Quotas(directory, mount.dev, mount.source)
         if file is not None:
@@ -143,16 +165,15 @@ def _quotas(failure: Failure, directory: int, file: int | None, mount: Mount) ->
             numbers = (failure.uid, failure.uid, 0)
         for (kind, name), number in zip(_KINDS, numbers, strict=True):
             if kind in quotas.enforced and (left := quotas.left(directory, kind, number)):
-                yield QuotaState(name, number, left.free)
+                yield QuotaState(name, number, left.free, left.limit)
 
 
 def _huge(failure: Failure, root: Path | None, cgroup: str) -> HugeState | None:
     if failure.source is not Source.HUGETLB:
         return None
     with suppress(OSError, ValueError):
-        # The only size there is, on most hosts; where there are several, the default one is the smallest on x86.
-        pool = min(_HUGE.iterdir(), key=lambda path: int(path.name.removeprefix("hugepages-").removesuffix("kB")))
-        page = int(pool.name.removeprefix("hugepages-").removesuffix("kB")) << 10
+        page = failure.huge_page
+        pool = _HUGE / f"hugepages-{page >> 10}kB"
         total, free, reserved = (
             int((pool / f"{name}_hugepages").read_text()) for name in ("nr", "free", "resv")
         )  # fmt: skip

@@ -42,6 +42,7 @@ def report(explained: Explained, width: int) -> Text:
         ("refused", _refused(failure, state)),
         ("errno", _errno(explained)),
         ("space", _space(state)),
+        ("chunks", _chunks(state)),
         ("quota", _quota(state)),
         ("pool", _pool(state)),
         ("class", f"{diagnosis.kind.value}{errno}{', inferred' if failure.inferred else ''}"),
@@ -127,8 +128,11 @@ def _signal(failure: Failure) -> str:
 
 
 def _access(failure: Failure, state: HostState) -> str:
+    at = f"at {printable(state.module)}" if state.module else f"at {failure.ip:#x}" if failure.ip else ""
+    parts = [f"address {failure.address:#x}" if failure.address else "", f"instruction {at}" if at else ""]
+    where = ", ".join(filter(None, parts))
     if failure.source is Source.SIGNAL:
-        return f"address {failure.address:#x}" if failure.address else ""
+        return where
     verb = "write" if failure.write else "read"
     by = {
         Initiator.USER: "by the program",
@@ -139,8 +143,7 @@ def _access(failure: Failure, state: HostState) -> str:
     how = ""
     if failure.source is Source.PAGE_MKWRITE:
         how = ", the first to the page" if failure.path is Path.FIRST_WRITE else ", to a page mapped read-only"
-    at = f" at {printable(state.module)}" if state.module else f" at {failure.ip:#x}" if failure.ip else ""
-    return f"{verb} {by}{how}; address {failure.address:#x}, instruction{at}" if at else f"{verb} {by}{how}"
+    return f"{verb} {by}{how}; {where}" if where else f"{verb} {by}{how}"
 
 
 def _name(failure: Failure) -> str:
@@ -193,11 +196,26 @@ def _space(state: HostState) -> str:
         parts.append(f"size={printable(state.limit)}")
     if state.read_only:
         parts.append("read-only")
+    if state.shut_down:
+        parts.append("shut down")
+    parts.append(f"{duration(state.after_ns)} later")
     return ", ".join(parts)
 
 
+def _chunks(state: HostState) -> str:
+    return ", ".join(
+        f"{part.kind}: {size_text(part.free)} free of {size_text(part.total)}"
+        if part.kind != "unallocated"
+        else f"{size_text(part.total)} in none yet"
+        for part in state.chunks
+    )
+
+
 def _quota(state: HostState) -> str:
-    return ", ".join(f"{quota.kind} {quota.number}: {size_text(quota.free)} left" for quota in state.quotas)
+    return ", ".join(
+        f"{quota.kind} {quota.number}: {size_text(quota.free)} left of {size_text(quota.limit)}"
+        for quota in state.quotas
+    )
 
 
 def _pool(state: HostState) -> str:
