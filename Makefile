@@ -8,8 +8,8 @@ UNITS := /usr/local/lib/systemd/system
 RUN_PACKAGES := python3-bpfcc python3-venv
 TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static chromium clang-format dmsetup \
 	e2fsprogs f2fs-tools fuse2fs gcc \
-	iproute2 kmod libc6-dev nilfs-tools openssl prometheus qemu-system-x86 quota systemd util-linux \
-	xfsprogs zstd
+	iproute2 kmod libc6-dev nfs-common nfs-kernel-server nilfs-tools openssl prometheus qemu-system-x86 quota rpcbind \
+	systemd util-linux xfsprogs zstd
 # What else the filesystems need that tests/filesystems sets up.
 FILESYSTEM_PACKAGES := cachefilesd cifs-utils diod dosfstools exfatprogs fuse-overlayfs fuse3 gfs2-utils jfsutils \
 	keyutils mtd-utils nfs-common nfs-kernel-server ntfs-3g ocfs2-tools rpcbind samba udftools

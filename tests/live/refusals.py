@@ -266,8 +266,8 @@ def odd_path(place: Path, which: str) -> bytes:
 class BadDisk:
     """A filesystem on a device that can be made to fail, with a file of data."""
 
-    def __init__(self, name: str, fstype: str = "ext4", size: int = 32) -> None:
-        """``size`` is in MiB."""
+    def __init__(self, name: str, fstype: str = "ext4", size: int = 32, options: str = "") -> None:
+        """``size`` is in MiB, ``options`` are those of mount(8)."""
         self._name = name
         image = ROOT / f"{name}.img"
         with image.open("wb") as stream:
@@ -280,7 +280,7 @@ class BadDisk:
         run(f"mkfs.{fstype}", "-q", f"/dev/mapper/{name}")
         self.place = ROOT / name
         self.place.mkdir()
-        run("mount", f"/dev/mapper/{name}", str(self.place))
+        run("mount", *(("-o", options) if options else ()), f"/dev/mapper/{name}", str(self.place))
         self.file = self.place / "file"
         self.file.write_bytes(bytes(SIZE))
         os.sync()

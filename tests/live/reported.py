@@ -1,14 +1,39 @@
 """The table of docs/commands/sigbus.md, from what the live tests print of each report.
 
-tests/live/run 5.10 6.1 6.12 newest -k test_sigbus | python -m tests.live.reported
+tests/live/run 5.10 6.1 6.12 newest -k "test_sigbus or test_causes or test_stale" | python -m tests.live.reported
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.live.refusals import Met
+    from tracer.model import Backend
 
 _LINE = re.compile(r"^\[\S+ (\S+)\] .*?reported: (\w+) \| (.+?) \| (\S+) \| (\S+) \| (\S+) \| (\S+)$")
+
+
+def tell(request: pytest.FixtureRequest, backend: Backend, met: Mapping[str, Met]) -> None:
+    """Print what was reported of each, past pytest's capture."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print()
+        for name, each in met.items():
+            print(f"reported: {backend} | {name} | {_reported(each)}", flush=True)
+
+
+def _reported(met: Met) -> str:
+    """Class, effect and errno of a report."""
+    failure, diagnosis = met.explained.failure, met.explained.diagnosis
+    effect = failure.signal.disposition.value if failure.signal else "EFAULT"
+    errno_from = "inferred" if diagnosis.inferred_from else failure.errno_from or "-"
+    return f"{diagnosis.kind} | {effect} | {diagnosis.errno or '-'} | {errno_from}"
 
 
 def main() -> int:

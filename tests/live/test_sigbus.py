@@ -29,6 +29,7 @@ from tests.live.refusals import (
     overlay,
     prepare,
 )
+from tests.live.reported import tell
 from tracer.failure import Class, Code, Disposition, Fact, FailureSeries, Source
 from tracer.kernel.preemption import preemptible
 from tracer.model import Backend, Filters, Initiator, Loss, Options, Snapshot
@@ -124,20 +125,8 @@ def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Pa
         told.burst = session.snapshot().since(before).failures
         told.seen = sum(n for burst, n in session.bursts().items() if burst.tgid == met["threads"].pid)
         told.final = session.finish()
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print()
-        for name, each in met.items():
-            print(f"reported: {backend} | {name} | {reported(each)}", flush=True)
+    tell(request, backend, met)
     yield told
-
-
-def reported(met: Met) -> str:
-    """Class, effect and errno of a report."""
-    failure, diagnosis = met.explained.failure, met.explained.diagnosis
-    effect = failure.signal.disposition.value if failure.signal else "EFAULT"
-    errno_from = "inferred" if diagnosis.inferred_from else failure.errno_from or "-"
-    return f"{diagnosis.kind} | {effect} | {diagnosis.errno or '-'} | {errno_from}"
 
 
 def _fail(disk: BadDisk, _pid: int) -> None:

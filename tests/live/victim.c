@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -95,7 +97,46 @@ static void catching(const char *path, size_t size, size_t offset, long n)
 			m[offset] = 1;
 }
 
+/* The signal is blocked, or ignored: that does not save it. */
+static void masked(const char *path, size_t size, size_t offset, int ignored)
+{
+	sigset_t bus;
+
+	catch_it();
+	sigemptyset(&bus);
+	sigaddset(&bus, SIGBUS);
+	if (ignored)
+		signal(SIGBUS, SIG_IGN);
+	else
+		sigprocmask(SIG_BLOCK, &bus, NULL);
+	store(path, size, offset);
+}
+
 static volatile char *shared;
+
+/* Refused the next page while the signal for the one before it is handled. */
+static void caught_once_more(int number)
+{
+	sigjmp_buf before;
+
+	memcpy(before, back, sizeof(back));
+	catch_it();
+	if (!sigsetjmp(back, 1))
+		shared[PAGE] = 1;
+	siglongjmp(before, number);
+}
+
+static void nested(const char *path, size_t size, size_t offset)
+{
+	struct sigaction action = {.sa_handler = caught_once_more, .sa_flags = SA_NODEFER};
+
+	shared = map(open_file(path, size), size, MAP_SHARED) + offset;
+	sigaction(SIGBUS, &action, NULL);
+	say(shared);
+	if (!sigsetjmp(back, 1))
+		shared[0] = 1;
+}
+
 static pthread_barrier_t barrier;
 
 static void *refused_thread(void *number)
@@ -134,6 +175,20 @@ static void read_into(const char *path, size_t size, size_t offset)
 	say(m + offset);
 	n = read(open("/dev/zero", O_RDONLY), (char *)m + offset, 100);
 	printf("%zd %d\n", n, errno);
+}
+
+/* A read(2) that can fill a page and not the next; with O_DIRECT the kernel takes hold of the pages itself. */
+static void read_from(const char *path, size_t size, size_t offset, const char *source, int flags)
+{
+	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
+	int fd = open(source, O_RDONLY | flags);
+	ssize_t n;
+
+	if (fd < 0)
+		err(1, "%s", source);
+	say(m + offset);
+	n = read(fd, (char *)m + offset, 2 * PAGE);
+	printf("%zd %d\n", n, n < 0 ? errno : 0);
 }
 
 static void remote(const char *path, size_t size, size_t offset)
@@ -229,6 +284,32 @@ static void poison(const char *path)
 	m[0] = 2;
 }
 
+/* Nobody but userfaultfd would give the page, and it was asked to send a signal instead. */
+static void refused_by_uffd(void)
+{
+	volatile char *m = map(-1, PAGE, MAP_PRIVATE | MAP_ANONYMOUS);
+	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_SIGBUS};
+	struct uffdio_register all = {
+		.range = {.start = (unsigned long)m, .len = PAGE},
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &all))
+		err(1, "userfaultfd");
+	say(m + 5);
+	m[5] = 1;
+}
+
+/* With the flag AC, an access must be aligned. */
+static void misaligned(void)
+{
+	static char bytes[16] __attribute__((aligned(16)));
+
+	say(bytes + 1);
+	asm volatile("pushfq; orl $0x40000, (%%rsp); popfq; movl (%0), %%eax" ::"r"(bytes + 1) : "eax", "memory", "cc");
+}
+
 static void wait_for_it(const char *how)
 {
 	sigset_t bus;
@@ -250,9 +331,9 @@ static void wait_for_it(const char *how)
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "", *path = argc > 2 ? argv[2] : "";
-	unsigned long n[3] = {};
+	unsigned long n[4] = {};
 
-	for (int i = 3; i < argc && i < 6; i++)
+	for (int i = 3; i < argc && i < 7; i++)
 		n[i - 3] = strtoul(argv[i], NULL, 0);
 	if (!strcmp(what, "store"))
 		store(path, n[0], n[1]);
@@ -260,6 +341,16 @@ int main(int argc, char **argv)
 		rewrite(path, n[0], n[1]);
 	else if (!strcmp(what, "catch"))
 		catching(path, n[0], n[1], n[2]);
+	else if (!strcmp(what, "masked"))
+		masked(path, n[0], n[1], n[2]);
+	else if (!strcmp(what, "nested"))
+		nested(path, n[0], n[1]);
+	else if (!strcmp(what, "read-from") && argc > 6)
+		read_from(path, n[0], n[1], argv[5], n[3]);
+	else if (!strcmp(what, "uffd"))
+		refused_by_uffd();
+	else if (!strcmp(what, "misaligned"))
+		misaligned();
 	else if (!strcmp(what, "threads"))
 		threads(path, n[0]);
 	else if (!strcmp(what, "read-into"))
@@ -280,6 +371,7 @@ int main(int argc, char **argv)
 		wait_for_it(path);
 	else
 		errx(2, "usage: victim "
-			"store|rewrite|catch|threads|read-into|remote|uring|shrunk|load|hugetlb|poison|wait ...");
+			"store|rewrite|catch|masked|nested|threads|read-into|read-from|remote|uring|shrunk|load|"
+			"hugetlb|poison|uffd|misaligned|wait ...");
 	return 0;
 }
