@@ -14,9 +14,8 @@ mkfs.ext4 -q -m 0 /tmp/disk
 modprobe -a loop ext4
 mount -o loop /tmp/disk /srv/db
 mkdir /srv/db/users /srv/db/java
-cd /tmp && cp "$here"/* /tmp && export PYTHONPATH="$2:$3"
+cd /tmp && cp "$here"/* "$3"/Mapped.class /tmp && export PYTHONPATH="$2:$3"
 python3 load.py /srv/db/users 1000
-javac Mapped.java
 dd if=/dev/zero of=/srv/db/filler bs=1M 2>/dev/null
 dd if=/dev/zero of=/srv/db/rest bs=4k 2>/dev/null
 mkwrite sigbus -- python3 load.py /srv/db/users 100000

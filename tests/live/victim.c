@@ -59,6 +59,17 @@ static void store(const char *path, size_t size, size_t offset)
 	m[offset] = 1;
 }
 
+/* A store to one page after the other, until one is refused. */
+static void stores(const char *path, size_t size, size_t step)
+{
+	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
+
+	for (size_t at = 0; at < size; at += step) {
+		say(m + at);
+		m[at] = 1;
+	}
+}
+
 /* A store to a page that is mapped already, since it was read. */
 static void rewrite(const char *path, size_t size, size_t offset)
 {
@@ -337,6 +348,8 @@ int main(int argc, char **argv)
 		n[i - 3] = strtoul(argv[i], NULL, 0);
 	if (!strcmp(what, "store"))
 		store(path, n[0], n[1]);
+	else if (!strcmp(what, "stores"))
+		stores(path, n[0], n[1]);
 	else if (!strcmp(what, "rewrite"))
 		rewrite(path, n[0], n[1]);
 	else if (!strcmp(what, "catch"))
@@ -371,7 +384,7 @@ int main(int argc, char **argv)
 		wait_for_it(path);
 	else
 		errx(2, "usage: victim "
-			"store|rewrite|catch|masked|nested|threads|read-into|read-from|remote|uring|shrunk|load|"
+			"store|stores|rewrite|catch|masked|nested|threads|read-into|read-from|remote|uring|shrunk|load|"
 			"hugetlb|poison|uffd|misaligned|wait ...");
 	return 0;
 }
