@@ -47,12 +47,26 @@ int inner_probe(struct pt_regs *ctx)
 	return 0;
 }
 
-/* xfs_do_force_shutdown(mp, ...): from now on the filesystem refuses everything. */
-int shutting_down(struct pt_regs *ctx)
+static __always_inline void note_shut_down(u64 filesystem)
 {
-	u64 filesystem = ctx->di;
 	u8 yes = 1;
 
 	shut_down.update(&filesystem, &yes);
+}
+
+/* xfs_do_force_shutdown(mp, ...): from now on the filesystem refuses everything. */
+int shutting_down(struct pt_regs *ctx)
+{
+	note_shut_down(ctx->di);
+	return 0;
+}
+
+/* xlog_force_shutdown(log, ...): the same, after an error of the log. The mount is a log's first member. */
+int log_shutting_down(struct pt_regs *ctx)
+{
+	u64 filesystem = 0;
+
+	if (!bpf_probe_read_kernel(&filesystem, sizeof(filesystem), (void *)ctx->di))
+		note_shut_down(filesystem);
 	return 0;
 }

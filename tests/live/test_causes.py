@@ -122,6 +122,12 @@ def _lose(disk: BadDisk) -> Callable[[int], None]:
 def story(request: pytest.FixtureRequest, backend: Backend, full: Path, no_metadata: Path) -> Iterator[Story]:
     """Let every victim run under one watch, and print what was reported of each."""
     told = Story()
+    # Before the watch begins: what hooks a module's functions would be later than the victim.
+    disks = {
+        "ext4-lost": BadDisk(f"ext4-lost-{backend}", "ext4", 32, "nodelalloc"),
+        "xfs-lost": BadDisk(f"xfs-lost-{backend}", "xfs", 320),
+    }
+    told.files = {name: disk.file for name, disk in disks.items()}
     with Session(Options(backend, failures=True, every_errno=True)) as session:
         stage = Stage(session)
 
@@ -132,9 +138,7 @@ def story(request: pytest.FixtureRequest, backend: Backend, full: Path, no_metad
                 told.failed[name] = error
 
         act("btrfs-metadata", "stores", no_metadata, MANY * PAGE, 2 * PAGE)
-        for name, fstype, size, options in (("ext4-lost", "ext4", 32, "nodelalloc"), ("xfs-lost", "xfs", 320, "")):
-            disk = BadDisk(f"{name}-{backend}", fstype, size, options)
-            told.files[name] = disk.file
+        for name, disk in disks.items():
             act(name, "rewrite", disk.file, SIZE, OFFSET, meanwhile=_lose(disk))
         hole = full.parent / "hole"
         for how, ignored in (("blocked", 0), ("ignored", 1)):
@@ -144,7 +148,6 @@ def story(request: pytest.FixtureRequest, backend: Backend, full: Path, no_metad
         act("direct", "read-from", hole, SIZE, OFFSET // PAGE * PAGE, full.parent / "filler", os.O_DIRECT)
         for how, (send, _) in SENT.items():
             act(how, "wait", "die", meanwhile=send, kill=True)
-        act("misaligned", "misaligned")
         act("uffd", "uffd")
         Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+hugetlb")
         Path("/proc/sys/vm/nr_hugepages").write_text("3")
@@ -228,7 +231,9 @@ def test_direct_io_into_a_refused_page_gets_efault(story: Story) -> None:
     met = story.of("direct")
     assert f"-1 {errno.EFAULT}" in met.lines
     for failure in met.failures:
-        assert (failure.signal, failure.initiator, failure.syscall) == (None, Initiator.REMOTE, 0)
+        assert (failure.signal, failure.syscall) == (None, 0)
+        # Which, depends on the filesystem and the kernel.
+        assert failure.initiator in (Initiator.KERNEL, Initiator.REMOTE)
         assert (failure.offset, failure.errno_name) == (OFFSET // PAGE * PAGE, "ENOSPC")
 
 
@@ -246,22 +251,16 @@ def test_a_signal_names_its_sender_however_it_is_sent(story: Story, how: str) ->
     assert met.explained.diagnosis.kind is Class.SENT
 
 
-@pytest.mark.parametrize(("how", "code", "word"), [
-    ("misaligned", Code.ADRALN, "not aligned"),
-    ("uffd", Code.ADRERR, "not for a page of a file"),
-])  # fmt: skip
-def test_what_is_no_refusal_is_other(story: Story, how: str, code: Code, word: str) -> None:
-    met = story.of(how)
+def test_what_is_no_refusal_is_other(story: Story) -> None:
+    met = story.of("uffd")
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
     assert failure.signal is not None
-    assert (failure.source, failure.signal.code) == (Source.SIGNAL, code)
-    # The processor gives no address with an alignment check.
-    assert failure.address == (0 if code is Code.ADRALN else met.address)
+    assert (failure.source, failure.signal.code, failure.address) == (Source.SIGNAL, Code.ADRERR, met.address)
     assert failure.signal.module.startswith("victim+0x")
     diagnosis = met.explained.diagnosis
     assert (diagnosis.kind, diagnosis.errno) == (Class.OTHER, "")
-    assert word in diagnosis.cause
+    assert "not for a page of a file" in diagnosis.cause
 
 
 def test_huge_pages_may_end_with_the_cgroup_or_with_the_pool(story: Story, backend: Backend) -> None:

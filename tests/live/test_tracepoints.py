@@ -14,9 +14,11 @@ import pytest
 
 from tests.live.guest import ROOT, WORKLOAD, FaultPath, command, run
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, Stage, prepare
-from tracer.failure import Class, Source
+from tracer.diagnose import diagnose
+from tracer.failure import Class, Code, Source
 from tracer.model import Backend, Filters, Initiator, Options
 from tracer.session import Session
+from tracer.state import HostState
 
 pytestmark = pytest.mark.native
 OURS = {*(f"ext4-tp{which}" for which in ("", "-rewrite", "-faults", "-dirty")), "tp-tmpfs", "tp-short", "tp-many"}
@@ -122,6 +124,21 @@ def test_a_signal_that_was_sent_is_no_fault(stage: Stage) -> None:
     assert python.wait() == -7
     (failure,) = stage.of(python.pid)
     assert (failure.source, failure.inode, failure.inferred) == (Source.SIGNAL, 0, False)
+
+
+def test_an_access_that_is_not_aligned(stage: Stage) -> None:
+    """An emulated processor does not look at EFLAGS.AC: there the program goes on, and nothing is told."""
+    victim = subprocess.Popen([VICTIM, "misaligned"], stdout=subprocess.DEVNULL)
+    if victim.wait() == 0:
+        assert stage.of(victim.pid) == []
+        return
+    assert victim.returncode == -7
+    (failure,) = stage.of(victim.pid)
+    assert failure.signal is not None
+    # The processor gives no address.
+    assert (failure.source, failure.signal.code, failure.address) == (Source.SIGNAL, Code.ADRALN, 0)
+    assert failure.signal.module.startswith("victim+0x")
+    assert diagnose(failure, HostState()).kind is Class.OTHER
 
 
 def test_many_mappings() -> None:

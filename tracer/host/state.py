@@ -57,7 +57,7 @@ class StateReader:
                 mountpoint=mount.mountpoint if mount else "",
                 mount_source=mount.source if mount else "",
                 read_only=bool(failure.facts & Fact.READ_ONLY) or _has(mount, "ro", "emergency_ro"),
-                shut_down=bool(failure.facts & Fact.SHUT_DOWN) or _has(mount, "shutdown"),
+                shut_down=bool(failure.facts & Fact.SHUT_DOWN) or _stopped(failure) or _has(mount, "shutdown"),
                 limit=_limit(mount),
                 space=None if directory is None or mount is None else _space(directory, mount),
                 chunks=() if directory is None or mount is None else _chunks(directory, mount),
@@ -96,6 +96,11 @@ def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, str]:
             if found and (not root or Path(root).exists()):
                 return found, root
     return None, ""
+
+
+def _stopped(failure: Failure) -> bool:
+    """Whether an ext4 said so: no transaction begins any more (ext4_journal_check_start in fs/ext4/ext4_jbd2.c)."""
+    return failure.errno_name == "EIO" and failure.errno_from == "ext4_journal_check_start"
 
 
 def _has(mount: Mount | None, *options: str) -> bool:

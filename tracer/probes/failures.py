@@ -19,9 +19,10 @@ _FIXUP: Final = "fixup_exception"
 #: By function, which argument has the flags.
 _PINNING: Final = {"__get_user_pages": 3, "fixup_user_fault": 2}
 _TRUNCATE: Final = "do_truncate"
-_SHUTDOWN: Final = "xfs_do_force_shutdown"
 #: Of the parameters that a function may have to be hooked by fentry on every kernel (btf_ctx_access, to 6.1).
 _MOST: Final = 6
+#: Programs of what shuts an xfs down: the second, since 5.17, goes about the first when the log fails.
+_SHUTDOWN: Final = {"xfs_do_force_shutdown": "shutting_down", "xlog_force_shutdown": "log_shutting_down"}
 
 # settings of bpf/failure.h and bpf/fault.c
 _INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS, _FLAGS_ARG = 16, 17, 18, 19, 20, 21
@@ -29,7 +30,7 @@ _INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS, _FLAGS_ARG = 16, 17, 18, 19, 
 
 def functions() -> tuple[str, ...]:
     """Every function that may be hooked."""
-    return (_FIXUP, *_PINNING, _TRUNCATE, _SHUTDOWN, *inner.names())
+    return (_FIXUP, *_PINNING, _TRUNCATE, *_SHUTDOWN, *inner.names())
 
 
 def settings(filters: Filters, btf: Btf) -> dict[int, int]:
@@ -83,9 +84,10 @@ class InnerHooks:
             if found.function not in self._hooked:
                 self._hooked.add(found.function)
                 self._hook(btf, number, found)
-        if _SHUTDOWN not in self._hooked and self._symbols.find(_SHUTDOWN):
-            self._hooked.add(_SHUTDOWN)
-            self._attach(Place("shutting_down", _SHUTDOWN, Backend.KPROBE, optional=True))
+        for function, program in _SHUTDOWN.items():
+            if function not in self._hooked and self._symbols.find(function):
+                self._hooked.add(function)
+                self._attach(Place(program, function, Backend.KPROBE, optional=True))
 
     def _hook(self, btf: Btf, number: int, found: inner.Inner) -> None:
         own = ((_INNER, number),)
