@@ -79,3 +79,13 @@ def test_without_a_hierarchy_ids_are_all_there_is() -> None:
     with pytest.raises(UsageError) as caught:
         cgroups.id_of("/")
     assert caught.value.code == Exit.USAGE
+
+
+def test_the_members_of_a_cgroup_are_those_that_our_proc_has(tmp_path: Path) -> None:
+    cgroups = hierarchy(tmp_path, "a")
+    (tmp_path / "a" / "cgroup.procs").write_text("0\n17\n4242\n")
+    (tmp_path / "cgroup.procs").write_text("1\n")
+    assert list(cgroups.members("/a")) == [17, 4242]
+    # Neither the whole host, nor what is gone.
+    assert list(cgroups.members("/")) == []
+    assert list(cgroups.members("cgroup:7")) == []
