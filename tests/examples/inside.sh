@@ -22,3 +22,4 @@ mkwrite sigbus -- python3 load.py /srv/db/users 100000
 mkwrite sigbus -- java -cp . Mapped /srv/db/java/stats.bin
 mkwrite sigbus -- sh jvm.sh
 mkwrite sigbus -- python3 wal.py /tmp/app.db
+mkwrite sigbus -- sh container.sh
