@@ -26,7 +26,7 @@ from tracer.session import Session
 
 PAGE = 4096
 #: Pages of a file of which some can be written before metadata ends.
-MANY = 601
+MANY = 3001
 _SYS_TGKILL, _SYS_SIGQUEUEINFO = 234, 129
 _SI_QUEUE = -1
 #: As Docker and Kubernetes name theirs.
@@ -70,7 +70,7 @@ def no_metadata() -> Path:
     file = place / "volume" / "file"
     with file.open("wb") as stream:
         stream.truncate(MANY * PAGE)
-    small = [place / f"small-{number}" for number in range(700)]
+    small = [place / f"small-{number}" for number in range(1200)]
     for each in small:
         each.touch()
     # All that is in no chunk becomes data, and some of that is free again.
@@ -82,12 +82,21 @@ def no_metadata() -> Path:
     with suppress(OSError):
         for number in itertools.count():
             os.setxattr(small[0], f"user.{number}", bytes(3000))
-    # These lie among the metadata, and ask for no more than a page of a mapping does.
-    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-        for each in small:
+    # These lie among the metadata, and ask for no more than a page of a mapping does. What is refused has the kernel
+    # write back what it holds, which may leave room for some more.
+    refused = 0
+    for each in small:
+        try:
             with each.open("r+b", buffering=0) as stream:
                 stream.write(bytes(2000))
-    return file
+            refused = 0
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+            refused += 1
+            run("sync", "-f", str(place))
+        if refused == 3:
+            return file
+    raise AssertionError("There is still space for metadata.")
 
 
 def _queue(pid: int) -> None:
@@ -229,7 +238,8 @@ def test_a_read_that_fills_a_page_and_not_the_next_is_short(story: Story) -> Non
 
 def test_direct_io_into_a_refused_page_gets_efault(story: Story) -> None:
     met = story.of("direct")
-    assert f"-1 {errno.EFAULT}" in met.lines
+    # 5.10 ends it as if the file had ended there.
+    assert ("0 0" if os.uname().release.startswith("5.10.") else f"-1 {errno.EFAULT}") in met.lines
     for failure in met.failures:
         assert (failure.signal, failure.syscall) == (None, 0)
         # Which, depends on the filesystem and the kernel.
