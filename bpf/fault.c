@@ -71,26 +71,36 @@ static __always_inline int find_place(struct fault *fault, struct mm_struct *mm,
 	return READ(vma, vm_flags) & (fault->flags & FAULT_FLAG_WRITE ? VM_WRITE : VM_ACCESS);
 }
 
-/* Who refused. A call of page_mkwrite would have told of itself, but where no function is hooked at all. */
+/* Whether page_mkwrite may have been asked: for a write to a file's page that lies in the page cache. */
+static __always_inline int has_handler(struct fault *fault)
+{
+	struct inode *inode = READ(READ(fault->vma, vm_file), f_inode);
+
+	return READ(READ(fault->vma, vm_ops), page_mkwrite) && READ(fault->vma, vm_flags) & VM_SHARED &&
+	       fault->flags & FAULT_FLAG_WRITE && fault->pgoff < pages_of(fault->vma) &&
+	       !(READ(inode, i_flags) & S_DAX);
+}
+
+/* Who refused. Where calls are hooked they tell of themselves, but for one whose return was missed. */
 static __always_inline void find_source(struct fault *fault)
 {
 	struct vm_operations_struct *operations = READ(fault->vma, vm_ops);
-	u64 flags = READ(fault->vma, vm_flags);
-
-	if (flags & VM_HUGETLB) {
-		fault->source = HUGETLB;
-		return;
-	}
 #ifdef TRACEPOINT
-	fault->handler = (u64)READ(operations, page_mkwrite);
-	if (fault->handler && flags & VM_SHARED && fault->flags & FAULT_FLAG_WRITE &&
-	    fault->pgoff < pages_of(fault->vma)) {
-		fault->source = PAGE_MKWRITE;
-		return;
-	}
+	int asked = 1;
+#else
+	struct slot *call = slot_of(bpf_get_current_task());
+	int asked = call && !call->series.kind;
 #endif
-	fault->source = FAULT;
-	fault->handler = (u64)READ(operations, fault);
+
+	if (READ(fault->vma, vm_flags) & VM_HUGETLB) {
+		fault->source = HUGETLB;
+	} else if (asked && has_handler(fault)) {
+		fault->source = PAGE_MKWRITE;
+		fault->handler = (u64)READ(operations, page_mkwrite);
+	} else {
+		fault->source = FAULT;
+		fault->handler = (u64)READ(operations, fault);
+	}
 }
 
 /*
