@@ -22,6 +22,13 @@ class Exit(IntEnum):
     SECCOMP = 18
     BUSY = 19
     AT_RISK = 20
+    FOREIGN_BTF = 21
+    OLD_BCC = 22
+    OTHER_PYTHON = 23
+    COMPILER_MEMORY = 24
+    NO_FUNCTION = 25
+    FUNCTION_KEPT = 26
+    HIDDEN = 27
     CANNOT_RUN = 126
     NOT_FOUND = 127
 

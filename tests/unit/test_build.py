@@ -263,9 +263,9 @@ def test_the_distributions_python_is_asked_where_ours_has_no_bcc(
         ("note\nx.c:3:1: error: first\nx.c:4:1: error: second\n", 4, Exit.COMPILE, "x.c:3:1: error: first."),
         ("one\nFailed to compile BPF module\n", 4, Exit.COMPILE, "Failed to compile BPF module."),
         ("", -11, Exit.COMPILE, "exit code -11."),
-        ("LLVM ERROR: out of memory\n", -6, Exit.NO_MEMORY, "out of memory"),
-        ("terminate called after throwing an instance of 'std::bad_alloc'\n", -6, Exit.NO_MEMORY, "out of memory"),
-        ("", -9, Exit.NO_MEMORY, "out of memory"),
+        ("LLVM ERROR: out of memory\n", -6, Exit.COMPILER_MEMORY, "out of memory"),
+        ("terminate called after throwing 'std::bad_alloc'\n", -6, Exit.COMPILER_MEMORY, "out of memory"),
+        ("", -9, Exit.COMPILER_MEMORY, "out of memory"),
     ],
 )
 def test_a_child_that_fails_is_explained(

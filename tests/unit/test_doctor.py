@@ -218,7 +218,7 @@ def test_a_bug_report_names_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         assert private not in text
     assert text.startswith("```json\n{")
     found = json.loads(text.removeprefix("```json").removesuffix("```"))
-    assert (found["mkwrite"], found["works"], found["exit_code"]) == ("1.2.3", False, 14)
+    assert (found["mkwrite"], found["works"], found["exit_code"]) == ("1.2.3", False, 23)
     assert "/usr/bin/python3" in text
     assert {"bcc-other-python"} <= {row["id"] for row in found["rows"]}
 
@@ -239,6 +239,13 @@ def test_every_obstacle_is_in_the_troubleshooting_guide() -> None:
     assert len(names) > 20
     guide = (DOCS / "troubleshooting.md").read_text()
     assert {name for name in names if f"`{name}`" not in guide} == set()
+
+
+def test_every_exit_code_is_in_the_troubleshooting_guide() -> None:
+    guide = (DOCS / "troubleshooting.md").read_text()
+    table = guide.partition("## Exit codes")[2].partition("\n## ")[0]
+    told = [int(code) for codes in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for code in codes.split(",")]
+    assert told == sorted(Exit)
 
 
 @pytest.mark.parametrize(

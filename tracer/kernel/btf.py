@@ -14,8 +14,15 @@ from typing import Final
 
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel.libbpf import libbpf
+from tracer.kernel.parsing import is_foreign
 
 VMLINUX: Final = Path("/sys/kernel/btf/vmlinux")
+_MOUNTINFO: Final = Path("/proc/self/mountinfo")
+#: What is wrong where another kernel's types hide the running one's, and what to do.
+FOREIGN: Final = (
+    f"The types at {VMLINUX} are not the running kernel's own: another file was mounted there.",
+    "Mount this host's sysfs at /sys, and nothing over it.",
+)
 
 #: The fields that the BPF programs read; an embedded struct comes before the struct that embeds it.
 FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -90,6 +97,10 @@ class Btf:
     def __init__(self, path: Path = VMLINUX) -> None:
         self._lib = libbpf()
         self._path = path
+        self._btf = None
+        # Programs with another kernel's offsets may load all the same, and read nonsense.
+        if path == VMLINUX and path.exists() and is_foreign(_MOUNTINFO.read_text(errors="replace"), path):
+            raise MkwriteError(*FOREIGN, Exit.FOREIGN_BTF)
         self._btf = self._lib.btf__parse(bytes(path), None)
         if not self._btf:
             raise self._unreadable()

@@ -20,6 +20,16 @@ _ROLES: Final = {
 }
 
 
+#: By id, the exit code where a function's obstacle ends a command.
+_CODES: Final = {
+    "function-missing": Exit.NO_FUNCTION,
+    "function-ambiguous": Exit.NO_FUNCTION,
+    "function-untraceable": Exit.FUNCTION_KEPT,
+    "function-blacklisted": Exit.FUNCTION_KEPT,
+    "function-patched": Exit.BUSY,
+}
+
+
 def function_problem(function: Function, backend: Backend) -> tuple[str, str] | None:
     """Why a function cannot be hooked with a backend, if it is known: the problem, the obstacle's id."""
     name = function.name
@@ -52,7 +62,7 @@ def functions(features: Features) -> Iterator[Obstacle]:
                 problem,
                 cost,
                 "Use another of the distribution's kernels, or report this kernel's version to mkwrite.",
-                Exit.NO_HOOKS,
+                _CODES[number],
                 blocks,
             )
 
@@ -60,13 +70,18 @@ def functions(features: Features) -> Iterator[Obstacle]:
 def names(features: Features) -> Iterator[Obstacle]:
     """What is in the way of naming handlers."""
     if features.addresses_hidden:
-        always = features.kptr_restrict == 2
-        yield Obstacle(
-            "addresses-hidden",
-            Subject.NAMES,
-            "The kernel hides the addresses of its functions"
-            + (" from everybody (kernel.kptr_restrict = 2)." if always else " from this process."),
-            "Handlers cannot be named: they are shown as addresses.",
-            "Set it to 1: sysctl kernel.kptr_restrict=1." if always else "Run as root, or add CAP_SYSLOG.",
-            Exit.NO_PERMISSION,
-        )
+        yield hidden(features.kptr_restrict)
+
+
+def hidden(kptr_restrict: int | None) -> Obstacle:
+    """That the kernel shows no addresses, from whom, and why."""
+    always = kptr_restrict == 2
+    return Obstacle(
+        "addresses-hidden",
+        Subject.NAMES,
+        "The kernel hides the addresses of its functions"
+        + (" from everybody (kernel.kptr_restrict = 2)." if always else " from this process."),
+        "Handlers cannot be named: they are shown as addresses.",
+        "Set it to 1: sysctl kernel.kptr_restrict=1." if always else "Run as root, or add CAP_SYSLOG.",
+        Exit.HIDDEN,
+    )

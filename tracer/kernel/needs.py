@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tracer.errors import Exit
+from tracer.kernel.btf import FOREIGN
 from tracer.kernel.features import Features
 from tracer.kernel.libraries import OLDEST
 from tracer.kernel.obstacles import Obstacle, Subject
@@ -37,10 +38,10 @@ def foreign_btf(features: Features) -> Iterator[Obstacle]:
         yield Obstacle(
             "btf-foreign",
             Subject.BTF,
-            "The types at /sys/kernel/btf/vmlinux are not the running kernel's own: another file was mounted there.",
+            FOREIGN[0],
             "Nothing can be traced: what is read by another kernel's layout is wrong.",
-            "Mount this host's sysfs at /sys, and nothing over it.",
-            Exit.NO_BTF,
+            FOREIGN[1],
+            Exit.FOREIGN_BTF,
             _ALL,
         )
 
@@ -66,7 +67,7 @@ def bcc(features: Features) -> Iterator[Obstacle]:
             f"BCC is installed in {found.place}, for another Python than this one and /usr/bin/python3.",
             "Nothing can be traced: BCC compiles the programs.",
             install,
-            Exit.NO_BCC,
+            Exit.OTHER_PYTHON,
             _ALL,
         )
     elif found.too_old:
@@ -76,7 +77,7 @@ def bcc(features: Features) -> Iterator[Obstacle]:
             f"BCC {found.version} is older than {OLDEST[0]}.{OLDEST[1]}, the oldest that mkwrite works with.",
             "Nothing can be traced: BCC compiles the programs.",
             "Use a newer release of the distribution (Debian 12, Ubuntu 24.04), or install BCC from its sources.",
-            Exit.NO_BCC,
+            Exit.OLD_BCC,
             _ALL,
         )
     if found.missing_libraries:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -60,22 +60,27 @@ def parse_memlock(limits: str) -> int | None:
 
 def parse_mounts(mountinfo: str, fstype: str) -> list[Path]:
     """Where file systems of a type are mounted, from a /proc/PID/mountinfo."""
-    points = []
-    for line in mountinfo.splitlines():
+    return [point for point, kind in _mounts(mountinfo) if kind == fstype]
+
+
+def _mounts(mountinfo: str) -> Iterator[tuple[Path, str]]:
+    """Mount points and types, in the order of mounting. Of what ends lines elsewhere, only a newline is escaped."""
+    for line in mountinfo.split("\n"):
         fields, _, source = line.partition(" - ")
         words = fields.split(" ")
-        if len(words) > 4 and source.split(" ", 1)[0] == fstype:
+        if len(words) > 4:
             point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4])
-            points.append(Path(point))
-    return points
+            yield Path(point), source.split(" ", 1)[0]
 
 
 def is_foreign(mountinfo: str, path: Path) -> bool:
     """Whether a file of sysfs is hidden by one of another filesystem, from a /proc/PID/mountinfo."""
-    kinds = {line.split(" - ")[1].split(" ")[0] for line in mountinfo.splitlines() if " - " in line}
-    mounts = [(point, kind) for kind in kinds for point in parse_mounts(mountinfo, kind) if path.is_relative_to(point)]
-    nearest = max(mounts, key=lambda mount: len(mount[0].parts), default=(path, "sysfs"))
-    return nearest[1] != "sysfs"
+    deepest, nearest = 0, "sysfs"
+    for point, kind in _mounts(mountinfo):
+        # Of two mounts on one point, the later one hides the other.
+        if path.is_relative_to(point) and len(point.parts) >= deepest:
+            deepest, nearest = len(point.parts), kind
+    return nearest != "sysfs"
 
 
 def parse_seccomp(status: str) -> bool:
@@ -95,4 +100,4 @@ def parse_traceable(available: str, names: Iterable[str]) -> frozenset[str]:
 
 def parse_blacklist(blacklist: str) -> frozenset[str]:
     """The functions in kprobes/blacklist (``0x...-0x...<tab>name`` a line)."""
-    return frozenset(line.rpartition("\t")[2].strip() for line in blacklist.splitlines() if "\t" in line)
+    return frozenset(line.rpartition("\t")[2].strip() for line in blacklist.split("\n") if "\t" in line)

@@ -109,7 +109,10 @@ def last_refusal(error: OSError | MkwriteError, backend: Backend, several: bool)
     overall = ruling(obstacles(read())) if several else None
     if overall is not None:
         return overall
-    return error if isinstance(error, MkwriteError) else explain(error, f"attach the {backend} hooks", backend)
+    if isinstance(error, MkwriteError):
+        return error
+    function = f" to {error.filename}" if error.filename in FUNCTIONS else ""
+    return explain(error, f"attach the {backend} hooks{function}", backend)
 
 
 def why_not(errors: Mapping[Backend, OSError | MkwriteError]) -> str:

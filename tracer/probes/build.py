@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from tracer.errors import Exit, MkwriteError
+from tracer.kernel.features import read
+from tracer.kernel.needs import bcc
 from tracer.kernel.refusals import explain
 from tracer.model import Backend
 from tracer.probes import compile as compiler
@@ -118,11 +120,18 @@ def _compile(source: str) -> bytes:
             return done.stdout
         if done.returncode != compiler.NO_BCC:
             raise _not_compiled(done.returncode, done.stderr.decode(errors="replace"))
+    if known := _known():
+        raise known
     raise MkwriteError(
         f"BCC's Python module (bcc) is not installed for this Python nor for {_DISTRIBUTION}.",
         "Install it from your distribution (Debian and Ubuntu: apt-get install python3-bpfcc; Fedora: python3-bcc).",
         Exit.NO_BCC,
     )
+
+
+def _known() -> MkwriteError | None:
+    """What is known to be wrong with BCC here, in doctor's words."""
+    return next((obstacle.error() for obstacle in bcc(read())), None)
 
 
 def _not_compiled(code: int, log: str) -> MkwriteError:
@@ -134,8 +143,10 @@ def _not_compiled(code: int, log: str) -> MkwriteError:
         return MkwriteError(
             "The compiler ran out of memory.",
             "Give it some 150 MB for a moment: raise the memory limit of this service or container.",
-            Exit.NO_MEMORY,
+            Exit.COMPILER_MEMORY,
         )
+    if known := _known():
+        return known
     lines = [line for line in log.splitlines() if "error:" in line] or log.splitlines()[-1:] or [f"exit code {code}"]
     return MkwriteError(
         f"BCC could not compile the BPF programs: {lines[0].strip()}.",

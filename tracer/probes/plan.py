@@ -27,7 +27,7 @@ CORE: Final = "do_page_mkwrite"
 WP: Final = "do_wp_page"
 DIRTY: Final = "fault_dirty_shared_page"
 
-_COMPILING: Final = (Exit.NO_BCC, Exit.NO_MEMORY, Exit.COMPILE)
+_COMPILING: Final = (Exit.NO_BCC, Exit.COMPILER_MEMORY, Exit.NO_MEMORY, Exit.COMPILE)
 #: RACED_AFTER_NS of bpf/page_mkwrite.c.
 RACED_AFTER_NS: Final = 100_000_000
 _VALUE_LIMIT: Final = 4 << 20

@@ -9,6 +9,8 @@ from typing import Final
 
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts
+from tracer.kernel.features import read
+from tracer.kernel.functions import hidden
 from tracer.kernel.symbols import Symbols
 from tracer.model import By, Filters, Options
 
@@ -60,7 +62,10 @@ def settings(
 
 
 def wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool) -> Iterator[Wanted]:
-    """The keys of the map of filters (bpf/filter.h); ``by_address``: handlers are told by their address."""
+    """The keys of the map of filters (bpf/filter.h); ``by_address``: handlers are told by their address.
+
+    Raises MkwriteError where that is hidden.
+    """
     for pid in filters.pids:
         yield Wanted(_PID, pid)
     for comm in filters.comms:
@@ -77,6 +82,9 @@ def wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool)
     if by_address:
         known = symbols.handlers()
         for name in filters.handlers:
+            # Where addresses are hidden they are 0, of which no call ever is.
+            if not known[name].address:
+                raise hidden(read().kptr_restrict).error()
             yield Wanted(_HANDLER, known[name].address)
 
 

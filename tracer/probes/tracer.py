@@ -167,20 +167,24 @@ class Tracer:
         Raises OSError as the kernel refuses, MkwriteError for what tracefs lacks.
         """
         key = self._key(place)
-        if key not in self._state.programs:
-            self._state.programs[key] = self._load(place, types)
-        loaded = self._state.programs[key]
+        try:
+            if key not in self._state.programs:
+                self._state.programs[key] = self._load(place, types)
+            self._state.attached.append((place, self._hook(place, self._state.programs[key])))
+        except OSError as error:
+            error.filename = error.filename or place.function  # what was refused
+            raise
+
+    def _hook(self, place: Place, loaded: int) -> int:
         if place.tracepoint:
-            descriptor = attach_raw_tracepoint(loaded, place.function)
-        elif place.backend is Backend.FENTRY:
-            descriptor = attach_fentry(loaded)
-        elif not place.at_return:
-            descriptor = attach_kprobe(loaded, place.function)
-        else:
-            if self._returns is None:
-                self._returns = ReturnProbes()
-            descriptor = self._returns.attach(loaded, place.function)
-        self._state.attached.append((place, descriptor))
+            return attach_raw_tracepoint(loaded, place.function)
+        if place.backend is Backend.FENTRY:
+            return attach_fentry(loaded)
+        if not place.at_return:
+            return attach_kprobe(loaded, place.function)
+        if self._returns is None:
+            self._returns = ReturnProbes()
+        return self._returns.attach(loaded, place.function)
 
     def _load(self, place: Place, types: Btf | None) -> int:
         # Some programs of a fentry object are for kprobes.
