@@ -85,14 +85,7 @@ def test_killed_at_random_moments_it_leaves_nothing(backend: Backend, mounts: di
     survived("kill -9 at random moments", backend, made=5, counted=5)
 
 
-@pytest.mark.long
-@pytest.mark.usefixtures("clean_kernel")
-def test_killed_at_a_hundred_random_moments_it_leaves_nothing(backend: Backend, mounts: dict[str, Path]) -> None:
-    kill_at_random_moments(backend, 100)
-    survived("kill -9 at random moments", backend, made=100, counted=100)
-
-
-def _own_state() -> tuple[int, int, int]:
+def own_state() -> tuple[int, int, int]:
     """Descriptors, threads and children of this process."""
     return (
         len(list(Path("/proc/self/fd").iterdir())),
@@ -101,7 +94,7 @@ def _own_state() -> tuple[int, int, int]:
     )
 
 
-def _resident_kib() -> int:
+def resident_kib() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
 
@@ -116,10 +109,10 @@ def come_and_go(backend: Backend, times: int, path: Path) -> None:
 
     for number in range(2):  # what is allocated once
         once(number)
-    state, memory = _own_state(), _resident_kib()
+    state, memory = own_state(), resident_kib()
     counted = sum(map(once, range(times)))
-    assert _own_state() == state
-    grown = _resident_kib() - memory
+    assert own_state() == state
+    grown = resident_kib() - memory
     assert grown < 2048, f"{grown} KiB more after {times} times"
     made = 11 * -(-times // 5)
     survived(f"attached and detached {times} times", backend, made=made, counted=counted)
@@ -129,12 +122,6 @@ def come_and_go(backend: Backend, times: int, path: Path) -> None:
 @pytest.mark.usefixtures("clean_kernel")
 def test_attached_and_detached_often_it_leaves_nothing(backend: Backend, mounts: dict[str, Path]) -> None:
     come_and_go(backend, 6, mounts["ext4"] / "often")
-
-
-@pytest.mark.long
-@pytest.mark.usefixtures("clean_kernel")
-def test_attached_and_detached_a_thousand_times_it_leaves_nothing(backend: Backend, mounts: dict[str, Path]) -> None:
-    come_and_go(backend, 1000, mounts["ext4"] / "often")
 
 
 @pytest.mark.parametrize("core", [True, False], ids=["core", "handlers"])
