@@ -19,13 +19,14 @@ BENCH_PACKAGES := binutils bpfcc-tools bpftrace linux-perf
 # What makes the root file systems of other releases.
 RELEASE_PACKAGES := mmdebstrap
 
-.PHONY: bench help install uninstall demo test test-filesystems test-releases unit live lint format clean
+.PHONY: bench fuzz help install uninstall demo test test-filesystems test-releases unit live lint format clean
 help:
 	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
 	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
 	@echo 'make test      all tests: here, and in guests with four kernels (root)'
 	@echo 'make test-filesystems  every filesystem, on one kernel: docs/support-matrix.md (root)'
 	@echo 'make test-releases   the same with the BCC and Python of Debian 12, 13 and sid (root; ten minutes)'
+	@echo 'make fuzz      parsers of what the kernel and users write, guided by coverage (a quarter of an hour)'
 	@echo 'make bench     what tracing costs, beside other tracers: docs/performance.md (root)'
 	@echo 'make lint      ruff, mypy, clang-format'
 
@@ -81,6 +82,11 @@ test-filesystems: $(VENV)/.ready
 test-releases: $(VENV)/.ready
 	$(call packages,$(RELEASE_PACKAGES))
 	$(BIN)/python tests/releases/run
+
+# What it finds lies here, and is replayed by tests/fuzz/run TARGET --replay FILE.
+fuzz: $(VENV)/.ready
+	$(BIN)/pip install -q -e '.[fuzz]'
+	$(BIN)/python tests/fuzz/run --seconds 120
 
 unit: $(VENV)/.ready
 	$(BIN)/python -m pytest tests/unit tests/observability -q -p no:cacheprovider

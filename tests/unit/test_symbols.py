@@ -179,6 +179,14 @@ def test_a_file_that_is_missing_or_broken_has_no_symbols(tmp_path: Path, text: s
     assert not symbols.refresh()
 
 
+@pytest.mark.parametrize(
+    "line", ["ffffffff81000000 T", "ffffffff81000000 ", "ffffffff81000000 TT x", "xffffffff81000000 T"]
+)
+def test_a_broken_line_names_nothing(tmp_path: Path, line: str) -> None:
+    (tmp_path / "kallsyms").write_text(f"ffffffff80000000 T _text\n{line}\nffffffff81000000 T whole\n")
+    assert Symbols(proc=tmp_path).name_of(0xFFFFFFFF81000000) == "whole"
+
+
 def test_lines_across_block_borders_are_read_whole(tmp_path: Path) -> None:
     many = "".join(f"{0xFFFFFFFF81000000 + 16 * n:016x} t f{n}_page_mkwrite\n" for n in range(30_000))
     symbols = Symbols(proc=proc(tmp_path, many))

@@ -66,11 +66,11 @@ def parse_mounts(mountinfo: str, fstype: str) -> list[Path]:
 def _mounts(mountinfo: str) -> Iterator[tuple[Path, str]]:
     """Mount points and types, in the order of mounting. Of what ends lines elsewhere, only a newline is escaped."""
     for line in mountinfo.split("\n"):
-        fields, _, source = line.partition(" - ")
-        words = fields.split(" ")
-        if len(words) > 4:
+        words = line.split(" ")
+        # Six fields, those that may be missing, a dash, the type.
+        if "-" in words[6:-1]:
             point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4])
-            yield Path(point), source.split(" ", 1)[0]
+            yield Path(point), words[words.index("-", 6) + 1]
 
 
 def is_foreign(mountinfo: str, path: Path) -> bool:

@@ -42,6 +42,7 @@ _GENERATED = (b"__", b"bpf_", b"event_", b"perf_trace_", b"trace_")
 # One line: "ffffffffc0a51230 t ext4_page_mkwrite\t[ext4]"; the module is there for modules only.
 _LINE = rb"^([0-9a-f]+) (\S) (%s)(?:\t\[([^\]\n]*)\])?$"
 _HANDLER = re.compile(_LINE % (rb"\w*page_mkwrite|" + rb"|".join(_ODD_HANDLERS)))
+_FUNCTION = re.compile(rb"([0-9a-f]+) [tTwW] ([^\t]+)")
 _TEXT_LINE = re.compile(rb"^([0-9a-f]+) [tT] ", re.MULTILINE)
 _MARKS = (b"page_mkwrite", *_ODD_HANDLERS)
 
@@ -238,7 +239,7 @@ def _named_in(block: bytes, name: bytes) -> Iterator[Symbol]:
 def _function_at(block: bytes, address: int) -> str | None:
     """The first function that starts at ``address``, as the kernel's own look-up has it."""
     for line in _lines_with(block, b"%016x " % address):
-        head, kind, name = line.split(b"\t", 1)[0].split(b" ", 2)
-        if int(head, 16) == address and kind in (b"t", b"T", b"w", b"W"):
-            return name.decode(errors="surrogateescape")
+        match = _FUNCTION.match(line)
+        if match and int(match[1], 16) == address:
+            return match[2].decode(errors="surrogateescape")
     return None
