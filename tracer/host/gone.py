@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts
+from tracer.host.processes import host_pids
 from tracer.model import By
 
 IsGone = Callable[[int], bool]
 
-#: PROC_PID_INIT_INO (include/linux/proc_ns.h): the programs count by pids of that namespace.
-_INIT_PID: Final = "pid:[4026531836]"
 #: The root of a hierarchy (kernfs_create_root in fs/kernfs/dir.c).
 _ROOT_INODE: Final = 1
 
 
 def gone_in(by: By | None, mounts: Mounts) -> Callable[[], IsGone] | None:
     """What makes a test for a moment; None where what is gone cannot be told, for files above all."""
-    if by is By.PROCESS and Path("/proc/self/ns/pid").readlink() == Path(_INIT_PID):
+    if by is By.PROCESS and host_pids():
         return lambda: _process_is_gone
     if by is By.CGROUP:
         cgroups = Cgroups(mounts)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 _CAP_SYS_RESOURCE: Final = 24
+#: The initial pid namespace (include/linux/proc_ns.h).
+_INIT_PID: Final = "pid:[4026531836]"
 #: A container's id in the name of its cgroup, as Docker, containerd, CRI-O and Podman make it.
 _CONTAINER_ID: Final = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope|/|$)")
 #: The name of a container, as LXC and systemd-nspawn make it.
@@ -37,6 +39,11 @@ class Process:
     def label(self) -> str:
         """``comm[pid]``."""
         return f"{self.comm}[{self.pid}]"
+
+
+def host_pids() -> bool:
+    """Whether /proc shows pids as the host has them, and as the programs do: not in a pid namespace of its own."""
+    return Path("/proc/self/ns/pid").readlink() == Path(_INIT_PID)
 
 
 def pids() -> list[int]:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tracer.errors import UsageError
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts
+from tracer.host.processes import host_pids
 from tracer.kernel.features import read
 from tracer.kernel.functions import hidden
 from tracer.kernel.symbols import Symbols
@@ -64,8 +66,13 @@ def settings(
 def wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool) -> Iterator[Wanted]:
     """The keys of the map of filters (bpf/filter.h); ``by_address``: handlers are told by their address.
 
-    Raises MkwriteError where that is hidden.
+    Raises MkwriteError where that is hidden, UsageError for pids that would be another process's.
     """
+    if filters.pids and not host_pids():
+        raise UsageError(
+            "--pid means the host's pids, and this process is in a pid namespace of its own.",
+            "Choose by --cgroup or --comm, or share the host's pid namespace (--pid=host, hostPID: true).",
+        )
     for pid in filters.pids:
         yield Wanted(_PID, pid)
     for comm in filters.comms:
