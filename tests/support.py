@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Make docs/support.md from what test runs printed: tests/support.py LOG ... >docs/support.md.
+"""Make docs/support.md from what test runs printed: tests/support.py docs/support.md LOG ... >NEW.
 
-A log is the output of tests/live/run, tests/live/measure.py or tests/releases/run. What stands in the page is what ran.
+A log is the output of tests/live/run, tests/live/measure.py or tests/releases/run. What stands in the page is what ran:
+a row of the page given stays until a log has a newer one.
 """
 
 from __future__ import annotations
@@ -39,77 +40,106 @@ Where no events are counted, the rows count the times that it was survived. A ro
 was made is of a test that failed.
 """
 
+#: Written by hand, and kept.
+TAIL = "## What these runs do not show"
+#: So many tests are not those of a name, or of the smoke suite.
+_WHOLE = 100
+
 _STREAMED = re.compile(r"^\[[0-9:]{8} (\S+)\] ?(.*)$")
 _TEST = re.compile(r"^(tests/live/\S+::\S+) (PASSED|FAILED|ERROR)")
 _BACKEND = re.compile(r"\[(?:.*-)?(fentry|kprobe|tracepoint)(?:-.*)?\]")
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Lines of Markdown."""
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "---|" * len(heads)
     for row in rows:
-        yield "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row) + " |"
+        yield "| " + " | ".join(row) + " |"
+
+
+Row = tuple[str, ...]
 
 
 class Results:
-    """What the logs tell."""
+    """What the logs tell, and an earlier page of what they do not."""
 
     def __init__(self) -> None:
-        self.tests: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
-        self.part: set[str] = set()
-        self.faults: list[dict[str, Any]] = []
-        self.releases: list[dict[str, Any]] = []
+        self.tests: dict[str, dict[str, str]] = defaultdict(dict)
+        self.faults: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self.releases: dict[str, dict[str, Any]] = {}
+        self.earlier: dict[str, list[Row]] = defaultdict(list)
+        self.tail = ""
 
     def read(self, text: str) -> None:
-        """Take in one log."""
+        """Take in one log. Of a test that ran twice on a kernel the later outcome counts."""
         booted: dict[str, str] = {}
-        found: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
         for line in text.splitlines():
             if line.startswith('{"suite"'):
-                self.releases.append(json.loads(line))
+                record = json.loads(line)
+                self.releases[record["suite"]] = record
                 continue
             series, said = match.groups() if (match := _STREAMED.match(line)) else ("", line)
             if said.startswith("SURVIVED "):
-                self.faults.append(json.loads(said.removeprefix("SURVIVED ")))
+                row = json.loads(said.removeprefix("SURVIVED "))
+                self.faults[row["fault"], row["kernel"], row["backend"]] = row
             elif said.startswith("FAILED: "):
-                self.tests[f"{series} ({booted.get(series, '?')}: {said.removeprefix('FAILED: ')})"][
-                    "any", "ERROR"
-                ] += 1
+                self.tests[f"{series} ({booted.get(series, '?')}: {said.removeprefix('FAILED: ')})"]["boot"] = "ERROR"
             elif said.startswith("booting "):
                 booted[series] = said.removeprefix("booting ")
             elif match := _TEST.match(said):
-                backend = _BACKEND.search(match[1])
-                found[series][backend[1] if backend else "any", match[2]] += 1
-        for series, counts in found.items():
-            release = booted[series]
-            self.tests[release] += counts
-            if sum(counts.values()) < 100:
-                self.part.add(release)
-            else:
-                self.part.discard(release)
+                self.tests[booted[series]][match[1]] = match[2]
+
+    def read_page(self, text: str) -> None:
+        """Take in an earlier page: rows that no log replaces stay, and so does what stands behind the tables."""
+        body, _, tail = text.partition(TAIL)
+        self.tail = f"{TAIL}{tail}" if tail else ""
+        for section in body.split("\n## ")[1:]:
+            rows = [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in section.split("\n")
+                    if line.startswith("| ")]  # fmt: skip
+            self.earlier[section.partition("\n")[0]] = rows[1:]
+
+    def _kept(self, title: str, key: int, new: Iterable[Row]) -> list[Row]:
+        """Rows of an earlier page whose first ``key`` cells no new row has, and the new ones."""
+        found = {row[:key]: row for row in self.earlier[title]}
+        for row in new:
+            # Where a whole suite ran, a few tests of it say less.
+            whole = row[:key] in found and found[row[:key]][-1] == "all" and row[-1] == "part"
+            if not whole:
+                found[row[:key]] = row
+        return list(found.values())
 
     def page(self) -> Iterator[str]:
         """The lines of the page."""
         yield HEAD + KERNELS
-        yield from table(
-            ["kernel", "flavour", "fentry", "kprobe", "either or both", "failed", "suite"], self._kernels()
-        )
+        kernels = self._kept("Kernels and backends", 1, map(_cells, self._kernels()))
+        yield from table(["kernel", "flavour", "fentry", "kprobe", "either or both", "failed", "suite"],
+                         sorted(kernels, key=lambda row: (_numbers(row[0]), row[1])))  # fmt: skip
         yield RELEASES
         yield from table(["release", "BCC", "Python", "kernel", "backend chosen", "counted, fentry", "counted, kprobe",
-                          "sigbus", "top", "export"], self._releases())  # fmt: skip
+                          "sigbus", "top", "export"],
+                         self._kept("Releases of Debian: BCC, Python", 1, map(_cells, self._releases())))  # fmt: skip
         yield FAULTS
-        yield from table(["fault", "kernel", "backend", "made", "counted", "lost, and said so"], self._faults())
+        faults = self._kept("Faults survived", 3, map(_cells, self._faults()))
+        yield from table(["fault", "kernel", "backend", "made", "counted", "lost, and said so"],
+                         sorted(faults, key=lambda row: (row[0], _numbers(row[1]), row[2])))  # fmt: skip
+        if self.tail:
+            yield f"\n{self.tail.rstrip()}"
 
     def _kernels(self) -> Iterator[Sequence[object]]:
-        for release, counts in sorted(self.tests.items(), key=lambda item: _numbers(item[0])):
+        for release, outcomes in self.tests.items():
+            counts: Counter[tuple[str, str]] = Counter()
+            for test, outcome in outcomes.items():
+                backend = _BACKEND.search(test)
+                counts[backend[1] if backend else "any", outcome] += 1
             flavour = next((name for name in ("cloud", "rt") if f"-{name}-" in release), "default")
             passed = [counts[name, "PASSED"] for name in ("fentry", "kprobe", "any")]
             failed = sum(number for (_, outcome), number in counts.items() if outcome != "PASSED")
-            yield release, flavour, *passed, failed, "part" if release in self.part else "all"
+            suite = "none" if "boot" in outcomes else "part" if len(outcomes) < _WHOLE else "all"
+            yield release, flavour, *passed, failed, suite
 
     def _releases(self) -> Iterator[Sequence[object]]:
-        for record in self.releases:
+        for record in self.releases.values():
             steps = record.get("steps", {})
             counts = [steps.get(f"count {name}", {}) for name in ("fentry", "kprobe")]
             yield (
@@ -124,9 +154,12 @@ class Results:
             )
 
     def _faults(self) -> Iterator[Sequence[object]]:
-        seen = {(row["fault"], row["kernel"], row["backend"]): row for row in self.faults}
-        for (fault, kernel, backend), row in sorted(seen.items(), key=lambda item: (item[0][0], _numbers(item[0][1]))):
+        for (fault, kernel, backend), row in self.faults.items():
             yield fault, kernel, backend, row["made"], row["counted"], row["lost"]
+
+
+def _cells(row: Sequence[object]) -> Row:
+    return tuple(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row)
 
 
 def _numbers(release: str) -> list[int]:
@@ -134,10 +167,11 @@ def _numbers(release: str) -> list[int]:
 
 
 def main() -> int:
-    """Read the logs named, print the page."""
+    """Read the logs named, and pages (*.md) made earlier; print the page."""
     results = Results()
     for name in sys.argv[1:]:
-        results.read(Path(name).read_text(errors="replace"))
+        text = Path(name).read_text(errors="replace")
+        (results.read_page if name.endswith(".md") else results.read)(text)
     print("\n".join(results.page()))
     return 0
 
