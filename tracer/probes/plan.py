@@ -27,7 +27,7 @@ CORE: Final = "do_page_mkwrite"
 WP: Final = "do_wp_page"
 DIRTY: Final = "fault_dirty_shared_page"
 
-_COMPILING: Final = (Exit.NO_BCC, Exit.COMPILER_MEMORY, Exit.NO_MEMORY, Exit.COMPILE)
+_LACKING: Final = (Exit.FAILED, Exit.NO_BCC, Exit.COMPILER_MEMORY, Exit.NO_MEMORY, Exit.COMPILE)
 #: RACED_AFTER_NS of bpf/page_mkwrite.c.
 RACED_AFTER_NS: Final = 100_000_000
 _VALUE_LIMIT: Final = 4 << 20
@@ -63,8 +63,8 @@ def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
         try:
             return _open_tracepoints(options, symbols, mounts, why)
         except MkwriteError as other:
-            # What keeps any program from being compiled says more than why the others were not allowed.
-            raise (other if other.code in _COMPILING else error) from None
+            # What any program lacks (a compiler, memory, descriptors) says more than why the others were not allowed.
+            raise (other if other.code in _LACKING else error) from None
 
 
 def _open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts, why: str) -> Opened:
