@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from . import virtiofs
 from .kernels import Kernel, cache_dir, get_kernel, say, version_key
 
 BOOT_TIMEOUT = 180.0
@@ -143,7 +144,7 @@ def run_guest(
         share=tuple(Path(path).resolve() for path in share),
     )
     with Guest(script, sinks={"stdout": stdout, "stderr": stderr}) as guest:
-        guest.start(virtme, [*qemu, *qemu_args], kernel_args)
+        guest.start(virtme, [*qemu, *qemu_args], kernel_args, memory)
         return guest.wait(timeout=timeout, boot_timeout=boot_timeout)
 
 
@@ -169,7 +170,9 @@ class Guest:
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
-    def start(self, virtme_args: Sequence[str], qemu_args: Sequence[str], kernel_args: Sequence[str]) -> None:
+    def start(
+        self, virtme_args: Sequence[str], qemu_args: Sequence[str], kernel_args: Sequence[str], memory: str
+    ) -> None:
         """Start QEMU on the leash of this process."""
         (self.control / "root").mkdir()
         (self.control / "tmp").mkdir()
@@ -184,10 +187,12 @@ class Guest:
             "--overlay-rwdir=/",  # brings the overlay module into the initramfs
             *virtme_args,
             *("--qemu-opts", "-no-reboot"),
-            *_export("mkwrite.root", Path("/"), "readonly=on"),
         ]
-        for number, path in enumerate(self.script.share):
-            command += _export(f"mkwrite.share{number}", path, "readonly=off")
+        through_virtiofs = virtiofs.needed(self.kernel)
+        if not through_virtiofs:
+            command += _export("mkwrite.root", Path("/"), "readonly=on")
+            for number, path in enumerate(self.script.share):
+                command += _export(f"mkwrite.share{number}", path, "readonly=off")
         for name, end in ends.items():
             if name != "console":
                 command += ["-chardev", f"file,id=mkwrite.{name},path=/proc/self/fd/{end}"]
@@ -196,6 +201,9 @@ class Guest:
             command += ["-kernel", str(self.kernel.unpacked_image)]
         init = f"init={busybox} -- sh {self.control}/init"
         command += [*qemu_args, "-append", " ".join([*_KERNEL_ARGS, *kernel_args, init])]
+        if through_virtiofs:
+            shares = [(f"mkwrite.share{number}", path) for number, path in enumerate(self.script.share)]
+            command = virtiofs.wrapped(command, [(virtiofs.ROOT_TAG, Path("/")), *shares], self.control, memory)
         lease, leash = os.pipe()
         self._cleanup.callback(os.close, leash)
         self._cleanup.callback(self.kill)
@@ -308,9 +316,18 @@ class _Script:
         msize = 512000 if version_key(self.kernel.release) >= (5, 17) else 32768
         return f"trans=virtio,version=9p2000.L,access=any,msize={msize}"
 
+    def mount(self, tag: str, place: str, *, writable: bool = False) -> str:
+        """The command that mounts a host directory."""
+        if virtiofs.needed(self.kernel):
+            return virtiofs.mount(tag, place, writable=writable)
+        options = f"cache=mmap,{self.options}" if writable else f"ro,cache=loose,{self.options}"
+        return f"$busybox mount -t 9p -o {options} {tag} {place}"
+
     def init(self, busybox: str, control: Path) -> str:
         """From virtme-ng's root, which has no page cache, to an overlay over one that has."""
-        return _INIT.format(busybox=busybox, control=shlex.quote(str(control)), options=self.options)
+        root = virtiofs.ROOT_TAG if virtiofs.needed(self.kernel) else "mkwrite.root"
+        mount = self.mount(root, "$new/lower")
+        return _INIT.format(busybox=busybox, control=shlex.quote(str(control)), mount=mount)
 
     def setup(self, busybox: str) -> str:
         """Makes the root a usable system, runs the command, and reports its exit code."""
@@ -326,7 +343,7 @@ class _Script:
         }
         return _SETUP.format(
             busybox=busybox,
-            options=self.options,
+            mount=self.mount('"mkwrite.share$n"', '"$dir"', writable=True),
             kernel=shlex.quote(str(self.kernel.path)),
             keep=shlex.join(map(str, hidden)),
             share=shlex.join(map(str, self.share)),
@@ -343,7 +360,7 @@ busybox={busybox}
 new={control}/root
 $busybox mount -t tmpfs tmpfs $new
 $busybox mkdir $new/lower $new/upper $new/work $new/root
-$busybox mount -t 9p -o ro,cache=loose,{options} mkwrite.root $new/lower
+{mount}
 $busybox mount -t overlay -o xino=off,lowerdir=$new/lower,upperdir=$new/upper,workdir=$new/work \\
     overlay $new/root
 cd $new/root
@@ -396,7 +413,7 @@ $busybox ln -sf {kernel}/boot/config-* /boot/
 n=0
 for dir in {share}; do
     $busybox mkdir -p "$dir"
-    $busybox mount -t 9p -o cache=mmap,{options} "mkwrite.share$n" "$dir"
+    {mount}
     n=$((n + 1))
 done
 $busybox hostname guest
