@@ -46,7 +46,9 @@ TAIL = "## What these runs do not show"
 _WHOLE = 100
 
 _STREAMED = re.compile(r"^\[[0-9:]{8} (\S+)\] ?(.*)$")
+_ENDED = re.compile(r"^(\S+): \d+ passed, \d+ failed$")
 _TEST = re.compile(r"^(tests/live/\S+::\S+) (PASSED|FAILED|ERROR)")
+_BACKENDS = ("fentry", "kprobe", "tracepoint")
 _BACKEND = re.compile(r"\[(?:.*-)?(fentry|kprobe|tracepoint)(?:-.*)?\]")
 
 
@@ -74,6 +76,7 @@ class Results:
     def read(self, text: str) -> None:
         """Take in one log. Of a test that ran twice on a kernel the later outcome counts."""
         booted: dict[str, str] = {}
+        native: dict[str, str] = {}
         for line in text.splitlines():
             if line.startswith('{"suite"'):
                 record = json.loads(line)
@@ -82,13 +85,16 @@ class Results:
             series, said = match.groups() if (match := _STREAMED.match(line)) else ("", line)
             if said.startswith("SURVIVED "):
                 row = json.loads(said.removeprefix("SURVIVED "))
-                self.faults[row["fault"], row["kernel"], row["backend"]] = row
+                kernel = _known(row["kernel"])
+                self.faults[row["fault"], kernel, row["backend"]] = {**row, "kernel": kernel}
             elif said.startswith("FAILED: "):
                 self.tests[f"{series} ({booted.get(series, '?')}: {said.removeprefix('FAILED: ')})"]["boot"] = "ERROR"
             elif said.startswith("booting "):
                 booted[series] = said.removeprefix("booting ")
+            elif series == "native" and (match := _ENDED.match(said)):
+                self.tests[_known(match[1])] |= native
             elif match := _TEST.match(said):
-                self.tests[booted[series]][match[1]] = match[2]
+                (self.tests[booted[series]] if series else native)[match[1]] = match[2]
 
     def read_page(self, text: str) -> None:
         """Take in an earlier page: rows that no log replaces stay, and so does what stands behind the tables."""
@@ -113,7 +119,7 @@ class Results:
         """The lines of the page."""
         yield HEAD + KERNELS
         kernels = self._kept("Kernels and backends", 1, map(_cells, self._kernels()))
-        yield from table(["kernel", "flavour", "fentry", "kprobe", "either or both", "failed", "suite"],
+        yield from table(["kernel", "flavour", *_BACKENDS, "either or both", "failed", "suite"],
                          sorted(kernels, key=lambda row: (_numbers(row[0]), row[1])))  # fmt: skip
         yield RELEASES
         yield from table(["release", "BCC", "Python", "kernel", "backend chosen", "counted, fentry", "counted, kprobe",
@@ -133,7 +139,7 @@ class Results:
                 backend = _BACKEND.search(test)
                 counts[backend[1] if backend else "any", outcome] += 1
             flavour = next((name for name in ("cloud", "rt") if f"-{name}-" in release), "default")
-            passed = [counts[name, "PASSED"] for name in ("fentry", "kprobe", "any")]
+            passed = [counts[name, "PASSED"] for name in (*_BACKENDS, "any")]
             failed = sum(number for (_, outcome), number in counts.items() if outcome != "PASSED")
             suite = "none" if "boot" in outcomes else "part" if len(outcomes) < _WHOLE else "all"
             yield release, flavour, *passed, failed, suite
@@ -160,6 +166,13 @@ class Results:
 
 def _cells(row: Sequence[object]) -> Row:
     return tuple(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row)
+
+
+def _known(release: str) -> str:
+    """A release that others can have; that of the machine where the native tests ran is nobody else's."""
+    if release.endswith("-amd64"):
+        return release
+    return f"{'.'.join(release.split('.')[:2])} without kprobes, native"
 
 
 def _numbers(release: str) -> list[int]:
