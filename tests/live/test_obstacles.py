@@ -95,12 +95,14 @@ def test_a_compiler_without_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [12, 18, 24, 30])
-def test_too_few_descriptors_are_said_wherever_they_run_out(files: int) -> None:
-    """Also among the last hooks that are tried, after others were refused for another reason."""
-    limited = ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")
-    done = subprocess.run([*limited, *command("count", "-d", "100ms")], capture_output=True, text=True, check=False)
-    if done.returncode or files == 12:
-        assert (done.returncode, "ulimit -n" in done.stderr) == (1, True), done.stderr
+def test_too_few_descriptors_are_said_wherever_they_run_out(files: int, tmp_path: Path) -> None:
+    """In the compiler too, and among the last hooks that are tried, after others were refused for another reason."""
+    limited = ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command("count", "-d", "100ms"))
+    for cache in (str(tmp_path / "cold"), os.environ["CACHE_DIRECTORY"]):
+        env = {**os.environ, "CACHE_DIRECTORY": cache}
+        done = subprocess.run(limited, capture_output=True, text=True, check=False, env=env)
+        if done.returncode or files == 12:
+            assert (done.returncode, "ulimit -n" in done.stderr) == (1, True), done.stderr
 
 
 def without_cache(wrapper: tuple[str, ...], tmp_path: Path) -> tuple[int, str]:

@@ -47,6 +47,9 @@ def guarded(command: Callable[[], int]) -> int:
         if error.errno in _OUTPUT_ERRORS:
             code = Exit.FAILED
             _explain(f"The output cannot be written: {error.strerror}.", "Make room, or write elsewhere.")
+        elif error.errno == errno.EMFILE:
+            code = Exit.FAILED
+            _explain("This process has too many files open.", "Raise the limit: ulimit -n, or LimitNOFILE= in a unit.")
         else:
             code = _internal(error)
     except Exception as error:

@@ -136,8 +136,9 @@ def _known() -> MkwriteError | None:
 
 def _not_compiled(code: int, log: str) -> MkwriteError:
     # BCC makes the maps while it compiles, so a kernel that refuses us is met here first.
-    if os.strerror(errno.EPERM) in log:
-        return explain(OSError(errno.EPERM, os.strerror(errno.EPERM)), "create BPF maps")
+    for number in (errno.EPERM, errno.EMFILE):
+        if os.strerror(number) in log:
+            return explain(OSError(number, os.strerror(number)), "create BPF maps")
     # The allocator's words, the loader's where LLVM's libraries do not fit, the kernel's; or its last resort.
     if any(words in log for words in _NO_MEMORY) or code == -signal.SIGKILL:
         return MkwriteError(
