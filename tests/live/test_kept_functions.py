@@ -71,10 +71,12 @@ def test_hidden_addresses_are_no_silent_filter(mounts: dict[str, Path], tmp_path
     """A handler is hooked by its name, or not at all: no address is nobody's."""
     out = tmp_path / "counts"
     writer = (WORKLOAD, "first-write", str(mounts["ext4"] / "hidden"), str(FIRST))
-    asked = ("count", "--json", "-o", str(out), "--handler", "ext4_page_mkwrite")
+    asked = ("count", "--json", "--handler", "ext4_page_mkwrite")
     with addresses_hidden():
         code, host, _ = doctor()
-        named = subprocess.run(command(*asked, "--", *writer), capture_output=True, text=True, check=False)
+        named = subprocess.run(
+            command(*asked, "-o", str(out), "--", *writer), capture_output=True, text=True, check=False
+        )
         forced = failing(*command(*asked, "--backend", "fentry", "--", *writer))
     assert (code, "kptr_restrict = 2" in host["addresses-hidden"]["text"]) == (0, True)
     assert (forced.returncode, "kptr_restrict" in forced.stderr) == (27, True), forced.stderr
