@@ -10,6 +10,8 @@ TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static chromiu
 	e2fsprogs f2fs-tools fuse2fs gcc \
 	iproute2 kmod libc6-dev nfs-common nfs-kernel-server nilfs-tools openssl prometheus qemu-system-x86 quota rpcbind \
 	systemd util-linux xfsprogs zstd
+# Before Debian 13 it comes with QEMU.
+VIRTIOFSD = $(shell apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd)
 # What else the filesystems need that tests/filesystems sets up.
 FILESYSTEM_PACKAGES := cachefilesd cifs-utils diod dosfstools exfatprogs fuse-overlayfs fuse3 gfs2-utils jfsutils \
 	keyutils mtd-utils nfs-common nfs-kernel-server ntfs-3g ocfs2-tools rpcbind samba udftools
@@ -60,7 +62,7 @@ uninstall:
 	rm -f /usr/local/bin/mkwrite
 
 $(VENV)/.ready: pyproject.toml
-	$(call packages,$(RUN_PACKAGES) $(TEST_PACKAGES))
+	$(call packages,$(RUN_PACKAGES) $(TEST_PACKAGES) $(VIRTIOFSD))
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(BIN)/pip install -q -e '.[dev]'
 	touch $@
@@ -94,7 +96,7 @@ unit: $(VENV)/.ready
 live: $(VENV)/.ready
 	$(BIN)/python tests/live/run
 	$(BIN)/python tests/live/run 6.12 --slow
-	$(BIN)/python tests/live/run 6.12-rt --smoke
+	$(BIN)/python tests/live/run 6.12-rt 6.12-cloud --smoke
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check -q .
