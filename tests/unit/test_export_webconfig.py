@@ -6,7 +6,6 @@ import base64
 import http.client
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tests.certificates import MUTUAL, TLS, client, make_keys
 from tracer.errors import Exit, MkwriteError
 from tracer.export.application import Application
 from tracer.export.server import Address, Server, serve
@@ -25,30 +25,11 @@ ALICE = bcrypt.hashpw(b"wonder land:\xc3\xa9", bcrypt.gensalt(4)).decode()
 BOB = bcrypt.hashpw(b"builder", bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$")
 
 
-def openssl(*arguments: str | Path) -> None:
-    """Run openssl."""
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with an authority ``ca``, its certificates ``server``, ``client`` and ``guest``, and a ``thief``."""
+    """A directory of them."""
     here = tmp_path_factory.mktemp("keys")
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    for name in ("ca", "thief"):
-        subject = ("-subj", f"/CN={name}")
-        openssl(
-            "req", "-x509", *new, *subject, "-days", "2", "-keyout", here / f"{name}.key", "-out", here / f"{name}.crt"
-        )
-    for name, san in (("server", "IP:127.0.0.1"), ("client", "DNS:prometheus.example"), ("guest", "DNS:guest")):
-        extensions = here / f"{name}.ext"
-        extensions.write_text(f"subjectAltName={san}\n")
-        request = here / f"{name}.csr"
-        openssl("req", *new, "-subj", f"/CN={name}", "-keyout", here / f"{name}.key", "-out", request)
-        openssl(
-            "x509", "-req", "-in", request, "-days", "2", "-extfile", extensions, "-CAcreateserial",
-            "-CA", here / "ca.crt", "-CAkey", here / "ca.key", "-out", here / f"{name}.crt",
-        )  # fmt: skip
+    make_keys(here)
     return here
 
 
@@ -87,18 +68,6 @@ def status(server: Server, context: ssl.SSLContext | None, user: str = "") -> in
         return answer.status
     finally:
         connection.close()
-
-
-def client(keys: Path, name: str | None = None) -> ssl.SSLContext:
-    """A client that trusts the authority, with a certificate of its own if named."""
-    context = ssl.create_default_context(cafile=str(keys / "ca.crt"))
-    if name:
-        context.load_cert_chain(keys / f"{name}.crt", keys / f"{name}.key")
-    return context
-
-
-TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
-MUTUAL = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
 
 
 def test_tls_is_served_and_plain_http_is_not(keys: Path) -> None:

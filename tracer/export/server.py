@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import logging
 import re
 import socket
@@ -215,6 +216,14 @@ class _Limited:
         self._stream.close()
 
 
+class _Tracebacks(io.TextIOBase):
+    """What the library has to say of an answer that could not be sent: over TLS, who goes away early causes that."""
+
+    def write(self, text: str) -> int:
+        _log.debug("%s", text.rstrip())
+        return len(text)
+
+
 class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_S
     server_version = "mkwrite"
@@ -228,6 +237,10 @@ class _Handler(WSGIRequestHandler):
         parsed = super().parse_request()
         self.server.asked(self.client_address)  # type: ignore[attr-defined]
         return parsed
+
+    def get_stderr(self) -> Any:
+        """Not the service's log."""
+        return _Tracebacks()
 
     def address_string(self) -> str:
         """The address: a name would have to be asked for."""
