@@ -120,6 +120,7 @@ def export(
     from tracer.export.textfile import Textfile
     from tracer.export.webconfig import WebConfig
     from tracer.export.who import Who
+    from tracer.host.memory import give_back_what_is_free
     from tracer.host.privileges import User
     from tracer.probes.plan import CORE
     from tracer.ui.status import hooks
@@ -137,6 +138,7 @@ def export(
     options = session_options(**tracing, by=By.CGROUP if cgroups else per, failures=True, waits=True)
     # Sources that are gone keep their room in the kernel, so that has to be larger.
     room = replace(options, max_series=max(options.max_series, Options.max_series), make_room=True)
+    give_back_what_is_free()
     with opened(room) as session, Stop() as stop:
         collector = MkwriteCollector(session, version(), options.max_series, who)
         more = [RiskCollector()] if risk else []
