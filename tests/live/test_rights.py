@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.live.guest import command
-from tracer.host.privileges import Capability
+from tracer.host.privileges import ATTACHING, Capability
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
@@ -28,11 +29,12 @@ LOW = "127.0.0.1:989"
         (["--textfile", "{directory}"], NOBODY, [Capability.DAC_OVERRIDE]),
         (["--listen", LOW], NOBODY, [Capability.NET_BIND_SERVICE]),
         (["--cgroups"], NOBODY, []),
+        (["--risk"], 0, ATTACHING),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value and isinstance(value[0], str) else None,
 )
 def test_nothing_is_left_but_what_is_needed(
-    tmp_path: Path, options: list[str], user: int, kept: list[Capability]
+    tmp_path: Path, options: list[str], user: int, kept: Sequence[Capability]
 ) -> None:
     (tmp_path / "web.yml").write_text("basic_auth_users: {}\n")
     filled = [option.format(web=tmp_path / "web.yml", directory=tmp_path) for option in options]
@@ -46,7 +48,7 @@ def test_nothing_is_left_but_what_is_needed(
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
-    mask = f"{sum(1 << capability for capability in (Capability.BPF, *kept)):016x}"
+    mask = f"{sum(1 << capability for capability in {Capability.BPF, *kept}):016x}"
     assert len(threads) >= 2
     for text in threads:
         assert re.findall(r"^Cap(?:Prm|Eff|Bnd):\s+(\w+)$", text, re.MULTILINE) == [mask] * 3

@@ -58,12 +58,15 @@ class Hangup:
         self._requested = True
 
 
-def _give_up_rights(user: User | None, address: Address | None, textfile: Path | None, web_config: Path | None) -> None:
-    """All but reading the counts, and what the options need."""
-    from tracer.host.privileges import Capability, keep
+def _give_up_rights(
+    user: User | None, address: Address | None, textfile: Path | None, web_config: Path | None, attaches: bool
+) -> None:
+    """All but reading the counts, and what the options need; ``attaches``: it goes on hooking, or looks at others."""
+    from tracer.host.privileges import ATTACHING, Capability, keep
 
     capabilities = {
         Capability.BPF,
+        *(ATTACHING if attaches else []),
         *([Capability.NET_BIND_SERVICE] if address and 0 < address.port < 1024 else []),
         *([Capability.DAC_OVERRIDE] if textfile else []),
         *([Capability.DAC_READ_SEARCH] if web_config else []),
@@ -154,10 +157,10 @@ def export(
         # Through the collector, who has to see every snapshot where they make room.
         first = collector.read() or session.snapshot()
         # Modules that come may have to be hooked, and other processes be looked at.
-        if not risk and (first.tracepoints or any(hook.function == CORE for hook in first.hooks)):
-            # Return probes are files of root's, which have to be read and removed.
-            in_tracefs = any(hook.backend is Backend.KPROBE for hook in first.hooks)
-            _give_up_rights(None if in_tracefs else become, address, textfile, web_config)
+        attaches = risk or not (first.tracepoints or any(hook.function == CORE for hook in first.hooks))
+        # Return probes are files of root's, which have to be read and removed.
+        in_tracefs = any(hook.backend is Backend.KPROBE for hook in first.hooks)
+        _give_up_rights(None if attaches or in_tracefs else become, address, textfile, web_config, attaches)
         with Daemon(collector, first, version(), load, file, more) as daemon, Hangup() as hangup:
             if address:
                 click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)

@@ -27,7 +27,18 @@ class Capability(IntEnum):
     DAC_OVERRIDE = 1
     DAC_READ_SEARCH = 2
     NET_BIND_SERVICE = 10
+    SYS_PTRACE = 19
+    SYS_ADMIN = 21
+    SYSLOG = 34
+    PERFMON = 38
     BPF = 39
+
+
+#: To hook further functions, and to look at what other processes have mapped: their files, extents, quotas, pools.
+ATTACHING: Final = (
+    Capability.BPF, Capability.PERFMON, Capability.SYSLOG, Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH,
+    Capability.DAC_OVERRIDE, Capability.SYS_ADMIN,
+)  # fmt: skip
 
 
 class _Header(ct.Structure):
