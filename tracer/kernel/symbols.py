@@ -2,7 +2,8 @@
 
 The file has a quarter of a million lines; it is read in one pass by searching bytes, and only what was asked
 for is kept. It stays open, since the kernel decides at open time whether addresses are shown: a process that
-has dropped its capabilities since can still resolve the functions of modules loaded later.
+has dropped its capabilities since can still resolve the functions of modules loaded later. So does /proc/modules,
+whose addresses tell a module that went and came back.
 """
 
 from __future__ import annotations
@@ -79,15 +80,9 @@ class Symbols:
 
     def __init__(self, wanted: Iterable[str] = (), *, proc: Path = Path("/proc")) -> None:
         self._wanted = {name.encode() for name in wanted}
-        self._modules_file = proc / "modules"
+        self._modules_fd = self._opened(proc / "modules")
         self._modules = self._read_modules()
-        self._fd: int | None = None
-        try:
-            self._fd = os.open(proc / "kallsyms", os.O_RDONLY)
-        except OSError:
-            pass
-        else:
-            weakref.finalize(self, os.close, self._fd)
+        self._fd = self._opened(proc / "kallsyms")
         self._scanned = False
         self._shown = False
         self._handlers: dict[str, Handler] = {}
@@ -142,13 +137,19 @@ class Symbols:
         self._scanned = False
         return True
 
-    def _read_modules(self) -> frozenset[tuple[str, ...]]:
-        """Name, state and address of every module; not the use count, which changes all the time."""
+    def _opened(self, path: Path) -> int | None:
+        """For as long as this object lives; None if it cannot be."""
         try:
-            lines = self._modules_file.read_text(errors="surrogateescape").splitlines()
+            descriptor = os.open(path, os.O_RDONLY)
         except OSError:
-            return frozenset()
-        return frozenset((f[0], *f[4:6]) for f in map(str.split, lines) if f)
+            return None
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
+
+    def _read_modules(self) -> frozenset[tuple[bytes, ...]]:
+        """Name, state and address of every module; not the use count, which changes all the time."""
+        lines = b"".join(_chunks(self._modules_fd)).splitlines()
+        return frozenset((f[0], *f[4:6]) for f in map(bytes.split, lines) if f)
 
     def _scan_once(self) -> None:
         if not self._scanned:
@@ -179,12 +180,9 @@ class Symbols:
         self._scanned = True
 
     def _blocks(self) -> Iterator[bytes]:
-        """The file in blocks of whole lines. Positioned reads, so that threads do not disturb each other."""
-        if self._fd is None:
-            return
-        offset, pending, size = 0, [], 0
-        while chunk := os.pread(self._fd, _READ, offset):
-            offset += len(chunk)
+        """The file in blocks of whole lines."""
+        pending, size = [], 0
+        for chunk in _chunks(self._fd):
             pending.append(chunk)
             size += len(chunk)
             if size >= _BLOCK:
@@ -193,6 +191,14 @@ class Symbols:
                 pending, size = [rest], len(rest)
         if size:
             yield b"".join(pending)
+
+
+def _chunks(descriptor: int | None) -> Iterator[bytes]:
+    """A file from its beginning. Positioned reads, so that threads do not disturb each other."""
+    offset = 0
+    while descriptor is not None and (chunk := os.pread(descriptor, _READ, offset)):
+        offset += len(chunk)
+        yield chunk
 
 
 def _lines_with(block: bytes, text: bytes) -> Iterator[bytes]:
