@@ -8,8 +8,8 @@ UNITS := /usr/local/lib/systemd/system
 RUN_PACKAGES := python3-bpfcc python3-venv
 TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static chromium clang-format dmsetup \
 	e2fsprogs f2fs-tools fuse2fs gcc \
-	iproute2 kmod libc6-dev nfs-common nfs-kernel-server nilfs-tools openssl prometheus qemu-system-x86 quota rpcbind \
-	systemd util-linux xfsprogs zstd
+	iproute2 kmod libc6-dev nfs-common nfs-kernel-server nilfs-tools openssl prometheus prometheus-node-exporter \
+	qemu-system-x86 quota rpcbind systemd util-linux xfsprogs zstd
 # Before Debian 13 it comes with QEMU.
 VIRTIOFSD = $(shell apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd)
 # What else the filesystems need that tests/filesystems sets up.
@@ -20,14 +20,17 @@ BENCH_PACKAGES := binutils bpfcc-tools bpftrace linux-perf
 
 # What makes the root file systems of other releases.
 RELEASE_PACKAGES := mmdebstrap
+# What builds the image, and runs it as a pod.
+DEPLOYMENT_PACKAGES := buildah crun golang-github-containers-common mmdebstrap
 
-.PHONY: bench fuzz help install uninstall demo test test-filesystems test-releases unit live lint format clean
+.PHONY: bench fuzz help install uninstall demo test test-deployment test-filesystems test-releases unit live lint format clean
 help:
 	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
 	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
 	@echo 'make test      all tests: here, and in guests with four kernels (root)'
 	@echo 'make test-filesystems  every filesystem, on one kernel: docs/support-matrix.md (root)'
 	@echo 'make test-releases   the same with the BCC and Python of Debian 12, 13 and sid (root; ten minutes)'
+	@echo 'make test-deployment  the image, built and run as the pod of the DaemonSet (root)'
 	@echo 'make fuzz      parsers of what the kernel and users write, guided by coverage (a quarter of an hour)'
 	@echo 'make bench     what tracing costs, beside other tracers: docs/performance.md (root)'
 	@echo 'make lint      ruff, mypy, clang-format'
@@ -84,6 +87,10 @@ test-filesystems: $(VENV)/.ready
 test-releases: $(VENV)/.ready
 	$(call packages,$(RELEASE_PACKAGES))
 	$(BIN)/python tests/releases/run
+
+test-deployment: $(VENV)/.ready
+	$(call packages,$(DEPLOYMENT_PACKAGES))
+	$(BIN)/python tests/deployment/run
 
 # What it finds lies here, and is replayed by tests/fuzz/run TARGET --replay FILE.
 fuzz: $(VENV)/.ready
