@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ pytestmark = [pytest.mark.native, pytest.mark.slow]
 NOBODY, DAEMON = 65534, 1
 #: A port below 1024 that nobody has.
 LOW = "127.0.0.1:989"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -55,3 +58,20 @@ def test_nothing_is_left_but_what_is_needed(
         assert re.findall(r"^Cap(?:Inh|Amb):\s+(\w+)$", text, re.MULTILINE) == ["0" * 16] * 2
         assert re.findall(r"^(?:Uid|Gid):\s+(.*)$", text, re.MULTILINE) == ["\t".join([str(user)] * 4)] * 2
         assert re.search(r"^Groups:\s*$", text, re.MULTILINE)
+
+
+LOOK = """
+from tracer.host.privileges import Capability, User, keep
+from tracer.kernel.symbols import Symbols
+symbols = Symbols()
+keep([Capability.BPF], User.named("nobody"))
+print(symbols.hidden, symbols.refresh())
+"""
+
+
+def test_no_module_looks_new_when_the_rights_to_see_addresses_are_gone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout == "False False\n"
