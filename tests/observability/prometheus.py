@@ -17,12 +17,14 @@ import yaml
 
 
 class Prometheus:
-    """Runs while it is entered; scrapes ``targets`` (job -> host:port) and evaluates ``rules`` every second."""
+    """Runs while it is entered; scrapes ``targets`` (job -> host:port) every ``seconds`` and evaluates ``rules``."""
 
-    def __init__(self, directory: Path, targets: Mapping[str, str], rules: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, directory: Path, targets: Mapping[str, str], rules: Sequence[Path] = (), seconds: int = 1
+    ) -> None:
         self._directory = directory
         self._config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "global": {"scrape_interval": f"{seconds}s", "evaluation_interval": "1s"},
             "rule_files": [str(path) for path in rules],
             "scrape_configs": [
                 {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
