@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import threading
 from collections.abc import Iterator
 from html import unescape
@@ -15,13 +14,8 @@ from look_back import NASTY, hour, nothing
 
 from tracer.export.landing import CONTENT_SECURITY_POLICY, page
 
+from .browser import browse, picture
 from .exporter import exporter
-
-#: Quiet, and without connections of its own.
-CHROMIUM = [
-    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,1800"),
-]
 
 
 @pytest.fixture
@@ -51,21 +45,9 @@ def site() -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
-def browse(tmp_path: Path, *arguments: str) -> tuple[str, str]:
-    """What Chromium prints, and what it complains of in the page."""
-    done = subprocess.run(
-        [*CHROMIUM, f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-
-
 def test_it_shows_what_there_is_without_any_script(site: tuple[str, list[str]], tmp_path: Path) -> None:
     address, asked = site
-    text, complaints = browse(tmp_path, "--dump-dom", address)
+    text, complaints = browse(tmp_path / "profile", "--dump-dom", address)
     assert "owned" not in re.findall("<title>(.*?)</title>", text)[0]
     assert not re.search(r"<(script|img)\b", text)
     # Once as a mount point for each path, then as a file and as the reason of a hook, and as a note.
@@ -77,18 +59,18 @@ def test_it_shows_what_there_is_without_any_script(site: tuple[str, list[str]], 
 
 
 def test_it_can_be_looked_at(site: tuple[str, list[str]], tmp_path: Path) -> None:
-    picture = tmp_path / "landing.png"
-    browse(tmp_path, f"--screenshot={picture}", site[0])
+    taken = tmp_path / "landing.png"
+    picture(site[0], taken)
     # An empty page takes 10 kB.
-    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 50_000
+    assert taken.read_bytes().startswith(b"\x89PNG") and taken.stat().st_size > 50_000
 
 
 def test_down_is_seen(site: tuple[str, list[str]], tmp_path: Path) -> None:
-    assert "cannot be read" in browse(tmp_path, "--dump-dom", f"{site[0]}/down")[0]
+    assert "cannot be read" in browse(tmp_path / "profile", "--dump-dom", f"{site[0]}/down")[0]
 
 
 def test_the_exporter_serves_it(tmp_path: Path) -> None:
     with exporter() as address:
-        text, complaints = browse(tmp_path, "--dump-dom", f"http://{address}/")
+        text, complaints = browse(tmp_path / "profile", "--dump-dom", f"http://{address}/")
     assert '<table id="calls">' in text and "ext4_page_mkwrite" in text
     assert complaints == ""
