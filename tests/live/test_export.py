@@ -191,16 +191,16 @@ def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns()
 
     with exporter() as (_, address):
         before = get(address)
-        assert value(before, "mkwrite_oldest_in_flight_seconds") == 0
+        assert value(before, "mkwrite_oldest_inflight_seconds") == 0
         assert {waited(before, reason) for reason in Wait} == {0}
         with frozen(place):
             waiter.store(0)
-            assert eventually(lambda: value(get(address), "mkwrite_in_flight") == 1)
+            assert eventually(lambda: value(get(address), "mkwrite_inflight") == 1)
             looks = []
             for pause in (0, 1.3):
                 hold(pause)
                 began = time.monotonic()
-                age = value(get(address), "mkwrite_oldest_in_flight_seconds")
+                age = value(get(address), "mkwrite_oldest_inflight_seconds")
                 looks.append((began, age, time.monotonic()))
         (began, first, earliest), (latest, second, ended) = looks
         assert latest - earliest <= second - first <= ended - began
@@ -208,7 +208,7 @@ def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns()
         assert 0 < first < second < took
         after = get(address)
     waiter.end()
-    assert (value(after, "mkwrite_in_flight"), value(after, "mkwrite_oldest_in_flight_seconds")) == (0, 0)
+    assert (value(after, "mkwrite_inflight"), value(after, "mkwrite_oldest_inflight_seconds")) == (0, 0)
     freeze = waited(after, Wait.FREEZE)
     print(f"stored for {took:.3f} s, frozen {freeze:.3f} s; in flight for {first:.3f} s, then {second:.3f} s")
     assert abs(freeze - took) < took / 10
@@ -219,7 +219,7 @@ def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns()
 def hasty(rules: Path, directory: Path) -> Path:
     """The rules with minutes made seconds, so that nobody has to wait."""
     text = re.sub(r"\[(?:5|10|15)m\]", "[10s]", rules.read_text()).replace("offset 10m", "offset 10s")
-    text = text.replace("mkwrite_oldest_in_flight_seconds > 30", "mkwrite_oldest_in_flight_seconds > 3")
+    text = text.replace("mkwrite_oldest_inflight_seconds > 30", "mkwrite_oldest_inflight_seconds > 3")
     copy = directory / rules.name
     copy.write_text(re.sub(r"for: \w+", "for: 1s", text).replace("interval: 30s", "interval: 1s"))
     return copy

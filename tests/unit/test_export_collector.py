@@ -184,7 +184,7 @@ def test_known_label_values_start_at_zero() -> None:
 def test_the_tracer_tells_of_itself() -> None:
     samples = scrape(collector(shot(wp=7, lost=5)))
     assert value(samples, "mkwrite_up") == 1
-    assert value(samples, "mkwrite_in_flight") == 3
+    assert value(samples, "mkwrite_inflight") == 3
     assert value(samples, "mkwrite_wp_faults_total", outcome="copied") == 7
     assert value(samples, "mkwrite_lost_total", kind="events_full") == 5
     assert value(samples, "mkwrite_hook_attached", hook="call", function="do_page_mkwrite", backend="fentry") == 1
@@ -319,7 +319,7 @@ def test_waits_are_summed_by_reason_and_known_ones_start_at_0() -> None:
     )
     samples = scrape(source)
     assert value(samples, "mkwrite_wait_seconds_total", mountpoint="/srv", reason="journal") == 2.0
-    assert value(samples, "mkwrite_oldest_in_flight_seconds") == 1.5
+    assert value(samples, "mkwrite_oldest_inflight_seconds") == 1.5
     zeros = [labels["reason"] for labels, n in samples["mkwrite_wait_seconds_total"] if labels["mountpoint"] == "/m0"]
     assert zeros == sorted(Wait)
     assert value(scrape(source), "mkwrite_wait_seconds_total", mountpoint="/srv", reason="journal") == 3.0

@@ -81,9 +81,9 @@ class _Families:
             "Refused faults, and signals SIGBUS that no fault caused.",
             labels=_FAILURE_LABELS + who,
         )
-        self.in_flight = GaugeMetricFamily("mkwrite_in_flight", "Calls that have not returned yet.")
+        self.in_flight = GaugeMetricFamily("mkwrite_inflight", "Calls that have not returned yet.")
         self.oldest = GaugeMetricFamily(
-            "mkwrite_oldest_in_flight", "How long the oldest call that has not returned yet has lasted.", unit="seconds"
+            "mkwrite_oldest_inflight", "How long the oldest call that has not returned yet has lasted.", unit="seconds"
         )
         self.waits = CounterMetricFamily(
             "mkwrite_wait",
