@@ -6,15 +6,15 @@ PREFIX ?= /opt/mkwrite
 UNITS := /usr/local/lib/systemd/system
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
-TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static chromium clang-format dmsetup \
+TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static cachefilesd chromium clang-format dmsetup \
 	e2fsprogs f2fs-tools fuse2fs gcc \
 	iproute2 kmod libc6-dev nfs-common nfs-kernel-server nilfs-tools openssl prometheus prometheus-node-exporter \
 	qemu-system-x86 quota rpcbind systemd util-linux xfsprogs zstd
 # Before Debian 13 it comes with QEMU.
 VIRTIOFSD = $(shell apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd)
 # What else the filesystems need that tests/filesystems sets up.
-FILESYSTEM_PACKAGES := cachefilesd cifs-utils diod dosfstools exfatprogs fuse-overlayfs fuse3 gfs2-utils jfsutils \
-	keyutils mtd-utils nfs-common nfs-kernel-server ntfs-3g ocfs2-tools rpcbind samba udftools
+FILESYSTEM_PACKAGES := cifs-utils diod dosfstools exfatprogs fuse-overlayfs fuse3 gfs2-utils jfsutils \
+	keyutils mtd-utils ntfs-3g ocfs2-tools samba udftools
 # What is measured beside it, and bench/profile's disassembler.
 BENCH_PACKAGES := binutils bpfcc-tools bpftrace linux-perf
 

@@ -32,9 +32,8 @@ read only = no
 _CACHE = "dir {0}\ntag mkwrite\nbrun 10%\nbcull 7%\nbstop 3%\nfrun 10%\nfcull 7%\nfstop 3%\n"
 
 
-def _nfsd(stage: Stage) -> Path:
-    """Export an ext4; the directory exported."""
-    export = stage.backing()
+def nfsd(stage: Stage, export: Path) -> None:
+    """Export a directory."""
     run("modprobe", "-a", "nfsd", "nfs")
     Path("/run/rpcbind").mkdir(exist_ok=True)
     stage.serve("rpcbind", "-f", "-w", ready=listening(111))
@@ -47,24 +46,25 @@ def _nfsd(stage: Stage) -> Path:
     end = Path("/proc/fs/nfsd/v4_end_grace")
     end.write_text("Y")
     stage.serve("rpc.mountd", "-F", "-p", "20048", ready=listening(20048))
-    return export
 
 
 def _nfs3(stage: Stage, more: str = "") -> Place:
-    export = _nfsd(stage)
+    export = stage.backing()
+    nfsd(stage, export)
     source = f"127.0.0.1:{export}"
     place = stage.mount("nfs", source, f"vers=3,nolock,proto=tcp,mountproto=tcp{more}")
     return Place(place, fills=export, peer=source)
 
 
 def _nfs4(stage: Stage, more: str = "") -> Place:
-    export = _nfsd(stage)
+    export = stage.backing()
+    nfsd(stage, export)
     place = stage.mount("nfs", "127.0.0.1:/", f"vers=4.2,proto=tcp{more}")
     return Place(place, fills=export, peer="127.0.0.1:/")
 
 
-def _cached(stage: Stage) -> Place:
-    """FS-Cache, with an ext4 for the cache."""
+def cachefiles(stage: Stage) -> Path:
+    """FS-Cache, with an ext4 for the cache; where that is."""
     device = stage.loop(32, "cache.img")
     run("mkfs.ext4", "-q", device)
     cache = stage.mount("ext4", device, "user_xattr", stage.root / "cache")
@@ -72,6 +72,11 @@ def _cached(stage: Stage) -> Place:
     config.write_text(_CACHE.format(cache))
     run("modprobe", "cachefiles")
     stage.serve("cachefilesd", "-n", "-f", str(config), ready=(cache / "cache").exists)
+    return cache
+
+
+def _cached(stage: Stage) -> Place:
+    cache = cachefiles(stage)
     place = _nfs4(stage, ",fsc")
     # Read through the cache, which is a file there then.
     (place.path / "cached").write_bytes(b"x" * 4096)

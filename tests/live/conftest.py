@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import BACKENDS, HANDLERS, WORKLOAD, Backend, Options, mount, workload
+from tests.live.guest import BACKENDS, HANDLERS, NO_LOSS, WORKLOAD, Backend, Options, mount, workload
+from tests.live.watched import Watched
 from tracer.failure import Failure
 from tracer.kernel.preemption import preemptible
 from tracer.model import Snapshot
@@ -103,6 +104,16 @@ def _fill_and_die(result: Scenario, place: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@pytest.fixture(scope="module", params=(None, Backend.KPROBE) if preemptible() else BACKENDS, ids=str)
+def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
+    """One session for all tests of a module and backend."""
+    with Session(Options(backend=request.param, slower_ns=100_000_000, waits=True)) as session:
+        yield Watched(session)
+        final = session.finish()
+        assert final.lost == NO_LOSS
+        assert [hook for hook in final.hooks if not hook.attached] == []
+
+
 @pytest.fixture
 def clean_kernel() -> Iterator[None]:
     """Nothing of a tracer is in the kernel after the test that was not there before."""
@@ -118,10 +129,10 @@ def clean_kernel() -> Iterator[None]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Say at once why a test failed, and what was survived: a guest that dies later takes the summary with it."""
+    """Say at once why a test failed, and what was measured: a guest that dies later takes the summary with it."""
     if report.when == "call":
         for line in report.capstdout.splitlines():
-            if line.startswith("SURVIVED "):
+            if line.startswith(("SURVIVED ", "WAITED ")):
                 print(f"\n{line}", flush=True)
     if report.failed:
         print(f"\n{report.nodeid} {report.when}\n{report.longreprtext}", flush=True)

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,34 +16,30 @@ from tests.live.guest import ROOT, run
 WAITER = shutil.copy(os.environ["WAITER"], "/tmp/waiter")
 _SECTOR = 512
 _MIB = 1 << 20
-_SYNC_FILE_RANGE_WRITE = 2
+_SYNC_FILE_RANGE_WAIT_BEFORE, _SYNC_FILE_RANGE_WRITE = 1, 2
 # There is no udev to wait for.
 _DMSETUP = ("env", "DM_DISABLE_UDEV=1", "dmsetup")
 
 
-class Disk:
-    """A mounted filesystem on a disk that can be stopped; its pages must not change while they are written back.
+class Device:
+    """A block device that can be stopped. With ``delay_ms`` it is slow, too: each write takes so long.
 
-    With ``delay_ms`` it is slow instead, and pages may change.
+    ``make`` is the command, if any, that makes a filesystem on a device.
     """
 
-    def __init__(self, fstype: str, mib: int, delay_ms: int = 0) -> None:
-        self.name = f"{'slow' if delay_ms else 'waits'}-{fstype}"
-        self.place = ROOT / self.name
-        self.place.mkdir(parents=True, exist_ok=True)
-        image = ROOT / f"{self.name}.img"
+    def __init__(self, name: str, mib: int, delay_ms: int = 0, make: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.path = Path("/dev/mapper", name)
+        ROOT.mkdir(parents=True, exist_ok=True)
+        image = ROOT / f"{name}.img"
         with image.open("wb") as stream:
             stream.truncate(mib * _MIB)
-        run("modprobe", "-a", "loop", "dm-mod", "dm-delay", fstype)
-        run(f"mkfs.{fstype}", "-q", str(image))
+        run("modprobe", "-a", "loop", "dm-mod", "dm-delay")
         loop = run("losetup", "--find", "--show", str(image)).strip()
+        if make:
+            run(*make, loop)  # before it is slow
         target = f"delay {loop} 0 0 {loop} 0 {delay_ms}" if delay_ms else f"linear {loop} 0"
-        run(*_DMSETUP, "create", self.name, "--table", f"0 {mib * _MIB // _SECTOR} {target}")
-        device = Path("/dev/mapper", self.name).resolve()
-        # include/linux/backing-dev-defs.h: what a disk with checksums asks for.
-        number = os.minor(device.stat().st_rdev)
-        Path(f"/sys/block/dm-{number}/queue/stable_writes").write_text(str(int(not delay_ms)))
-        run("mount", "-i", f"/dev/mapper/{self.name}", str(self.place))
+        run(*_DMSETUP, "create", name, "--table", f"0 {mib * _MIB // _SECTOR} {target}")
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -55,13 +51,44 @@ class Disk:
             run(*_DMSETUP, "resume", self.name)
 
 
-class Waiter:
-    """A process that stores to pages when it is told to, and measures how long that takes."""
+class Disk(Device):
+    """A mounted filesystem on a disk that can be stopped; its pages must not change while they are written back.
 
-    def __init__(self, path: Path, pages: int) -> None:
-        self._process = subprocess.Popen(
-            [WAITER, str(path), str(pages)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+    With ``delay_ms`` it is slow instead, and pages may change. ``make`` and ``options`` are for mkfs and mount.
+    """
+
+    def __init__(
+        self, fstype: str, mib: int, delay_ms: int = 0, name: str = "", make: tuple[str, ...] = (), options: str = "rw"
+    ) -> None:
+        name = name or f"{'slow' if delay_ms else 'waits'}-{fstype}"
+        super().__init__(name, mib, delay_ms, (f"mkfs.{fstype}", "-q", *make))
+        self.place = ROOT / name
+        self.place.mkdir()
+        run("modprobe", fstype)
+        # include/linux/backing-dev-defs.h: what a disk with checksums asks for.
+        number = os.minor(self.path.resolve().stat().st_rdev)
+        Path(f"/sys/block/dm-{number}/queue/stable_writes").write_text(str(int(not delay_ms)))
+        run("mount", "-i", "-t", fstype, "-o", options, str(self.path), str(self.place))
+
+
+class Waiter:
+    """A process that stores to pages when it is told to, and measures how long that takes.
+
+    ``command`` makes its command line another, such as one in a cgroup. With ``locked`` its memory stays where it is.
+    A file that is long enough is taken as it is.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        pages: int,
+        command: Callable[..., Sequence[str]] = lambda *line: line,
+        *,
+        locked: bool = False,
+    ) -> None:
+        line = command(WAITER, str(path), str(pages), *(("locked",) if locked else ()))
+        self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.busy = self.ready = 0
         assert self._line() == "mapped"
 
     @property
@@ -76,8 +103,9 @@ class Waiter:
         self._process.stdin.flush()
 
     def took(self) -> int:
-        """How long the stores took, in ns; waits for them."""
-        return int(self._line())
+        """How long the stores took, in ns; waits for them. Of that, on the CPU: ``busy``; ``ready`` for it: at most."""
+        took, self.busy, self.ready = map(int, self._line().split())
+        return took
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -92,10 +120,26 @@ class Waiter:
 def write_back(path: Path, page: int) -> None:
     """Change a page of a file through write(2), and begin to write it back."""
     with path.open("r+b", buffering=0) as stream:
-        os.pwrite(stream.fileno(), b"y", page * 4096)
-        libc = ct.CDLL(None, use_errno=True)
-        done = libc.sync_file_range(stream.fileno(), ct.c_int64(page * 4096), ct.c_int64(4096), _SYNC_FILE_RANGE_WRITE)
-        assert done == 0, os.strerror(ct.get_errno())
+        write_out(stream.fileno(), page, change=True)
+
+
+def write_out(descriptor: int, page: int | None = None, *, change: bool = False) -> None:
+    """Begin to write a page of a file back, or all; ``change`` it through write(2) before."""
+    if change:
+        os.pwrite(descriptor, b"y", (page or 0) * 4096)
+    _sync_range(descriptor, page, _SYNC_FILE_RANGE_WRITE)
+
+
+def wait_out(descriptor: int, page: int) -> None:
+    """Wait until a page is written back."""
+    _sync_range(descriptor, page, _SYNC_FILE_RANGE_WAIT_BEFORE)
+
+
+def _sync_range(descriptor: int, page: int | None, flags: int) -> None:
+    first, length = (0, 0) if page is None else (page * 4096, 4096)
+    libc = ct.CDLL(None, use_errno=True)
+    done = libc.sync_file_range(descriptor, ct.c_int64(first), ct.c_int64(length), flags)
+    assert done == 0, os.strerror(ct.get_errno())
 
 
 def hold(seconds: float = 0.7) -> None:

@@ -61,7 +61,10 @@ def test_the_stack_of_a_wait_is_seen_for_as_long_as_it_lasts(mounts: dict[str, P
     assert abs(seen["total_ns"] - took) < took / 10
     assert sum(one["total_ns"] for one in found["stacks"]) <= took
     (longest,) = found["longest"]
-    assert (longest["pid"], longest["stack"]) == (waiter.pid, seen["stack"])
+    # The longest keeps who, on which file, and where.
+    assert (longest["pid"], longest["file"]) == (waiter.pid, str(place / "stacked"))
+    assert longest["stack"] == seen["stack"]
+    assert sum(longest["parts_ns"].values()) == longest["latency_ns"]
 
 
 def test_folded_stacks_are_lines_of_frames_and_microseconds(mounts: dict[str, Path], waiter: Waiter) -> None:

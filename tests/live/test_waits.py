@@ -8,18 +8,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.live.guest import BACKENDS, HANDLERS, NO_LOSS, Backend, Options, bpf_state, command, eventually, frozen
+from tests.live.guest import HANDLERS, bpf_state, command, eventually, frozen
 from tests.live.slow_disk import Disk, Waiter, hold, write_back
+from tests.live.watched import SLACK_NS, Watched
 from tracer.breakdown import breakdowns
-from tracer.kernel.preemption import preemptible
-from tracer.model import CallEvent, Snapshot
-from tracer.session import Session
 from tracer.stuck import StuckCalls
 from tracer.wait import Wait
 
@@ -30,52 +26,6 @@ PAGES = 97
 def disks() -> dict[str, Disk]:
     """Disks that can be stopped."""
     return {"ext4": Disk("ext4", 96), "xfs": Disk("xfs", 320), "slow": Disk("xfs", 320, delay_ms=70)}
-
-
-@dataclass
-class Watched:
-    """A session that tells waits apart."""
-
-    session: Session
-
-    def waited(self, disk: Disk, waiter: Waiter, doing: Callable[[], None]) -> tuple[Snapshot, list[CallEvent], int]:
-        """What the session counted while ``doing``, its slow calls, and how long the stores took."""
-        self.session.events()
-        before = self.session.snapshot()
-        doing()
-        took = waiter.took()
-        after = self.session.snapshot().since(before)
-        return after, self.session.events(), took
-
-
-@pytest.fixture(scope="module", params=(None, Backend.KPROBE) if preemptible() else BACKENDS, ids=str)
-def watched(request: pytest.FixtureRequest, disks: dict[str, Disk]) -> Iterator[Watched]:
-    """One session for all tests of a backend."""
-    with Session(Options(backend=request.param, slower_ns=100_000_000, waits=True)) as session:
-        yield Watched(session)
-        final = session.finish()
-        assert final.lost == NO_LOSS
-        assert [hook for hook in final.hooks if not hook.attached] == []
-
-
-def check(
-    counted: Snapshot, events: list[CallEvent], took: int, disk: Disk, fstype: str, reason: Wait, pid: int
-) -> None:
-    """The reason is the one expected, its time the time that the store took, and the parts sum to the whole."""
-    waits = {s: t for s, t in counted.waits.items() if t.count and s.mountpoint == str(disk.place)}
-    print({(s.handler, s.reason.value): t for s, t in waits.items()}, took, events)
-    whole = sum(time.ns for time in waits.values())
-    (found,) = (time for series, time in waits.items() if series.reason is reason)
-    assert found.count == 1
-    assert abs(found.ns - took) < took / 10
-    assert whole - found.ns < took / 20
-    assert {(series.fstype, series.handler) for series in waits} == {(fstype, HANDLERS[fstype])}
-    (event,) = (event for event in events if event.pid == pid)
-    assert abs(event.waits[reason] - found.ns) <= 1
-    assert event.latency_ns <= took
-    assert 0 <= event.latency_ns - sum(event.waits.values()) < max(took // 20, 20_000)
-    calls = sum(h.sum_ns for s, h in counted.calls.items() if s.mountpoint == str(disk.place))
-    assert whole <= calls
 
 
 def test_a_call_that_began_before_there_were_hooks(disks: dict[str, Disk]) -> None:
@@ -103,7 +53,7 @@ def test_a_frozen_filesystem(watched: Watched, disks: dict[str, Disk], fstype: s
             waiter.store(0)
             hold()
 
-    check(*watched.waited(disk, waiter, freeze), disk, fstype, Wait.FREEZE, waiter.pid)
+    watched.waits_for(Wait.FREEZE, waiter, fstype, disk.place, freeze)
     waiter.end()
 
 
@@ -119,7 +69,7 @@ def test_a_page_that_is_written_back(watched: Watched, disks: dict[str, Disk], f
             waiter.store(5)
             hold()
 
-    check(*watched.waited(disk, waiter, stop), disk, fstype, Wait.WRITEBACK, waiter.pid)
+    watched.waits_for(Wait.WRITEBACK, waiter, fstype, disk.place, stop)
     waiter.end()
 
 
@@ -139,7 +89,7 @@ def test_a_lock_that_a_truncating_thread_holds(watched: Watched, disks: dict[str
             waiter.store(0)
             hold()
 
-    check(*watched.waited(disk, waiter, truncate), disk, fstype, Wait.LOCK, waiter.pid)
+    watched.waits_for(Wait.LOCK, waiter, fstype, disk.place, truncate)
     thread.join()
     waiter.end()
 
@@ -160,7 +110,7 @@ def test_a_journal_that_is_written(watched: Watched, disks: dict[str, Disk]) -> 
             hold()
         thread.join()
 
-    check(*watched.waited(disk, waiter, commit), disk, "ext4", Wait.JOURNAL, waiter.pid)
+    watched.waits_for(Wait.JOURNAL, waiter, "ext4", disk.place, commit)
     waiter.end()
 
 
@@ -180,7 +130,7 @@ def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) ->
         waiter.store(0, pages)
 
     try:
-        counted, _, took = watched.waited(disk, waiter, dirty)
+        counted, _, took = watched.waited(waiter, dirty)
     finally:
         for name, limit in limits.items():
             limit.write_text(ratios[name])
@@ -188,7 +138,8 @@ def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) ->
     parts = {part.name: part.ns for part in found.parts}
     print(parts, took)
     assert abs(parts["throttle"] - took) < took / 10
-    assert found.ns <= took
+    assert sum(parts.values()) == found.ns <= took
+    assert parts["cpu"] <= waiter.busy + waiter.ready + took // 100
     assert found.calls >= pages  # a page that is written back asks again
     waiter.end()
 
@@ -245,6 +196,32 @@ def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
     within = {part: ns for part, ns in parts.items() if part != "throttle"}
     assert event["parts_ns"] == within
     assert sum(within.values()) == event["latency_ns"]
+    waiter.end()
+
+
+def test_trace_shows_the_parts_of_a_slow_call(disks: dict[str, Disk]) -> None:
+    disk = disks["ext4"]
+    waiter = Waiter(disk.place / "traced", PAGES)
+    before = len(bpf_state()[0])
+    with subprocess.Popen(
+        command("trace", "--json", "--slower", "100ms", "-n", "1", "--pid", str(waiter.pid)),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as shown:  # fmt: skip
+        _attached(before)
+        with frozen(disk.place):
+            waiter.store(9)
+            hold(1.5)
+        took = waiter.took()
+        output, errors = shown.communicate(timeout=120)
+    assert shown.returncode == 0, errors
+    (call,) = map(json.loads, output.splitlines())
+    parts = call["parts_ns"]
+    assert (call["pid"], call["file"], call["offset"]) == (waiter.pid, str(disk.place / "traced"), 9 * 4096)
+    assert abs(parts["freeze"] - took) < took / 10
+    assert sum(parts.values()) == call["latency_ns"] <= took
+    slack = max(took // 100, SLACK_NS)
+    assert -slack < took - parts["freeze"] - parts.get("other", 0) - waiter.busy < waiter.ready + slack
+    assert parts.get("other", 0) < took / 20
     waiter.end()
 
 

@@ -119,7 +119,8 @@ class ReturnProbes:
             janitor.command(str(self._tracefs / "kprobe_events"), f"-:{self._event(function)}")
 
     def _event(self, function: str) -> str:
-        return f"{self._group}/{function}_{self._suffix}"
+        # What the compiler split off has dots in its name; events must not.
+        return f"{self._group}/{function.replace('.', '_')}_{self._suffix}"
 
     def missed(self) -> dict[str, int]:
         """By function, the returns that the kernel missed since more than ``places`` calls slept at once."""

@@ -24,6 +24,8 @@ _FUNCTIONS: Final[Mapping[Wait, tuple[str, ...]]] = {
         "xlog_grant_head_wait",  # fs/xfs/xfs_log.c
         "xlog_wait_on_iclog",  # fs/xfs/xfs_log.c
         "xfs_buf_lock",  # fs/xfs/xfs_buf.c; runs for each metadata buffer
+        # Waits for the log to take what was committed before. Runs for each transaction: what waits is inlined.
+        "xlog_cil_commit",  # fs/xfs/xfs_log_cil.c
         "wait_current_trans",  # fs/btrfs/transaction.c; runs at each start of a transaction
         "btrfs_commit_transaction",  # fs/btrfs/transaction.c
         "nilfs_construct_segment",  # fs/nilfs2/segment.c
@@ -33,6 +35,7 @@ _FUNCTIONS: Final[Mapping[Wait, tuple[str, ...]]] = {
         "folio_wait_writeback",  # mm/page-writeback.c, 5.16
         "wait_on_page_writeback",  # the same before; a wrapper of it since
         "fuse_wait_on_page_writeback",  # fs/fuse/file.c
+        "fuse_wait_on_page_writeback.part.0",  # what the compiler leaves of it in 5.10 and 6.1
         "f2fs_wait_on_page_writeback",  # fs/f2fs/segment.c
         "f2fs_folio_wait_writeback",  # the same since 6.15
         "f2fs_wait_on_block_writeback",
