@@ -1,0 +1,37 @@
+"""The table of docs/commands/waits.md, from what the live tests print of each wait.
+
+tests/live/run 5.10 6.1 6.12 newest -k waits | python -m tests.live.waited
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+_LINE = re.compile(r"WAITED (\{.*\})$")
+
+
+def main() -> int:
+    """Read standard input, print Markdown: a row for each wait, as each kernel and backend had it."""
+    print("| test | filesystem | kernel | hooks | store took | told | `other` | on the CPU |")
+    print("|---|---|---|---|---|---|---|---|")
+    rows = {}
+    for line in sys.stdin:
+        if not (match := _LINE.search(line.rstrip())):
+            continue
+        row = json.loads(match[1])
+        parts = row["parts"]
+        what = row["test"].removeprefix("test_").replace("_", " ")
+        told = f"`{row['reason']}` {parts[row['reason']] / 1e6:.1f} ms"
+        kernel = ".".join(row["kernel"].split(".")[:2])
+        cells = (what, row["fstype"], kernel, row["backend"], f"{row['took'] / 1e6:.1f} ms", told,
+                 f"{parts.get('other', 0) / 1e6:.1f} ms", f"{parts['cpu'] / 1e6:.1f} ms")  # fmt: skip
+        rows[cells[:4], parts[row["reason"]]] = cells
+    for cells in sorted(rows.values()):
+        print("|", " | ".join(cells), "|")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
