@@ -96,6 +96,7 @@ def test_a_cgroup_that_is_short_of_memory(watched: Watched) -> None:
                 # What memory the cgroup could free is on its way to a disk that does not take it.
                 stream.write(bytes(8 * _MIB))
                 write_out(stream.fileno())
+                Path("/proc/sys/vm/drop_caches").write_text("3")
                 (place / "memory.max").write_text((place / "memory.current").read_text())
                 waiter.store(0, PAGES)
                 took.append(waiter.took())
@@ -105,6 +106,7 @@ def test_a_cgroup_that_is_short_of_memory(watched: Watched) -> None:
         counted, events = watched.counted(press)
         waiter.end()
     waits = {s.reason: t for s, t in counted.waits.items() if t.count and s.mountpoint == str(disk.place)}
+    print(took, waits, waiter.busy, waiter.ready)
     for event in events:
         tell(Wait.RECLAIM, event, took[0], waiter, str(watched.session.backend))
         assert event.waits[Wait.RECLAIM] > event.latency_ns * 0.9
