@@ -35,7 +35,7 @@ def _no_space(failure: Failure, state: HostState) -> Reason:
         # xfs_trans_dqresv in fs/xfs/xfs_trans_dquot.c: a project over its limit gets ENOSPC, not EDQUOT.
         cause, remedy, _ = _quota(failure, state)
         return cause, remedy, f"xfs_quota -x -c 'report -p -h' {shlex.quote(where)}"
-    if failure.errno_from == "btrfs_delalloc_reserve_metadata":
+    if failure.errno_from in ("btrfs_delalloc_reserve_metadata", "btrfs_start_transaction"):
         return _no_metadata(failure, state)
     cause = f"The page has no block on disk yet, and {where} has none to give."
     if state.space and state.space.free >= _PLENTY:
