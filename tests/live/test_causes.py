@@ -169,7 +169,13 @@ def test_btrfs_without_space_for_metadata_alone(
     request: pytest.FixtureRequest, backend: Backend, no_metadata: Path
 ) -> None:
     with Session(Options(backend, failures=True, every_errno=True)) as session:
-        met = Stage(session).victim("stores", no_metadata, MANY * PAGE, 2 * PAGE)
+        try:
+            met = Stage(session).victim("stores", no_metadata, MANY * PAGE, 2 * PAGE)
+        except AssertionError as error:
+            # 5.10 writes back what it holds, and finds space each time.
+            assert os.uname().release.startswith("5.10.")
+            assert "exit code 0" in str(error)
+            return
     tell(request, backend, {"btrfs-metadata": met})
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
