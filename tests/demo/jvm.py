@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A JVM whose statistics file is on a busy disk, as docs/jvm-pauses.md shows it: tests/demo/jvm.py [SERIES].
+"""A JVM whose statistics file is on a busy disk, and what mkwrite says of it: tests/demo/jvm.py [SERIES].
 
 The JVM keeps its counters in a file that it has mapped, /tmp/hsperfdata_USER/PID, and stores to it in pauses of the
 garbage collector, among others. Here that directory is on a disk that takes 400 ms for a write, and that wants pages to
@@ -39,7 +39,7 @@ def inside(classes: str) -> None:
 
     run("modprobe", "ext4")
     disk = Device("busy", 64, DELAY_MS, ("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"))
-    Path("/sys/block", disk.path.resolve().name, "queue/stable_writes").write_text("1")
+    disk.keep_pages_stable(True)
     PLACE.mkdir()
     run("mount", str(disk.path), str(PLACE))
     over = threading.Event()

@@ -41,6 +41,11 @@ class Device:
         target = f"delay {loop} 0 0 {loop} 0 {delay_ms}" if delay_ms else f"linear {loop} 0"
         run(*_DMSETUP, "create", name, "--table", f"0 {mib * _MIB // _SECTOR} {target}")
 
+    def keep_pages_stable(self, wanted: bool) -> None:
+        """Whether pages must not change while they are written: what a disk with checksums asks for."""
+        number = os.minor(self.path.stat().st_rdev)
+        Path(f"/sys/block/dm-{number}/queue/stable_writes").write_text(str(int(wanted)))
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Nothing that is written arrives."""
@@ -65,9 +70,7 @@ class Disk(Device):
         self.place = ROOT / name
         self.place.mkdir()
         run("modprobe", fstype)
-        # include/linux/backing-dev-defs.h: what a disk with checksums asks for.
-        number = os.minor(self.path.resolve().stat().st_rdev)
-        Path(f"/sys/block/dm-{number}/queue/stable_writes").write_text(str(int(not delay_ms)))
+        self.keep_pages_stable(not delay_ms)
         run("mount", "-i", "-t", fstype, "-o", options, str(self.path), str(self.place))
 
 
