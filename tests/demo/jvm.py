@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A JVM whose statistics file is on a busy disk, and what mkwrite says of it: tests/demo/jvm.py [SERIES].
+"""A JVM whose statistics file is on a busy disk, as in docs/jvm-pauses.md: tests/demo/jvm.py [SERIES].
 
 The JVM keeps its counters in a file that it has mapped, /tmp/hsperfdata_USER/PID, and stores to it in pauses of the
 garbage collector, among others. Here that directory is on a disk that takes 400 ms for a write, and that wants pages to
