@@ -7,7 +7,7 @@
 
 /* One stream of calls. `kind` packs path, initiator and outcome, and is never 0. */
 struct series {
-	u64 handler; /* address of vm_ops->page_mkwrite */
+	u64 handler; /* address of vm_ops->page_mkwrite, or of what a DAX fault came by */
 	u64 who;     /* tgid, inode or cgroup id with --by, else 0 */
 	u32 dev;     /* super_block.s_dev */
 	u32 kind;
@@ -16,6 +16,10 @@ struct series {
 #define KIND_WRITE_PROTECT 0x1
 #define KIND_INITIATOR(n) ((n) << 1)
 #define KIND_OUTCOME(n) ((n) << 3)
+/* In place of the path above: which of vm_ops' functions a DAX fault came by (dax.c). */
+#define KIND_DAX_FAULT (1 << 8)
+#define KIND_DAX_HUGE_FAULT (2 << 8)
+#define KIND_PFN_MKWRITE (3 << 8)
 #define KIND_VALID 0x80000000
 
 enum initiator { USER, KERNEL, REMOTE, UNKNOWN };

@@ -40,7 +40,8 @@ class Rules:
     allocates new ones each time. ``fallocate_why`` says in a sentence why fallocate protects or not. ``local``: it
     can be asked about a file without a server or daemon that may hang. ``errno``: ``sigbus`` tells the exact errno of
     a refusal (``probes.inner``). ``source`` is where the kernel has the handler, or the mmap without one. ``older``
-    holds on kernels that lack the handler, ``dax`` of DAX mappings, with what is called in place of the handler.
+    holds on kernels that lack the handler, ``dax`` of DAX mappings: they have the functions that are asked in place of
+    the handler, ``handler`` for a page that is not mapped and ``also`` for others.
     """
 
     handler: str
@@ -53,6 +54,7 @@ class Rules:
     source: str = ""
     older: Rules | None = None
     dax: Rules | None = None
+    also: tuple[str, ...] = ()
 
 
 _IN_PLACE: Final = "The blocks are there, and a write turns them from unwritten to written in place."
@@ -77,6 +79,15 @@ _EXT3: Final = Rules(
     source="fs/ext4/inode.c",
 )
 
+_EXT_DAX: Final = Rules(
+    "ext4_dax_fault",
+    Refusal.FAULT,
+    Fallocate.PROTECTS,
+    _IN_PLACE,
+    errno=True,
+    source="fs/ext4/file.c",
+    also=("ext4_dax_huge_fault",),
+)
 _XFS: Final = Rules(
     "xfs_filemap_page_mkwrite",
     Refusal.FAULT,
@@ -119,10 +130,13 @@ _MEMORY: Final = Rules(
 _UNKNOWN: Final = Rules("", Refusal.UNKNOWN, Fallocate.UNKNOWN, "Nothing is known of this filesystem.", local=False)
 
 _RULES: Final[dict[str, Rules]] = {
-    "ext2": replace(_EXT3, dax=replace(_EXT3, handler="ext4_dax_fault", source="fs/ext4/file.c")),
+    "ext2": replace(_EXT3, dax=replace(_EXT_DAX, fallocate=_EXT3.fallocate, fallocate_why=_EXT3.fallocate_why)),
     "ext3": _EXT3,
-    "ext4": replace(_EXT4, dax=replace(_EXT4, handler="ext4_dax_fault", source="fs/ext4/file.c")),
-    "xfs": replace(_XFS, dax=replace(_XFS, handler="xfs_filemap_pfn_mkwrite")),
+    "ext4": replace(_EXT4, dax=_EXT_DAX),
+    "xfs": replace(
+        _XFS,
+        dax=replace(_XFS, handler="xfs_filemap_fault", also=("xfs_filemap_huge_fault", "xfs_filemap_pfn_mkwrite")),
+    ),
     "btrfs": Rules(
         "btrfs_page_mkwrite",
         Refusal.FAULT,

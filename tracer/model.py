@@ -19,10 +19,21 @@ if TYPE_CHECKING:
 
 
 class Path(StrEnum):
-    """How the fault came to page_mkwrite."""
+    """How the fault came to page_mkwrite; or, in a DAX mapping, which function was asked in its place."""
 
     FIRST_WRITE = "first_write"
     WRITE_PROTECT = "write_protect"
+    DAX_FAULT = "dax_fault"
+    DAX_HUGE_FAULT = "dax_huge_fault"
+    PFN_MKWRITE = "pfn_mkwrite"
+
+    @property
+    def dax(self) -> bool:
+        """Whether storage was mapped, not a page of the page cache."""
+        return self not in _OF_PAGES
+
+
+_OF_PAGES = frozenset({Path.FIRST_WRITE, Path.WRITE_PROTECT})
 
 
 class Initiator(StrEnum):

@@ -32,8 +32,7 @@ _9P_MAPS: Final = frozenset({"mmap", "loose", "fscache"})
 class Filesystem:
     """One mounted filesystem.
 
-    ``handlers``: what is asked when a page is written, empty where nothing is; with ``dax`` what is called in place of
-    a handler. ``refusal`` is MAPPING where no shared
+    ``handlers``: what is asked when a page is written, empty where nothing is. ``refusal`` is MAPPING where no shared
     writable mapping can be made here at all. ``known`` is false for a type that nothing is known of.
     """
 
@@ -44,17 +43,11 @@ class Filesystem:
     source: str
     peer: Peer | None
     known: bool = True
-    dax: bool = False
 
     @property
     def notifies(self) -> bool:
         """Whether a write to a page that is mapped read-only is told to the filesystem."""
         return bool(self.handlers)
-
-    @property
-    def traced(self) -> bool:
-        """Whether it is told through do_page_mkwrite, where the tracer sees it: not so in a DAX mapping."""
-        return self.notifies and not self.dax
 
     def to_dict(self) -> dict[str, Any]:
         """The row for JSON."""
@@ -67,7 +60,6 @@ class Filesystem:
             "peer_pid": self.peer.pid if self.peer else None,
             "handlers": list(self.handlers),
             "notifies": self.notifies if self.known else None,
-            "traced": self.traced if self.known else None,
             "refusal": self.refusal.value,
             "errno_exact": self.errno if self.known else None,
             "kernel_source": self.source or None,
@@ -93,18 +85,17 @@ def _row(mount: Mount, behind: Mount, daemons: Sequence[Daemon], has: Callable[[
     known = rules(behind.fstype)
     if known.older is not None and not has(known.handler):
         known = known.older
-    if dax := known.dax is not None and not {"dax", "dax=always"}.isdisjoint(behind.super_options):
+    if known.dax is not None and not {"dax", "dax=always"}.isdisjoint(behind.super_options):
         known = known.dax
     refusal = Refusal.MAPPING if _maps_nothing(behind) else known.refusal
     return Filesystem(
         mount,
-        (known.handler,) if known.handler and refusal is not Refusal.MAPPING else (),
+        (known.handler, *known.also) if known.handler and refusal is not Refusal.MAPPING else (),
         refusal,
         known.errno and refusal is Refusal.FAULT,
         known.source,
         peer_of(behind, daemons),
         bool(known.source),
-        dax,
     )
 
 

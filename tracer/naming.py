@@ -18,6 +18,7 @@ from tracer.wait import InFlight, Wait, WaitSeries, WaitTime
 
 # struct series' kind, bpf/maps.h
 WRITE_PROTECT: Final = 0x1
+_DAX: Final = (None, Path.DAX_FAULT, Path.DAX_HUGE_FAULT, Path.PFN_MKWRITE)
 RACED: Final = 1 << 3
 _INITIATORS: Final = tuple(Initiator)
 _OUTCOMES: Final = tuple(Outcome)
@@ -26,6 +27,11 @@ _OUTCOMES: Final = tuple(Outcome)
 def outcome_of(kind: int) -> Outcome:
     """The outcome in a series' kind."""
     return _OUTCOMES[kind >> 3 & 0xF]
+
+
+def path_in(kind: int) -> Path:
+    """The path in a series' kind."""
+    return _DAX[kind >> 8 & 3] or (Path.WRITE_PROTECT if kind & WRITE_PROTECT else Path.FIRST_WRITE)
 
 
 class Naming:
@@ -48,7 +54,7 @@ class Naming:
             mountpoint=mountpoint,
             dev=raw.dev,
             handler=self._symbols.name_of(raw.handler),
-            path=Path.WRITE_PROTECT if raw.kind & WRITE_PROTECT else Path.FIRST_WRITE,
+            path=path_in(raw.kind),
             outcome=outcome_of(raw.kind),
             initiator=_INITIATORS[raw.kind >> 1 & 3],
             who=self._label(raw.dev, raw.who) if self._by else "",

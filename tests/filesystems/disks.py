@@ -86,12 +86,18 @@ def _zonefs(stage: Stage) -> Path:
     return stage.mount("zonefs", "/dev/zones")
 
 
-def _dax(stage: Stage, fstype: str, make: tuple[str, ...]) -> Path:
+def dax(stage: Stage, fstype: str, make: tuple[str, ...]) -> Path:
     """On memory that the kernel was told to take for a persistent one (memmap=)."""
     run("modprobe", "-a", "nd_e820", "nd_pmem", fstype)
     assert eventually(Path("/dev/pmem0").exists)
     run(*make, "/dev/pmem0")
     return stage.mount(fstype, "/dev/pmem0", "dax=always")
+
+
+def _small_dax(stage: Stage, fstype: str, make: tuple[str, ...]) -> Path:
+    """Without huge pages, which test_dax.py is for."""
+    stage.small_pages()
+    return dax(stage, fstype, make)
 
 
 def _hugetlbfs(stage: Stage) -> Path:
@@ -121,8 +127,8 @@ def _overlay(stage: Stage) -> Place:
 _EXT4 = "ext4_page_mkwrite"
 _BTRFS = ("mkfs.btrfs", "-q", "-f")
 _DAX = (
-    "A DAX mapping has no page to be asked for: a first write ends in dax_iomap_fault, called by vm_ops->fault or "
-    "huge_fault, a write to a read-only one in vm_ops->pfn_mkwrite (wp_pfn_shared), never in do_page_mkwrite."
+    "A DAX mapping has no page to be asked for: a first write is a call of vm_ops->fault or huge_fault, one to a page "
+    "mapped read-only of vm_ops->pfn_mkwrite (wp_pfn_shared); they are counted as paths of their own."
 )
 _NO_NTFS3 = "CONFIG_NTFS3_FS is not set in Debian's configuration"
 _NO_NTFS = "Debian sets no CONFIG_NTFS_FS; the driver with a page_mkwrite of its own came after 6.18"
@@ -143,12 +149,14 @@ RECIPES = (
     ),
     Recipe("btrfs-subvolume", "btrfs", "btrfs", "btrfs_page_mkwrite", _subvolume, errno="ENOSPC"),
     Recipe(
-        "ext4-dax", "ext4", "ext4", "", partial(_dax, fstype="ext4", make=("mkfs.ext4", "-q", "-F", "-b", "4096")),
-        errno="ENOSPC", instead="dax_iomap_fault", why=_DAX,
+        "ext4-dax", "ext4", "ext4", "ext4_dax_fault",
+        partial(_small_dax, fstype="ext4", make=("mkfs.ext4", "-q", "-F", "-b", "4096")),
+        errno="ENOSPC", dax="ext4_dax_fault", why=_DAX,
     ),
     Recipe(
-        "xfs-dax", "xfs", "xfs", "", partial(_dax, fstype="xfs", make=("mkfs.xfs", "-q", "-f", "-m", "reflink=0")),
-        errno="ENOSPC", instead="dax_iomap_fault", why=_DAX,
+        "xfs-dax", "xfs", "xfs", "xfs_filemap_fault",
+        partial(_small_dax, fstype="xfs", make=("mkfs.xfs", "-q", "-f", "-m", "reflink=0")),
+        errno="ENOSPC", dax="xfs_filemap_pfn_mkwrite", why=_DAX,
     ),
     Recipe("f2fs", "f2fs", "f2fs", "f2fs_vm_page_mkwrite", _disk("f2fs", 64, "mkfs.f2fs", "-q", "-f"), errno="ENOSPC"),
     Recipe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -9,6 +10,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
 
 from tests.filesystems.counts import AGAIN, FIRST, HOLES
 from tests.filesystems.recipe import Full, Place, Recipe, now
@@ -16,14 +20,12 @@ from tests.filesystems.stage import Stage
 from tests.filesystems.writers import child, first_write, write_after_read, write_back
 from tests.live.guest import truth
 from tests.live.refusals import fill
+from tracer.cli.main import cli
 from tracer.explain import Explained, Explainer
 from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
-from tracer.host.peers import fuse_daemons
-from tracer.kernel.symbols import Symbols
 from tracer.model import FUNCTION_BACKENDS, Backend, Options, Series
 from tracer.model import Path as FaultPath
-from tracer.mounted import Filesystem, filesystems
 from tracer.session import Session
 
 Calls = Mapping[Series, Histogram]
@@ -36,11 +38,11 @@ class Observation:
     directory: Path
     mountpoint: str
     dev: int
-    #: What ``doctor --fs`` says of it.
-    told: Filesystem
+    #: What ``doctor --fs --json`` says of it.
+    told: dict[str, Any]
     peer: str
     calls: dict[FaultPath, dict[Backend, Calls]] = field(default_factory=dict)
-    #: The kernel's own count of calls of the handler, or of what is there instead.
+    #: The kernel's own count of calls of the handler.
     hits: dict[FaultPath, int] = field(default_factory=dict)
     wall_ns: dict[FaultPath, int] = field(default_factory=dict)
     refused: str = ""
@@ -62,7 +64,7 @@ def observe(recipe: Recipe, stage: Stage) -> Observation:
         FaultPath.FIRST_WRITE: partial(first_write, first, FIRST, recipe.stride),
         FaultPath.WRITE_PROTECT: partial(write_after_read, again, AGAIN, recipe.stride),
     }
-    asked = now(recipe.handler) or recipe.instead
+    asked = now(recipe.handler)
     with ExitStack() as stack:
         counter = stack.enter_context(truth(asked)) if asked else None
         sessions = {backend: stack.enter_context(Session(Options(backend=backend))) for backend in FUNCTION_BACKENDS}
@@ -86,11 +88,16 @@ def observe(recipe: Recipe, stage: Stage) -> Observation:
     return found
 
 
-def _told(place: Place) -> Filesystem:
+def _told(place: Place) -> dict[str, Any]:
+    """The command itself, but in this process: to start Python takes longer than all the rest."""
     mounts = Mounts.read()
     wanted = mounts.at(str(place.path)) or mounts.at(str(place.seen))
-    return next(row for row in filesystems(mounts, fuse_daemons(), Symbols().handlers().__contains__)
-                if row.mount == wanted)  # fmt: skip
+    assert wanted is not None
+    result = CliRunner().invoke(cli, ["doctor", "--fs", "--json"])
+    assert result.exit_code == 0, result.output
+    rows: list[dict[str, Any]] = json.loads(result.stdout)["filesystems"]
+    (row,) = (row for row in rows if row["mountpoint"] == wanted.mountpoint)
+    return row
 
 
 def _fill(recipe: Recipe, place: Place, found: Observation) -> None:

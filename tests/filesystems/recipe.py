@@ -47,8 +47,9 @@ class Recipe:
     why. ``errno`` is what ``sigbus`` has seen of a refusal, "" where nothing; then it infers ``inferred``. ``absent``
     says why a kernel has no such ``module``, "" where it has it. ``files`` exist already, and keep their size.
     ``refused`` is the errno of mmap(2) where it allows no shared writable mapping. ``unrun``: why it is not mounted
-    here; then only its handler is hooked. ``instead``: the kernel's function that is called in place of a handler, and
-    is not traced. ``repeats``: a page may be written back between the fault and the store, which then faults once more.
+    here; then only its handler is hooked. ``dax``: of a DAX mapping, what is asked for a page that is mapped read-only;
+    ``handler`` is for the others. ``repeats``: a page may be written back between the fault and the store, which then
+    faults once more.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Recipe:
     stride: int = 256 << 10
     refused: str = ""
     unrun: str = ""
-    instead: str = ""
+    dax: str = ""
     repeats: bool = False
     short: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import time
@@ -13,6 +14,8 @@ from typing import Self
 from tests.live.guest import run
 
 ROOT = Path("/tmp/filesystems")
+# include/uapi/linux/prctl.h
+_PR_SET_THP_DISABLE = 41
 
 
 def release() -> tuple[int, int]:
@@ -39,6 +42,12 @@ class Stage:
     def later(self, *command: str) -> None:
         """Run a command when all is over."""
         self._end.callback(run, *command)
+
+    def small_pages(self) -> None:
+        """Map no huge pages in this process and its children until all is over."""
+        libc = ctypes.CDLL(None)
+        assert libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
+        self._end.callback(libc.prctl, _PR_SET_THP_DISABLE, 0, 0, 0, 0)
 
     def loop(self, mib: int, name: str = "img") -> str:
         """A loop device of that size."""

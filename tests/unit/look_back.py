@@ -30,7 +30,7 @@ def hour() -> View:
     ]
     calls = {}
     for number, (mountpoint, fstype) in enumerate(_MOUNTS.items()):
-        for path in Path:
+        for path in (Path.FIRST_WRITE, Path.WRITE_PROTECT):
             one = replace(series(mountpoint, path=path), dev=number, fstype=fstype, handler=f"{fstype}_page_mkwrite")
             calls[one] = Histogram.of(*(int(dice.lognormvariate(8.5, 1.5)) for _ in range(700 // (number + 1))))
     refusals = replace(series("/srv/data", Outcome.SIGBUS), dev=2, fstype="btrfs", handler="btrfs_page_mkwrite")

@@ -21,7 +21,7 @@ from tracer.errors import Exit, MkwriteError
 from tracer.kernel.btf import Btf, header
 from tracer.model import FUNCTION_BACKENDS, Backend
 from tracer.probes import build as build_module
-from tracer.probes import program, tracepoints
+from tracer.probes import dax, program, tracepoints
 from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, cache_directory, text
 from tracer.probes.program import BpfObject
 from tracer.probes.source import FAILURE_FILES, WAIT_FILES, source
@@ -58,7 +58,7 @@ def test_the_text_is_the_layout_and_then_every_file_whole_with_its_name(backend:
 
 
 def test_every_c_file_is_part_of_the_text() -> None:
-    files = {*FILES, *FAILURE_FILES, *WAIT_FILES, *tracepoints.FILES}
+    files = {*FILES, *FAILURE_FILES, *WAIT_FILES, dax.FILE, *tracepoints.FILES}
     assert files == {file.name for file in SOURCES.glob("*.[ch]")}
 
 

@@ -332,6 +332,7 @@ def test_waits_are_summed_by_reason_and_known_ones_start_at_0() -> None:
 def test_what_ends_writable_is_a_page_that_is_dirty() -> None:
     again = replace(EXT4, path=Path.WRITE_PROTECT, initiator=Initiator.KERNEL)
     refused = {replace(EXT4, outcome=outcome): Histogram.of(*[1] * 11) for outcome in Outcome if outcome != "writable"}
+    refused |= {replace(EXT4, path=path): Histogram.of(*[1] * 13) for path in Path if path.dax}
     busy = {EXT4: Histogram.of(*[1] * 7), again: Histogram.of(*[1] * 3)} | refused
     source = collector(
         shot({EXT4: Histogram.of(1, 1)} | refused),

@@ -32,6 +32,7 @@ TABLE = b"""\
 """
 SSHFS = Daemon(812, "sshfs", ("sshfs", "a@host:/", "/home/a/remote"))
 OTHER = Daemon(813, "other", ("other",), 42)
+XFS_DAX = ("xfs_filemap_fault", "xfs_filemap_huge_fault", "xfs_filemap_pfn_mkwrite")
 
 
 def rows(has: object = True) -> dict[str, Filesystem]:
@@ -50,8 +51,8 @@ def test_each_device_is_told_once_and_the_kernels_own_files_are_not() -> None:
     ("mountpoint", "handlers", "refusal", "errno"),
     [
         ("/", ("ext4_page_mkwrite",), Refusal.FAULT, True),
-        ("/data", ("xfs_filemap_pfn_mkwrite",), Refusal.FAULT, True),
-        ("/merged", ("xfs_filemap_pfn_mkwrite",), Refusal.FAULT, True),
+        ("/data", XFS_DAX, Refusal.FAULT, True),
+        ("/merged", XFS_DAX, Refusal.FAULT, True),
         ("/dev/shm", (), Refusal.FAULT, True),
         ("/disc", ("udf_page_mkwrite",), Refusal.FAULT, True),
         ("/flash", (), Refusal.MAPPING, False),
@@ -68,13 +69,12 @@ def test_what_is_asked_and_when_it_refuses(
     assert (row.handlers, row.refusal, row.errno) == (handlers, refusal, errno)
 
 
-def test_dax_asks_but_is_not_traced() -> None:
+def test_dax_mounts_have_other_functions_that_are_asked() -> None:
     row = rows()["/data"]
-    assert row.notifies and not row.traced
-    assert rows()["/"].traced
+    assert row.handlers == XFS_DAX
     table = b"4 1 8:2 / /data rw - ext4 /dev/pmem0 rw,dax=always\n"
     (row,) = filesystems(Mounts.parse(table), [], lambda name: True)
-    assert (row.handlers, row.errno) == (("ext4_dax_fault",), True)
+    assert (row.handlers, row.errno) == (("ext4_dax_fault", "ext4_dax_huge_fault"), True)
 
 
 def test_a_kernel_without_the_handler_has_the_older_rules() -> None:
@@ -153,7 +153,6 @@ def test_json_has_every_field() -> None:
         "peer_pid": 812,
         "handlers": ["fuse_page_mkwrite"],
         "notifies": True,
-        "traced": True,
         "refusal": "writeback",
         "errno_exact": False,
         "kernel_source": "fs/fuse/file.c",

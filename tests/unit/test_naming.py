@@ -18,7 +18,7 @@ from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.symbols import Symbols
 from tracer.model import By, Initiator, Outcome
 from tracer.model import Path as FaultPath
-from tracer.naming import RACED, WRITE_PROTECT, Naming, outcome_of, path_of
+from tracer.naming import RACED, WRITE_PROTECT, Naming, outcome_of, path_in, path_of
 from tracer.probes.build import SOURCES
 from tracer.probes.maps import RawSeries
 from tracer.wait import Wait
@@ -224,3 +224,20 @@ def test_an_event_says_what_the_program_saw(host: Host) -> None:
     assert call.waits == {Wait.JOURNAL: 13}
     # An event that comes without a type (see report_raced) has mountinfo's.
     assert host.naming().event(event(raw(), fstype=b""), "").fstype == "fuse.sshfs"
+
+
+def test_paths_are_numbered_as_the_programs_do() -> None:
+    names = {
+        FaultPath.DAX_FAULT: "DAX_FAULT",
+        FaultPath.DAX_HUGE_FAULT: "DAX_HUGE_FAULT",
+        FaultPath.PFN_MKWRITE: "PFN_MKWRITE",
+    }
+    for path, name in names.items():
+        found = re.search(rf"^#define KIND_{name} \((\d) << (\d+)\)$", MAPS_H, re.MULTILINE)
+        assert found
+        kind = VALID | int(found[1]) << int(found[2])
+        assert path_in(kind) is path and path.dax
+        # Neither outcome nor initiator takes part.
+        assert path_in(kind | 0x7E) is path
+    assert path_in(VALID) is FaultPath.FIRST_WRITE and not FaultPath.FIRST_WRITE.dax
+    assert path_in(VALID | WRITE_PROTECT) is FaultPath.WRITE_PROTECT and not FaultPath.WRITE_PROTECT.dax

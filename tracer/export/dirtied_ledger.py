@@ -21,7 +21,8 @@ class DirtiedLedger:
     """Bytes on at most ``max_places`` filesystems.
 
     A call that ends ``writable`` is one page that is dirty now: the kernel counts it so in fault_dirty_shared_page
-    (mm/memory.c), which runs only when the page table entry was made writable.
+    (mm/memory.c), which runs only when the page table entry was made writable. A DAX mapping has no page of the page
+    cache: the kernel counts none of its bytes as dirty, and neither does this.
     """
 
     def __init__(self, max_places: int) -> None:
@@ -36,6 +37,6 @@ class DirtiedLedger:
         """Take in new calls; ``mounted`` are the mount points that there are now."""
         pages: Counter[tuple[Place, tuple[()]]] = Counter()
         for series, histogram in calls.items():
-            if series.outcome is Outcome.WRITABLE:
+            if series.outcome is Outcome.WRITABLE and not series.path.dax:
                 pages[Place(printable(series.fstype), printable(series.mountpoint)), _ALL] += histogram.count
         self._ledger.add(pages, mounted)

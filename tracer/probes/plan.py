@@ -14,7 +14,7 @@ from tracer.kernel.preemption import preemptible
 from tracer.kernel.refusals import last_refusal, reason, why_not
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, Options
-from tracer.probes import failures, mapping
+from tracer.probes import dax, failures, mapping
 from tracer.probes.build import SLOT_BITS, build
 from tracer.probes.program import BpfObject
 from tracer.probes.settings import settings, wanted
@@ -120,6 +120,8 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                     notes += hook_handlers(tracer, handlers)
                 if inner:
                     inner.follow_modules(btf)
+                if not options.filters.handlers and dax.known(btf):
+                    dax.hook(tracer, plan.calls, btf)
                 if options.waits:
                     waits = WaitHooks(objects[plan.calls], tracer.descriptors, plan.calls, symbols)
             except BaseException:

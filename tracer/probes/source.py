@@ -7,7 +7,7 @@ from typing import Final
 
 from tracer.kernel.btf import FIELDS, Btf, header
 from tracer.model import Backend
-from tracer.probes import mapping
+from tracer.probes import dax, mapping
 from tracer.probes.build import FILES, text
 
 #: The same with what tells of failures: the refusal of a call before the calls that it is of.
@@ -55,9 +55,12 @@ def source(btf: Btf, backend: Backend, failures: bool = False, waits: bool = Fal
     merely switched off would still cost: around them the compiler lays out worse what runs at every call.
     """
     defines, more = ("#define WAITS\n", WAIT_FILES) if waits else ("", ())
+    fields: Mapping[str, tuple[str, ...]] = _FIELDS if failures else FIELDS
+    if backend is not Backend.TRACEPOINT and dax.known(btf):
+        defines, fields, more = defines + dax.constants(btf), dax.extended(fields), (*more, dax.FILE)
     if not failures:
-        return text(defines + header(btf), backend, (*FILES, *more))
-    fields = mapping.extended(_FIELDS, btf)
+        return text(defines + header(btf, fields), backend, (*FILES, *more))
+    fields = mapping.extended(fields, btf)
     defines += f"#define FAILURES\n{mapping.constants(btf)}"
     if btf.struct("backing_file") is not None:
         # 6.8: before, the file that an overlay maps has the overlay's path (fs/backing-file.c, include/linux/fs.h).

@@ -54,7 +54,7 @@ def _asks(row: Filesystem) -> str:
 
 
 def _handler(row: Filesystem) -> str:
-    return f"{', '.join(row.handlers) or '-'}{' (not traced)' if row.dax else ''}"
+    return ", ".join(row.handlers) or "-"
 
 
 def _errno(row: Filesystem) -> str:
