@@ -22,6 +22,14 @@ def needed(kernel: Kernel) -> bool:
     return kernel.config.exists() and "CONFIG_NET_9P=" not in kernel.config.read_text()
 
 
+def daemon() -> Path:
+    """virtiofsd. Raises FileNotFoundError."""
+    found = next((path for path in _DAEMONS if path.exists()), None)
+    if found is None:
+        raise FileNotFoundError("virtiofsd is not installed: its package is virtiofsd, or qemu-system-common before")
+    return found
+
+
 def mount(tag: str, place: str, *, writable: bool) -> str:
     """The command that mounts a directory in the guest."""
     return f"$busybox mount -t virtiofs -o {'rw' if writable else 'ro'} {tag} {place}"
@@ -32,15 +40,13 @@ def wrapped(command: Sequence[str], directories: Sequence[tuple[str, Path]], con
 
     QEMU has to share the guest's ``memory`` with them. Raises FileNotFoundError without a virtiofsd.
     """
-    daemon = next((path for path in _DAEMONS if path.exists()), None)
-    if daemon is None:
-        raise FileNotFoundError("virtiofsd is not installed: its package is virtiofsd, or qemu-system-common before")
+    program = daemon()
     options = ["-object", f"memory-backend-memfd,id=shared,size={memory},share=on", "-numa", "node,memdev=shared"]
     lines = []
     for number, (tag, path) in enumerate(directories):
         socket = control / f"virtiofs{number}"
         source = f"source={path},sandbox=chroot,cache=auto"
-        run = shlex.join([str(daemon), "-f", f"--socket-path={socket}", "-o", source])
+        run = shlex.join([str(program), "-f", f"--socket-path={socket}", "-o", source])
         lines += [f"{run} &", f"until [ -S {shlex.quote(str(socket))} ]; do sleep 0.05; done"]
         options += ["-chardev", f"socket,id=virtiofs{number},path={socket}"]
         options += ["-device", f"vhost-user-fs-pci,chardev=virtiofs{number},tag={tag}"]
