@@ -170,7 +170,7 @@ RECIPES = (
     Recipe(
         "ocfs2", "ocfs2", "ocfs2", "ocfs2_page_mkwrite",
         _disk("ocfs2", 64, "mkfs.ocfs2", "-q", "-F", "-M", "local", "-N", "1", "-b", "4096", "-C", "4096",
-              "-J", "size=8M", "--fs-features=local,sparse,unwritten"),
+              "-J", "size=8M", "--fs-features=local,sparse,unwritten", options="heartbeat=none"),
         errno="ENOSPC",
     ),
     Recipe("ubifs", "ubifs", "ubifs", "ubifs_vm_page_mkwrite", _ubifs, errno="ENOSPC",),
@@ -195,7 +195,7 @@ RECIPES = (
         absent={(0, 0): _NO_NTFS3, (6, 12): "", (7, 0): _NO_NTFS3},
     ),
     Recipe(
-        "ntfs", "ntfs", "ntfs", "ntfs_filemap_page_mkwrite", _disk("ntfs", 32, "mkntfs", "-F", "-Q", "-q"),
+        "ntfs", "ntfs", "ntfs", "ntfs_filemap_page_mkwrite", _disk("ntfs", 32, "mkntfs", "-F", "-Q", "-q"), delays=True,
         absent={(0, 0): _NO_NTFS, (7, 0): ""},
     ),
     Recipe("jfs", "jfs", "jfs", _PLAIN, _disk("jfs", 32, "mkfs.jfs", "-q"), Full.WRITEBACK,),

@@ -113,6 +113,8 @@ def _fill(recipe: Recipe, place: Place, found: Observation) -> None:
     os.sync()
     with Session(Options(failures=True, every_errno=True)) as session:
         fill(place.fills or place.path)
+        if recipe.delays:
+            os.sync()
         end = child(partial(write_back, file, HOLES, recipe.stride))
         found.late = end.late or end.refused
         if end.sigbus:

@@ -48,8 +48,8 @@ class Recipe:
     says why a kernel has no such ``module``, "" where it has it. ``files`` exist already, and keep their size.
     ``refused`` is the errno of mmap(2) where it allows no shared writable mapping. ``unrun``: why it is not mounted
     here; then only its handler is hooked. ``dax``: of a DAX mapping, what is asked for a page that is mapped read-only;
-    ``handler`` is for the others. ``repeats``: a page may be written back between the fault and the store, which then
-    faults once more.
+    ``handler`` is for the others. ``delays``: what was written takes its space at writeback, and until then a fault can
+    have it. ``repeats``: a page may be written back between the fault and the store, which then faults once more.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Recipe:
     refused: str = ""
     unrun: str = ""
     dax: str = ""
+    delays: bool = False
     repeats: bool = False
     short: bool = False
 
