@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.filesystems.recipe import Full, Place, Recipe
 from tests.filesystems.stage import Stage, listening
-from tests.live.guest import eventually, run
 from tests.filesystems.virtiofs import TAG
+from tests.live.guest import eventually, run
 
 _SAMBA = """\
 [global]

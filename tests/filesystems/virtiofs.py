@@ -33,7 +33,8 @@ def shared(size: str, memory: str) -> Iterator[list[str]]:
             process = subprocess.Popen(
                 # A mount that nobody else sees, and that goes with the daemon.
                 [*("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o "size=$0" none "$1" && shift && exec "$@"'),
-                 *(size, str(files), str(program), f"--socket-path={socket}", "-o", f"source={files}", "-o", "cache=auto")],
+                 *(size, str(files), str(program), f"--socket-path={socket}"),
+                 *("-o", f"source={files}", "-o", "cache=auto")],
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
             )  # fmt: skip
         try:

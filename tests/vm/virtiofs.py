@@ -23,7 +23,7 @@ def needed(kernel: Kernel) -> bool:
 
 
 def daemon() -> Path:
-    """virtiofsd. Raises FileNotFoundError."""
+    """Virtiofsd. Raises FileNotFoundError."""
     found = next((path for path in _DAEMONS if path.exists()), None)
     if found is None:
         raise FileNotFoundError("virtiofsd is not installed: its package is virtiofsd, or qemu-system-common before")
