@@ -1,4 +1,4 @@
-"""The part of the benchmark that runs in guests: python -m bench.inside OUTPUT faults|start|keys|threads [WORD ...].
+"""The part of the benchmark that runs in guests: python -m bench.inside OUTPUT PART [WORD ...].
 
 Writes one JSON document to OUTPUT. WORD: only cases with one of these words in their names.
 """
@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import faults, keys, own, peers, startup, threads
+from bench import faults, keys, own, peers, rates, startup, threads
 
 
 def measure_faults(words: Collection[str]) -> dict[str, Any]:
@@ -47,6 +47,7 @@ PARTS: dict[str, Callable[[Collection[str]], Any]] = {
     "start": lambda words: startup.measure(startup.UNTRACED | startup.TRACED),
     "keys": lambda words: keys.measure(),
     "threads": lambda words: threads.measure(),
+    "rates": lambda words: rates.measure(),
 }
 
 

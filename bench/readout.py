@@ -1,4 +1,4 @@
-"""What reading the counts costs, here and without a guest: python -m bench.readout OBJECT.
+"""What reading the counts costs, here and without a guest: python -m bench.readout.
 
 The maps are real ones of this kernel, as large as a host with so many CPUs would have them, and filled as full as
 they get: every front cell of every CPU is taken, and every series has an entry in the map that all CPUs share.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes as ct
 import json
 import mmap
-import platform
 import random
 import statistics
 import sys
@@ -17,18 +16,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from bench import startup
+from bench.here import going_first, processor
 from tracer import session
 from tracer.export.application import exposition
 from tracer.export.collector import MkwriteCollector
+from tracer.kernel.btf import Btf
 from tracer.model import Backend, Options
 from tracer.probes import plan, program
-from tracer.probes.build import SLOT_BITS
+from tracer.probes.build import SLOT_BITS, build
 from tracer.probes.program import BpfObject
+from tracer.probes.source import source
 from tracer.probes.tracer import Tracer
 
 _CPUS = (2, 16, 256)
@@ -126,14 +127,11 @@ def measure(bpf: BpfObject) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure, and print one JSON document."""
-    bpf = BpfObject.from_json(json.loads(Path(sys.argv[1]).read_text()))
-    here = {"processor": _processor(), "python": platform.python_version()}
-    print(json.dumps({"here": here | {"readout": measure(bpf), "start": startup.measure(startup.UNTRACED)}}))
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    with Btf() as btf:
+        bpf = build(source(btf, Backend.FENTRY))
+    with going_first():
+        start = startup.measure(startup.UNTRACED | startup.HERE)
+    print(json.dumps({"here": processor() | {"readout": measure(bpf), "start": start}}))
 
 
 if __name__ == "__main__":

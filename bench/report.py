@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -21,11 +21,13 @@ def as_markdown(documents: Sequence[Document]) -> str:
             d.get("tools") for d in documents[: documents.index(document)]
         ):
             lines += ["Tools: " + ", ".join(f"{name} {version}" for name, version in document["tools"].items()), ""]
-        for part, table in (("faults", _faults), ("start", _start), ("keys", _keys), ("threads", _threads)):
+        for part, table in _TABLES.items():
             if part in document:
                 lines += [*table(document[part], kernel), ""]
-        if "here" in document:
-            lines += [*_here(document["here"]), ""]
+        here = document.get("here", {})
+        for part, of_here in _TABLES_HERE.items():
+            if part in here:
+                lines += [*of_here(here), ""]
     return "\n".join(lines)
 
 
@@ -107,7 +109,26 @@ def _threads(rows: dict[str, Any], kernel: str) -> Iterator[str]:
     )
 
 
-def _here(here: Document) -> Iterator[str]:
+def _rates(rows: Iterable[Document], kernel: str) -> Iterator[str]:
+    yield from _table(
+        f"Counted a second, {kernel}: one CPU, an instruction a nanosecond",
+        ["", "backend", "a second", "made", "counted", "told one by one", "lost"],
+        (
+            [
+                row["what"],
+                row["backend"],
+                f"{row['a_second']:,.0f}",
+                f"{row['made']:,}",
+                f"{row['counted']:,}",
+                f"{row['told']:,}" if "told" in row else "",
+                f"{row['lost']:,}",
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _readout(here: Document) -> Iterator[str]:
     yield from _table(
         f"Reading the counts: CPU time on {here['processor']}, Python {here['python']}",
         ["CPUs", "series of calls", "snapshot, ms", "samples in a scrape", "scrape, ms"],
@@ -122,9 +143,41 @@ def _here(here: Document) -> Iterator[str]:
             for row in here["readout"]
         ),
     )
-    yield ""
+
+
+def _start_here(here: Document) -> Iterator[str]:
     yield from _table(
-        "Start here: CPU time, nothing traced",
-        ["", "s", "peak MB"],
-        ([name, f"{row['cpu_s']:.2f}", f"{row['peak_mb']:.0f}"] for name, row in here["start"].items()),
+        "Start here: from exec to the end, no function traced",
+        ["", "s of CPU time", "s", "peak MB"],
+        (
+            [name, f"{row['cpu_s']:.2f}", f"{row['wall_s']:.2f}", f"{row['peak_mb']:.0f}"]
+            for name, row in here["start"].items()
+        ),
     )
+
+
+def _synthetic(here: Document) -> Iterator[str]:
+    yield from _table(
+        f"Synthetic calls on {here['processor']}, Linux {here['kernel']}",
+        ["CPUs", "made", "counted", "lost", "a second", "a second of CPU time", "scrapes meanwhile"],
+        (
+            [
+                f"{row['threads']}",
+                f"{row['made']:,}",
+                f"{row['counted']:,}" + ("" if row["exact"] else ", but not by device and outcome"),
+                f"{row['lost']:,}",
+                f"{row['made'] / row['seconds']:,.0f}",
+                f"{row['made'] / row['cpu_s']:,.0f}",
+                f"{row['scrapes']}",
+            ]
+            for row in here["synthetic"]
+        ),
+    )
+
+
+_TABLES: Mapping[str, Callable[[Any, str], Iterator[str]]] = {
+    "faults": _faults, "start": _start, "keys": _keys, "threads": _threads, "rates": _rates,
+}  # fmt: skip
+_TABLES_HERE: Mapping[str, Callable[[Document], Iterator[str]]] = {
+    "readout": _readout, "start": _start_here, "synthetic": _synthetic,
+}  # fmt: skip

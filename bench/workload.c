@@ -11,12 +11,19 @@
  *   storm KIND FILE SECONDS T
  *                          T threads take faults for so long; prints how many. KIND is first-write, write-protect, or
  *                          cow, here of a page of the file that is mapped privately
+ *   refused FILE N         N stores to a page that there is no room for, each caught; prints what all took, in ns
+ *   calls NUMBER DEVICES SECONDS T
+ *                          T threads, each on a CPU of its own, make system calls that there are not: see synthetic.c.
+ *                          Prints CPU time in ns, then how many of each number, from NUMBER on
  *   run COMMAND ...        runs it; prints its CPU time in us and its peak memory in KiB, waited-for children included
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,6 +31,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -179,20 +187,102 @@ static void *storm_thread(void *number)
 	return NULL;
 }
 
-static void storm(const char *kind, const char *path, double seconds, long threads)
+static void run_threads(void *(*function)(void *), long number)
 {
 	pthread_t thread[64];
 
+	for (long i = 0; i < number; i++)
+		if (pthread_create(&thread[i], NULL, function, (void *)i))
+			errx(1, "pthread_create");
+	for (long i = 0; i < number; i++)
+		pthread_join(thread[i], NULL);
+}
+
+static void storm(const char *kind, const char *path, double seconds, long threads)
+{
 	storm_flags = strcmp(kind, "cow") ? MAP_SHARED : MAP_PRIVATE;
 	storm_reads = strcmp(kind, "first-write");
 	storm_fd = open_file(path, threads);
 	storm_seconds = seconds;
-	for (long i = 0; i < threads; i++)
-		if (pthread_create(&thread[i], NULL, storm_thread, (void *)i))
-			errx(1, "pthread_create");
-	for (long i = 0; i < threads; i++)
-		pthread_join(thread[i], NULL);
+	run_threads(storm_thread, threads);
 	printf("%ld\n", storm_faults);
+}
+
+static sigjmp_buf back;
+
+static void caught(int number)
+{
+	siglongjmp(back, number);
+}
+
+static void refused(const char *path, long n)
+{
+	struct sigaction action = {.sa_handler = caught, .sa_flags = SA_NODEFER};
+	int fd = open(path, O_RDWR | O_CREAT, 0644);
+	volatile long left = n;
+	double start;
+	area page;
+
+	if (fd < 0 || ftruncate(fd, PAGE) || sigaction(SIGBUS, &action, NULL))
+		err(1, "%s", path);
+	page = map(fd, PAGE, MAP_SHARED);
+	start = now();
+	while (left-- > 0)
+		if (!sigsetjmp(back, 0)) {
+			*page = 1;
+			errx(1, "%s: there was room", path);
+		}
+	printf("%.0f\n", (now() - start) * 1e9);
+}
+
+/* As in synthetic.c. One call in ENDS_OTHERWISE does not end writable. */
+#define HOWS 4
+#define ENDS_OTHERWISE 64
+#define MOST_DEVICES 64
+
+static long calls_number, calls_devices;
+static atomic_long calls_made[MOST_DEVICES * HOWS];
+
+static void call(long *made, long which)
+{
+	syscall(calls_number + which);
+	made[which]++;
+}
+
+static void *calls_thread(void *number)
+{
+	long made[MOST_DEVICES * HOWS] = {}, n = 0;
+	double end = now() + storm_seconds;
+	cpu_set_t cpu;
+
+	CPU_ZERO(&cpu);
+	CPU_SET((long)number, &cpu);
+	if (pthread_setaffinity_np(pthread_self(), sizeof(cpu), &cpu))
+		errx(1, "no CPU %ld", (long)number);
+	while (n % 4096 || now() < end) {
+		long turn = n++ / ENDS_OTHERWISE, how = n % ENDS_OTHERWISE ? 0 : 1 + turn % (HOWS - 1);
+
+		call(made, turn % calls_devices * HOWS + how);
+	}
+	/* That the one before was raced is known when the next begins. */
+	call(made, 0);
+	for (long i = 0; i < calls_devices * HOWS; i++)
+		atomic_fetch_add(&calls_made[i], made[i]);
+	return NULL;
+}
+
+static void calls(long number, long devices, double seconds, long threads)
+{
+	struct timespec cpu_time;
+
+	calls_number = number;
+	calls_devices = devices;
+	storm_seconds = seconds;
+	run_threads(calls_thread, threads);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_time);
+	printf("%ld\n", cpu_time.tv_sec * 1000000000 + cpu_time.tv_nsec);
+	for (long i = 0; i < devices * HOWS; i++)
+		printf("%ld\n", calls_made[i]);
 }
 
 /* A process starts with the peak of the one that made it: this one is small. */
@@ -237,9 +327,16 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "storm") && argc == 6) {
 		storm(argv[2], argv[3], atof(argv[4]), n);
 		return 0;
+	} else if (!strcmp(what, "refused") && argc == 4) {
+		refused(argv[2], n);
+		return 0;
+	} else if (!strcmp(what, "calls") && argc == 6) {
+		calls(strtol(argv[2], NULL, 0), atol(argv[3]), atof(argv[4]), n);
+		return 0;
 	} else
 		errx(2, "usage: workload first-write|write-protect FILE N, files DIR K N, cow|anonymous N, "
-			"storm KIND FILE SECONDS THREADS, run COMMAND ...");
+			"storm KIND FILE SECONDS THREADS, refused FILE N, calls NUMBER DEVICES SECONDS THREADS, "
+			"run COMMAND ...");
 	print_ticks(n);
 	return 0;
 }

@@ -1,10 +1,8 @@
 #!/usr/bin/env python3
-"""What takes long, or has a time of its own, and so is outside of CI: tests/live/measure.py soak|rates [SERIES].
+"""What takes long, and so is outside of CI: tests/live/measure.py [SERIES].
 
-soak: threads store at full rate for the whole time, while a session counts and is read every second, as by
+A soak: threads store at full rate for the whole time, while a session counts and is read every second, as by
 ``mkwrite top``. Counts are exact at the end, and memory flat.
-
-rates: what is counted a second without a loss. Time is the guest's: an instruction is a nanosecond.
 """
 
 from __future__ import annotations
@@ -57,50 +55,15 @@ def soak(seconds: float) -> int:
     return 0 if made == counted and settled[-1] - settled[0] < 1024 else 1
 
 
-def rates(seconds: float) -> int:
-    """In the guest: stores at full rate, whose own count is the truth."""
-    from tests.live.guest import (
-        BACKENDS,
-        NO_LOSS,
-        FaultPath,
-        Filters,
-        Options,
-        calls,
-        mount,
-        workload,
-    )
-    from tracer.session import Session
-
-    exact = True
-
-    def tell(what: str, backend: str, made: int, counted: int, lost: int) -> None:
-        nonlocal exact
-        exact = exact and made == counted + lost
-        row = {"fault": f"{made / seconds:,.0f} {what} a second", "backend": backend, "made": made, "counted": counted,
-               "lost": lost, "kernel": os.uname().release}  # fmt: skip
-        print(f"SURVIVED {json.dumps(row)}", flush=True)
-
-    place = mount("ext4")
-    for backend in BACKENDS:
-        with Session(Options(backend=backend, filters=Filters(fs=("ext4",)))) as session:
-            made = int(workload("storm", place / "rate", seconds, 1))
-            final = session.finish()
-        exact = exact and final.lost == NO_LOSS
-        tell("calls", backend, made, calls(final, path=FaultPath.FIRST_WRITE), final.total_lost)
-    return 0 if exact else 1
-
-
 def main() -> int:
     """Boot a guest and measure there."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["soak", "rates"])
     parser.add_argument("series", nargs="?", default="6.12")
-    parser.add_argument("--seconds", type=float, help="of each storm (default: an hour of soak, a second for a rate)")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="of the storm (default: an hour)")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    seconds = options.seconds or {"soak": 3600.0, "rates": 1.0}[options.what]
     if options.inside:
-        return {"soak": soak, "rates": rates}[options.what](seconds)
+        return soak(options.seconds)
 
     from tests.vm.guest import run_guest
     from tests.vm.kernels import get_kernel
@@ -113,9 +76,8 @@ def main() -> int:
         prepare(kernel.image, Path(share, "cache"))
         result = run_guest(
             kernel,
-            [sys.executable, __file__, options.what, "--inside", "--seconds", str(seconds)],
-            timeout=seconds + 600,
-            icount=options.what == "rates",
+            [sys.executable, __file__, "--inside", "--seconds", str(options.seconds)],
+            timeout=options.seconds + 600,
             cwd=ROOT,
             env={
                 "CACHE_DIRECTORY": str(Path(share, "cache")),
