@@ -65,7 +65,7 @@ def measure_here(root: Path, share: Path, part: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{part}"],
         cwd=root,
-        env={**environment(root, share), "PATH": "/usr/bin:/bin"},
+        env={**environment(root, share), "PATH": "/usr/sbin:/usr/bin:/bin"},
         stdout=subprocess.PIPE,
         check=True,
     )

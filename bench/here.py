@@ -15,7 +15,7 @@ def processor() -> dict[str, str]:
     """What it was measured on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-    return {"processor": name, "python": platform.python_version(), "kernel": platform.release()}
+    return {"processor": name, "python": platform.python_version(), "kernel": platform.release().partition("-")[0]}
 
 
 @contextmanager

@@ -111,8 +111,8 @@ def _threads(rows: dict[str, Any], kernel: str) -> Iterator[str]:
 
 def _rates(rows: Iterable[Document], kernel: str) -> Iterator[str]:
     yield from _table(
-        f"Counted a second, {kernel}: one CPU, an instruction a nanosecond",
-        ["", "backend", "a second", "made", "counted", "told one by one", "lost"],
+        f"Faults counted a second, {kernel}",
+        ["", "backend", "a second", "made", "counted", "of the process", "told one by one", "lost"],
         (
             [
                 row["what"],
@@ -120,7 +120,7 @@ def _rates(rows: Iterable[Document], kernel: str) -> Iterator[str]:
                 f"{row['a_second']:,.0f}",
                 f"{row['made']:,}",
                 f"{row['counted']:,}",
-                f"{row['told']:,}" if "told" in row else "",
+                *(f"{row[what]:,}" if what in row else "" for what in ("of_process", "told")),
                 f"{row['lost']:,}",
             ]
             for row in rows
@@ -180,4 +180,5 @@ _TABLES: Mapping[str, Callable[[Any, str], Iterator[str]]] = {
 }  # fmt: skip
 _TABLES_HERE: Mapping[str, Callable[[Document], Iterator[str]]] = {
     "readout": _readout, "start": _start_here, "synthetic": _synthetic,
+    "rates": lambda here: _rates(here["rates"], f"here, Linux {here['kernel']}"),
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """A million calls a second, here and without a guest: python -m bench.synthetic.
 
 Emulated faults do not come so fast, and this host may refuse to trace its own. So what the three hooks of a call run is
-run by a system call that there is not (synthetic.c), on maps and for a session as they always are.
+run by a system call that there is not (synthetic.c), on maps and for a session as they always are. Failures are those
+of real faults: tracepoints tell of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from bench import rates
 from bench.here import going_first, processor
 from tracer import session
 from tracer.export.application import exposition
@@ -112,4 +114,4 @@ def measure() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"here": processor() | {"synthetic": measure()}}))
+    print(json.dumps({"here": processor() | {"synthetic": measure(), "rates": rates.measure_here()}}))
