@@ -38,7 +38,6 @@ def _calls(backend: Backend) -> dict[str, Any]:
     with Session(Options(backend, Filters(fs=("ext4",)))) as session:
         (made,) = workload("storm", "first-write", PLACE / "ext4/rate", _SECONDS, 1)
         final = session.finish()
-    # One that opens the file is in the storm's count.
     counted = sum(h.count for series, h in final.calls.items() if series.path is FaultPath.FIRST_WRITE)
     return _row("calls", backend, made / _SECONDS, made=made, counted=counted, lost=final.total_lost)
 
