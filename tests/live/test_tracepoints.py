@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import ROOT, WORKLOAD, FaultPath, command, run
+from tests.live.guest import ROOT, WORKLOAD, FaultPath, command, eventually, run
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, Stage, prepare
 from tracer.diagnose import diagnose
 from tracer.failure import Class, Code, Source
@@ -197,7 +197,14 @@ def test_throttling_is_seen_by_device() -> None:
     else:
         Path("/proc/sys/vm/dirty_bytes").write_text(str(1 << 20))
     with counting(comms=("dd",)) as session:
-        run("dd", "if=/dev/zero", f"of={place}/tp-dirty", "bs=4k", "count=5003")
+
+        def throttled_once() -> bool:
+            # Whether a writer outruns writeback is up to the machine.
+            run("dd", "if=/dev/zero", f"of={place}/tp-dirty", "bs=4k", "count=5003")
+            counted = session.snapshot().tracepoints
+            return counted is not None and name in counted.throttled
+
+        assert eventually(throttled_once, 60)
         found = session.finish().tracepoints
     assert found is not None
     throttled = found.throttled[name]
