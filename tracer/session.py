@@ -176,9 +176,9 @@ class Session:
                 hooks = self.hooks
                 # What returns while hooks go one by one is no loss.
                 lost = self._lost()
-                if self._waits:
-                    self._waits.detach()
                 self._tracer.detach()
+                if self._waits:  # as long as calls are counted, their waits are told
+                    self._waits.detach()
                 self._drain()
                 if self._reader:
                     self._failures.extend(self._reader.rest())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tracer.errors import Exit, MkwriteError
@@ -17,7 +18,7 @@ from tracer.model import Backend, Options
 from tracer.probes import dax, failures, mapping
 from tracer.probes.build import SLOT_BITS, build
 from tracer.probes.program import BpfObject
-from tracer.probes.settings import settings, wanted
+from tracer.probes.settings import Wanted, settings, wanted
 from tracer.probes.source import source
 from tracer.probes.tracepoints import POSSIBLE_CPUS, TracepointCounts, open_tracepoints, unfiltered
 from tracer.probes.tracer import Place, Tracer
@@ -105,35 +106,55 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
             if options.failures:
                 places = [*failures.places(options.filters, plan.wp, btf), *places]
             try:
-                tracer = Tracer(objects, [one.key for one in selection], places, btf)
+                opened = _attached(options, plan, objects, places, selection, symbols, btf, handlers)
             except (OSError, MkwriteError) as error:
                 if plan is plans[-1]:
                     raise last_refusal(error, plan.calls, len(plans) > 1) from error
                 notes.append(f"{plan} was refused ({reason(error)}): using {plans[index + 1]}.")
                 continue
-            inner: failures.InnerHooks | None = None
-            waits: WaitHooks | None = None
-            if options.failures:
-                inner = failures.InnerHooks(tracer, symbols, plan.wp, options.every_errno)
-            try:
-                if handlers and not options.filters.handlers:
-                    notes += hook_handlers(tracer, handlers)
-                if inner:
-                    inner.follow_modules(btf)
-                if not options.filters.handlers and dax.known(btf):
-                    dax.hook(tracer, plan.calls, btf)
-                if options.waits:
-                    waits = WaitHooks(objects[plan.calls], tracer.descriptors, plan.calls, symbols)
-            except BaseException:
-                tracer.close()
-                raise
             if plan.calls is Backend.FENTRY and preempts:
                 notes.append(
                     "This kernel preempts BPF programs: on busy CPUs the fentry backend misses calls, "
                     "and counts them as missed_probe."
                 )
-            return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes), inner, waits)
+            return replace(opened, notes=(*notes, *opened.notes))
     raise AssertionError("a list of plans is never empty")
+
+
+def _attached(
+    options: Options,
+    plan: _Plan,
+    objects: Mapping[Backend, BpfObject],
+    places: Iterable[Place],
+    selection: Iterable[Wanted],
+    symbols: Symbols,
+    btf: Btf,
+    handlers: tuple[str, ...],
+) -> Opened:
+    """Attach what one plan wants. A call is followed from its entry on: that is hooked when all else is there."""
+    inner: failures.InnerHooks | None = None
+    waits: WaitHooks | None = None
+    notes: list[str] = []
+    places = list(places)
+    entries = [place for place in places if place.program == "page_mkwrite_entry"]
+    with ExitStack() as undo:
+        tracer = Tracer(objects, [one.key for one in selection], [one for one in places if one not in entries], btf)
+        undo.callback(tracer.close)
+        if options.failures:
+            inner = failures.InnerHooks(tracer, symbols, plan.wp, options.every_errno)
+            inner.follow_modules(btf)
+        if not options.filters.handlers and dax.known(btf):
+            dax.hook(tracer, plan.calls, btf)
+        if options.waits:
+            waits = WaitHooks(objects[plan.calls], tracer.descriptors, plan.calls, symbols)
+            undo.callback(waits.close)
+        for place in entries:
+            tracer.attach(place, btf)
+        if handlers and not options.filters.handlers:
+            notes += hook_handlers(tracer, handlers)
+        tracer.settle()
+        undo.pop_all()
+    return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes), inner, waits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,6 @@ class Tracer:
                 self._failures = Events(specs, self._state.maps, "failures", "failing")
             for place in places:
                 self._attach_if_possible(place, types)
-            time.sleep(_SETTLE_S)
         except BaseException:
             self.close()
             raise
@@ -155,6 +154,10 @@ class Tracer:
             if not place.optional:
                 raise
             self.miss(place, error)
+
+    def settle(self) -> None:
+        """Wait for faults of which only the return was hooked, unless they sleep."""
+        time.sleep(_SETTLE_S)
 
     def miss(self, place: Place, error: OSError | MkwriteError) -> None:
         """Tell of an optional place that it could not be attached."""

@@ -30,7 +30,7 @@ _SLEEPERS: Final = 1024
 
 
 class WaitHooks:
-    """Attached hooks. ``detach`` before the tracer's own; ``close`` leaves nothing behind."""
+    """Attached hooks. ``detach`` after the tracer's own; ``close`` leaves nothing behind."""
 
     def __init__(self, bpf: BpfObject, maps: Mapping[str, int], backend: Backend, symbols: Symbols) -> None:
         """``bpf`` as configured; ``maps`` by descriptor, the caller's. What cannot be hooked is told."""
