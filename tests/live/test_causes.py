@@ -172,8 +172,8 @@ def test_btrfs_without_space_for_metadata_alone(
         try:
             met = Stage(session).victim("stores", no_metadata, MANY * PAGE, 2 * PAGE)
         except AssertionError as error:
-            # 5.10 writes back what it holds, and finds space each time.
-            assert os.uname().release.startswith("5.10.")
+            # These write back what they hold, and may find space each time.
+            assert os.uname().release.startswith(("5.10.", "6.1."))
             assert "exit code 0" in str(error)
             return
     tell(request, backend, {"btrfs-metadata": met})
