@@ -137,7 +137,7 @@ def lost(samples: Samples) -> Samples:
     return {key: number for key, number in samples.items() if key.startswith("mkwrite_lost_total{") and number}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_thousand_filesystems_come_and_go_each_at_a_place_of_its_own(devices: list[str]) -> None:
     began, made, most = time.monotonic(), Counter[str](), 0
@@ -173,7 +173,7 @@ def test_a_thousand_filesystems_come_and_go_each_at_a_place_of_its_own(devices: 
     assert BATCH < most <= ROOM
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_thousand_filesystems_come_and_go_at_one_place(devices: list[str]) -> None:
     began, place, made = time.monotonic(), ROOT / "churn", 0
