@@ -5,30 +5,24 @@ Those on refusals, stuck and slow calls, waits, and a dead exporter: ``test_expo
 
 from __future__ import annotations
 
-import errno
-import mmap
 import os
-import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
-from tests.live.guest import load_modules, run, workload
+from tests.live.guest import run, workload
 from tests.live.refusals import SIZE, VICTIM, BadDisk
-from tests.live.test_export import exporter, get, hasty, small, value
+from tests.live.test_export import exporter, get, hasty, small
 from tests.observability.panels import DASHBOARDS
 from tests.observability.prometheus import Prometheus, eventually
 
-#: Files on a full filesystem, and refusals of each that are told one by one: more than the ring buffer takes.
-FILES, TOLD = 400, 16
 #: Two exporters are asked on two emulated CPUs: a scrape may take more than a second.
 SCRAPE_S, WINDOW_S = 4, 25
 
@@ -115,29 +109,6 @@ def seen(host: Host, place: Path) -> None:
     eventually(lambda: host.server.value(expression) == 0, 60, f"{place} is not known")
 
 
-def refused(stream: BinaryIO) -> int:
-    """Let system calls write to a hole that cannot be filled: no signal, but an error."""
-    number = 0
-    with (
-        Path("/dev/zero").open("rb", buffering=0) as zeros,
-        mmap.mmap(stream.fileno(), mmap.PAGESIZE) as memory,
-        memoryview(memory) as view,
-        view[:1] as byte,  # of more, the kernel tries the rest once more
-    ):
-        for _ in range(TOLD):
-            try:
-                os.readv(zeros.fileno(), [byte])
-            except OSError as error:
-                number += error.errno == errno.EFAULT
-    return number
-
-
-def out_of_space(text: str) -> int:
-    """Refusals that were counted, whatever the place is called."""
-    counts = re.findall(r'^mkwrite_failures_total{class="refused",errno="ENOSPC".* (\S+)$', text, re.MULTILINE)
-    return sum(int(float(number)) for number in counts)
-
-
 @pytest.mark.slow
 def test_a_file_that_was_truncated(host: Host) -> None:
     place = small("truncated")
@@ -202,40 +173,3 @@ def test_more_sources_than_series(host: Host) -> None:
     workload("first-write", second / "more", 3)
     host.resolves("MkwriteSeriesDropped")
     run("umount", str(second))
-
-
-@pytest.mark.slow
-def test_failures_while_the_exporter_does_not_read(host: Host) -> None:
-    place = small("losing")
-    files = [(place / f"hole-{number}").open("w+b") for number in range(FILES)]
-    for stream in files:
-        stream.truncate(mmap.PAGESIZE)
-    with (place / "filler").open("wb", buffering=0) as filler:
-        for size in (1 << 20, 4096):
-            with suppress(OSError):
-                while True:
-                    filler.write(bytes(size))
-    before = out_of_space(get(host.address))
-    with host.provoked("MkwriteLosingData"):
-        host.spare.send_signal(signal.SIGSTOP)
-        try:
-            made = sum(map(refused, files))
-        finally:
-            host.spare.send_signal(signal.SIGCONT)
-    for stream in files:
-        stream.close()
-    text = get(host.address)
-    lost = value(text, "mkwrite_lost_total", kind="events_full")
-    print(f"{made} writes refused, {out_of_space(text) - before} counted, {lost:.0f} lost as events")
-    assert made == FILES * TOLD == out_of_space(text) - before
-    assert 0 < lost < made
-    run("umount", str(place))
-
-
-@pytest.mark.slow
-def test_a_module_that_comes_when_the_rights_to_hook_it_are_gone(host: Host) -> None:
-    assert "MkwriteHookMissing" not in host.server.alerts()
-    load_modules("f2fs")
-    host.fires("MkwriteHookMissing")
-    missing = [one["metric"] for one in host.server.query("mkwrite_hook_attached == 0")]
-    assert {(one["job"], "f2fs" in one["function"]) for one in missing} == {("spare", True)}
