@@ -173,6 +173,12 @@ def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:
     return test()
 
 
+def traces(before: set[str]) -> None:
+    """Wait until a command that was started since ``before`` traces: what a call begins with is hooked last of all."""
+    assert eventually(lambda: any("name page_mkwrite_e" in line for line in bpf_state()[0] - before), 120)
+    time.sleep(2)  # until it is attached, and the command waits for its end
+
+
 @contextmanager
 def cgroup(name: str, **limits: str) -> Iterator[Path]:
     """A cgroup with limits; what is in it is killed at the end."""

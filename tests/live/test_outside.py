@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from tests.live.guest import BACKENDS, NO_LOSS, bpf_state, command, eventually, lost
+from tests.live.guest import BACKENDS, NO_LOSS, bpf_state, command, lost, traces
 from tracer.model import Backend, Filters, Initiator, Options, Outcome, Snapshot
 from tracer.model import Path as FaultPath
 from tracer.session import Session
@@ -93,18 +93,12 @@ def test_they_are_counted_under_their_own_names(counted: dict[Backend, Snapshot]
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command that has attached all its hooks to this process's calls; it is interrupted at the end."""
     before = bpf_state()[0]
-
-    def settled() -> bool:
-        there = bpf_state()[0] - before
-        time.sleep(2)
-        return len(there) >= 4 and bpf_state()[0] - before == there
-
     process = subprocess.Popen(
         command(*arguments, "--pid", str(os.getpid())), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip
     try:
-        assert eventually(settled, 120)
+        traces(before)
         yield process
     finally:
         with suppress(ProcessLookupError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import HANDLERS, bpf_state, command, eventually, frozen
+from tests.live.guest import HANDLERS, bpf_state, command, frozen, traces
 from tests.live.slow_disk import Waiter, hold
 
 FREEZE = "percpu_rwsem_wait"
@@ -27,16 +27,9 @@ def waiter(mounts: dict[str, Path]) -> Iterator[Waiter]:
 @contextmanager
 def traced(*arguments: str) -> Iterator[Callable[[], str]]:
     """A command that traces, and what it printed at its end."""
-    loaded = len(bpf_state()[0])
+    before = bpf_state()[0]
     with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shown:
-        seen = [0]
-
-        def settled() -> bool:
-            hold(1)
-            seen.append(len(bpf_state()[0]))
-            return seen[-1] == seen[-2] > loaded + 10
-
-        assert eventually(settled, 120)
+        traces(before)
 
         def ended() -> str:
             shown.send_signal(signal.SIGINT)
@@ -94,6 +87,7 @@ def test_top_has_what_is_stuck(mounts: dict[str, Path], waiter: Waiter) -> None:
             waiter.store(3)
             hold(2.5)
         took = waiter.took()
+        hold(2)  # for another look
         top.send_signal(signal.SIGINT)
         output, errors = top.communicate(timeout=120)
     assert top.returncode == 0, errors

@@ -35,7 +35,8 @@ def test_a_storm_of_threads_is_counted_to_the_last_call(exact: Backend | None, m
     assert made > 1000
     assert calls(final, path=FaultPath.FIRST_WRITE) == made
     # do_wp_page is hooked by fentry even where that may miss a few of its runs.
-    assert {hook.function: hook.missed for hook in final.hooks if hook.function != "do_wp_page"} == {
+    hooks = [hook for hook in final.hooks if hook.function != "do_wp_page" and not hook.function.startswith("dax_")]
+    assert {hook.function: hook.missed for hook in hooks} == {
         "do_page_mkwrite": 0,
         "fault_dirty_shared_page": 0,
     }

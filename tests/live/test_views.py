@@ -8,7 +8,6 @@ import pty
 import select
 import signal
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,16 +16,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.guest import bpf_state, command, eventually, workload
+from tests.live.guest import bpf_state, command, eventually, traces, workload
 
 PAGES = 47
-
-
-def _settled(before: set[str]) -> bool:
-    """Whether no more programs come. The last hook's program is there before it is attached."""
-    there = bpf_state()[0] - before
-    time.sleep(2)
-    return len(there) >= 4 and bpf_state()[0] - before == there
 
 
 @contextmanager
@@ -37,7 +29,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         command(*arguments, "--fs", "ext4"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        assert eventually(lambda: _settled(before), 120)
+        traces(before)
         yield process
     finally:
         process.send_signal(signal.SIGINT)

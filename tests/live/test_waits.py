@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import HANDLERS, bpf_state, command, eventually, frozen
+from tests.live.guest import HANDLERS, bpf_state, command, eventually, frozen, traces
 from tests.live.slow_disk import Disk, Waiter, hold, write_back
 from tests.live.watched import SLACK_NS, Watched
 from tracer.breakdown import breakdowns
@@ -184,12 +184,12 @@ def test_a_call_that_is_stuck(watched: Watched, disks: dict[str, Disk]) -> None:
 def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
     waiter = Waiter(disk.place / "shown", PAGES)
-    before = len(bpf_state()[0])
+    before = bpf_state()[0]
     with subprocess.Popen(
         command("waits", "--json", "--slower", "100ms", "--pid", str(waiter.pid)),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as shown:  # fmt: skip
-        _attached(before)
+        traces(before)
         with frozen(disk.place):
             waiter.store(0)
             hold(1.5)
@@ -214,12 +214,12 @@ def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
 def test_trace_shows_the_parts_of_a_slow_call(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
     waiter = Waiter(disk.place / "traced", PAGES)
-    before = len(bpf_state()[0])
+    before = bpf_state()[0]
     with subprocess.Popen(
         command("trace", "--json", "--slower", "100ms", "-n", "1", "--pid", str(waiter.pid)),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as shown:  # fmt: skip
-        _attached(before)
+        traces(before)
         with frozen(disk.place):
             waiter.store(9)
             hold(1.5)
@@ -235,15 +235,3 @@ def test_trace_shows_the_parts_of_a_slow_call(disks: dict[str, Disk]) -> None:
     assert -slack < took - parts["freeze"] - parts.get("other", 0) - waiter.busy < waiter.ready + slack
     assert parts.get("other", 0) < took / 20
     waiter.end()
-
-
-def _attached(before: int) -> None:
-    """Wait until a command has loaded its programs: until no more come."""
-    seen = [before]
-
-    def settled() -> bool:
-        time.sleep(1)
-        seen.append(len(bpf_state()[0]))
-        return seen[-1] == min(seen[-4:]) > before + 10
-
-    assert eventually(settled, 120)
