@@ -165,6 +165,7 @@ def story(request: pytest.FixtureRequest, backend: Backend, full: Path) -> Itera
     yield told
 
 
+@pytest.mark.long  # the second watch finds that btrfs has made space, or has not
 def test_btrfs_without_space_for_metadata_alone(
     request: pytest.FixtureRequest, backend: Backend, no_metadata: Path
 ) -> None:
@@ -172,7 +173,7 @@ def test_btrfs_without_space_for_metadata_alone(
         try:
             met = Stage(session).victim("stores", no_metadata, MANY * PAGE, 2 * PAGE)
         except AssertionError as error:
-            # These write back what they hold, and may find space each time.
+            # 5.10 and 6.1 write back what they hold, and may find space each time.
             assert os.uname().release.startswith(("5.10.", "6.1."))
             assert "exit code 0" in str(error)
             return

@@ -59,4 +59,5 @@ def test_no_call_is_counted_whose_waits_cannot_be_told(disk: Disk, backend: Back
     made = sum(histogram.count for histogram in final.calls.values())
     assert made >= 5
     assert told[Wait.FREEZE] > 0.9 * made * STALL_S * 1e9
-    assert told[Wait.OTHER] < 0.05 * told[Wait.FREEZE]
+    # Before there was an order among hooks, it was several times that.
+    assert told[Wait.OTHER] < 0.1 * told[Wait.FREEZE]
