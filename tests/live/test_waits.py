@@ -149,7 +149,8 @@ def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) ->
     (found,) = (one for one in breakdowns(counted) if one.mountpoint == str(disk.place))
     parts = {part.name: part.ns for part in found.parts}
     print(parts, took)
-    assert abs(parts["throttle"] - took) < took / 10
+    # Storing to so many pages takes its time on the CPU, and to come there.
+    assert took * 0.9 - waiter.busy - waiter.ready < parts["throttle"] <= took
     assert sum(parts.values()) == found.ns <= took
     assert parts["cpu"] <= waiter.busy + waiter.ready + took // 100
     assert found.calls >= pages  # a page that is written back asks again
