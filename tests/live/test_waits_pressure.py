@@ -14,10 +14,12 @@ from tracer.wait import Wait
 
 PAGES = 97
 _MIB = 1 << 20
+#: Of devices: each backend has its own.
+_NUMBERS = count()
 
 
 def test_a_btrfs_that_has_to_make_space(watched: Watched) -> None:
-    disk = Disk("btrfs", 160, name=f"tickets-{watched.session.backend}", options="nodatasum")
+    disk = Disk("btrfs", 160, name=f"tickets-{next(_NUMBERS)}", options="nodatasum")
     filler = disk.place / "filler"
     waiter = Waiter(disk.place / "file", PAGES)
     with filler.open("wb", buffering=0) as stream:
@@ -43,19 +45,20 @@ def test_a_btrfs_that_has_to_make_space(watched: Watched) -> None:
 
 
 def test_an_xfs_whose_log_is_full(watched: Watched) -> None:
-    log = Device(f"log-{watched.session.backend}", 16, delay_ms=70)
+    number = next(_NUMBERS)
+    log = Device(f"log-{number}", 16, delay_ms=70)
     make = ("--unsupported", "-m", "reflink=0", "-l", f"logdev={log.path},size=4m")
-    disk = Disk("xfs", 320, name=f"logged-{watched.session.backend}", make=make, options=f"logdev={log.path}")
+    disk = Disk("xfs", 320, name=f"logged-{number}", make=make, options=f"logdev={log.path}")
     waiter = Waiter(disk.place / "file", PAGES)
     made: list[int] = []
     over = threading.Event()
 
     def change() -> None:
-        for number in count():
+        for one in count():
             if over.is_set():
                 return
-            (disk.place / f"{number}").touch()
-            made.append(number)
+            (disk.place / f"{one}").touch()
+            made.append(one)
 
     def fill() -> None:
         thread = threading.Thread(target=change)
