@@ -102,8 +102,6 @@ unit: $(VENV)/.ready
 
 live: $(VENV)/.ready
 	$(BIN)/python tests/live/run
-	$(BIN)/python tests/live/run 6.12 --slow
-	$(BIN)/python tests/live/run 6.12-rt 6.12-cloud --smoke
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check -q .

@@ -14,6 +14,8 @@ import pytest
 from tests.live.guest import TRACING, WORKLOAD, command
 from tests.live.test_obstacles import failing, hiding
 
+pytestmark = pytest.mark.slow
+
 FIRST = 41
 BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.guest import command
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.slow]
 
 #: Under a filter that answers bpf(2) with an errno: load [4] == 321? errno : allow (include/uapi/linux/seccomp.h).
 FILTER = """
