@@ -95,7 +95,9 @@ static void touch(volatile char *m, long n, char value)
 static void cow(long n)
 {
 	volatile char *m = map(-1, n * PAGE, MAP_PRIVATE | MAP_ANONYMOUS);
+	int parent_ran[2];
 	cpu_set_t first;
+	char c = 0;
 
 	CPU_ZERO(&first);
 	CPU_SET(0, &first);
@@ -103,12 +105,19 @@ static void cow(long n)
 		err(1, "sched_setaffinity");
 	madvise((void *)m, n * PAGE, MADV_NOHUGEPAGE);
 	touch(m, n, 1);
+	if (pipe(parent_ran))
+		err(1, "pipe");
 	if (!fork()) {
+		/* The parent copies its stack when it first goes on: not between two steps. */
+		if (read(parent_ran[0], &c, 1) != 1)
+			err(1, "read");
 		step();
 		touch(m, n, 2);
 		step();
 		_exit(0);
 	}
+	if (write(parent_ran[1], &c, 1) != 1)
+		err(1, "write");
 	wait(NULL);
 	step();
 	touch(m, n, 3);

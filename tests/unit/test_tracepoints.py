@@ -15,7 +15,7 @@ from tracer.cli.run import no_calls
 from tracer.errors import Exit
 from tracer.export.jsonl import json_line, snapshot_dict
 from tracer.model import Initiator, Throttled, Tracepoints
-from tracer.probes.mapping import note
+from tracer.probes.tracepoints import note
 from tracer.ui.count import CountView
 from tracer.ui.top import TopView
 

@@ -106,13 +106,14 @@ def last_refusal(error: OSError | MkwriteError, backend: Backend, several: bool)
 
     Where none works, what is in the way of each says more than the last refusal.
     """
-    overall = ruling(obstacles(read())) if several else None
+    features = read()
+    overall = ruling(obstacles(features)) if several else None
     if overall is not None:
         return overall
     if isinstance(error, MkwriteError):
         return error
     function = f" to {error.filename}" if error.filename in FUNCTIONS else ""
-    return explain(error, f"attach the {backend} hooks{function}", backend)
+    return explain(error, f"attach the {backend} hooks{function}", backend, features)
 
 
 def why_not(errors: Mapping[Backend, OSError | MkwriteError]) -> str:

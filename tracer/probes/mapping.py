@@ -43,14 +43,5 @@ def constants(btf: Btf) -> str:
     return "".join(lines)
 
 
-def note(why: str) -> str:
-    """What is not seen without hooks on functions."""
-    reason = f" ({why})" if why else ""
-    return (
-        f"tracepoint backend{reason}: no calls, latencies or outcomes, no errno, no EFAULT of system calls, not who "
-        "cut a file; who refused is inferred from the mapping."
-    )
-
-
 def _has_maple_tree(btf: Btf) -> bool:
     return btf.struct("maple_tree") is not None

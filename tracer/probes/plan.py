@@ -15,12 +15,12 @@ from tracer.kernel.preemption import preemptible
 from tracer.kernel.refusals import last_refusal, reason, why_not
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, Options
-from tracer.probes import dax, failures, mapping
+from tracer.probes import dax, failures
 from tracer.probes.build import SLOT_BITS, build
 from tracer.probes.program import BpfObject
 from tracer.probes.settings import Wanted, settings, wanted
 from tracer.probes.source import source
-from tracer.probes.tracepoints import POSSIBLE_CPUS, TracepointCounts, open_tracepoints, unfiltered
+from tracer.probes.tracepoints import POSSIBLE_CPUS, TracepointCounts, note, open_tracepoints, unfiltered
 from tracer.probes.tracer import Place, Tracer
 from tracer.probes.waits import WaitHooks
 
@@ -73,7 +73,7 @@ def _open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts, why: s
         tracer, counts = open_tracepoints(options, symbols, mounts)
     except OSError as error:
         raise last_refusal(error, Backend.TRACEPOINT, False) from error
-    notes = (mapping.note(why), *unfiltered(options.filters))
+    notes = (note(why), *unfiltered(options.filters))
     return Opened(tracer, Backend.TRACEPOINT, frozenset(), notes, counts=counts)
 
 

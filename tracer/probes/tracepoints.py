@@ -164,6 +164,15 @@ def open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts) -> tupl
         raise
 
 
+def note(why: str) -> str:
+    """What is not seen without hooks on functions."""
+    reason = f" ({why})" if why else ""
+    return (
+        f"tracepoint backend{reason}: no calls, latencies or outcomes, no errno, no EFAULT of system calls, not who "
+        "cut a file; who refused is inferred from the mapping."
+    )
+
+
 def unfiltered(filters: Filters) -> tuple[str, ...]:
     """Faults and pauses have no file."""
     if filters.fs or filters.mounts or filters.handlers:
