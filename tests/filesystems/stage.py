@@ -54,6 +54,7 @@ class Stage:
         image = self.root / name
         with image.open("wb") as stream:
             stream.truncate(mib << 20)
+        self._end.callback(image.unlink)
         run("modprobe", "loop")
         device = run("losetup", "-f", "--show", str(image)).strip()
         self.later("losetup", "-d", device)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.live.guest import ROOT, load_modules, run
+from tests.live.guest import ROOT, give_back, load_modules, run
 from tracer.explain import Explained, Explainer
 from tracer.failure import Failure
 from tracer.session import Session
@@ -161,6 +161,7 @@ def prepare(refusal: Refusal, which: str = "") -> Path:
         stream.truncate(refusal.size << 20)
     load_modules("loop", refusal.fstype.replace("ext2", "ext4").replace("ext3", "ext4"))
     run(f"mkfs.{refusal.fstype}", "-q", *refusal.mkfs, str(image))
+    give_back(image)
     run("mount", "-t", refusal.fstype, "-o", refusal.mount, str(image), str(place))
     file = place / "file"
     with file.open("wb") as stream:
@@ -278,6 +279,7 @@ class BadDisk:
         self._dm("create", name, "--table", f"0 {self._sectors} linear {self._loop} 0")
         run("dmsetup", "mknodes")
         run(f"mkfs.{fstype}", "-q", f"/dev/mapper/{name}")
+        give_back(image)
         self.place = ROOT / name
         self.place.mkdir()
         run("mount", *(("-o", options) if options else ()), f"/dev/mapper/{name}", str(self.place))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.live.guest import ROOT, run
+from tests.live.guest import ROOT, give_back, run
 
 WAITER = shutil.copy(os.environ["WAITER"], "/tmp/waiter")
 _SECTOR = 512
@@ -38,6 +38,7 @@ class Device:
         loop = run("losetup", "--find", "--show", str(image)).strip()
         if make:
             run(*make, loop)  # before it is slow
+            give_back(image)
         target = f"delay {loop} 0 0 {loop} 0 {delay_ms}" if delay_ms else f"linear {loop} 0"
         run(*_DMSETUP, "create", name, "--table", f"0 {mib * _MIB // _SECTOR} {target}")
 
