@@ -144,6 +144,8 @@ class Hook:
     attached: bool
     detail: str = ""
     missed: int = 0
+    #: Not attached for want of a right, or of tracefs.
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

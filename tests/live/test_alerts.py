@@ -5,7 +5,10 @@ Those on refusals, stuck and slow calls, waits, and a dead exporter: ``test_expo
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,24 +17,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from tests.live.guest import run, workload
-from tests.live.refusals import SIZE, VICTIM, BadDisk
-from tests.live.test_export import exporter, get, hasty, small
+from tests.live.guest import load_modules, run, workload
+from tests.live.refusals import SIZE, VICTIM, BadDisk, fill
+from tests.live.test_export import calls, exporter, get, hasty, small, value
 from tests.observability.panels import DASHBOARDS
 from tests.observability.prometheus import Prometheus, eventually
 
+#: Files on a full filesystem, and refusals of each that are told one by one: more than the ring buffer takes.
+FILES, TOLD = 400, 16
+#: On each of two filesystems: together more than the kernel's map has room for, 4,096 and 64 cells of each CPU.
+CROWD = 2_203
 #: Two exporters are asked on two emulated CPUs: a scrape may take more than a second.
 SCRAPE_S, WINDOW_S = 4, 25
+
+
+def free_address() -> str:
+    """A host:port that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @contextmanager
 def node_exporter() -> Iterator[str]:
     """The one whose metrics tell how full filesystems are; its host:port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     command = [
         "prometheus-node-exporter", "--collector.disable-defaults", "--collector.filesystem",
         "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys)($|/)", f"--web.listen-address={address}",
@@ -51,6 +64,8 @@ class Host:
     spare: subprocess.Popen[str]
     #: Of that one.
     address: str
+    #: Where a third one is looked for.
+    later: str
 
     def fires(self, alert: str, seconds: float = 240) -> None:
         """Wait until it does."""
@@ -91,22 +106,60 @@ def quicker(rules: Path, directory: Path) -> Path:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """What is watched."""
     directory = tmp_path_factory.mktemp("alerts")
+    # Before exporters start: what comes later is not hooked by the one without rights.
+    load_modules("loop", "ext4", "dm_mod")
     subprocess.run(["modprobe", "-r", "f2fs"], check=False)
+    later = free_address()
     rules = [quicker(DASHBOARDS / name, directory) for name in ("rules.yml", "alerts.yml")]
     with (
         exporter("--risk") as (_, risk),
         exporter("--max-series", "1") as (spare, address),
         node_exporter() as node,
-        Prometheus(directory, {"mkwrite": risk, "spare": address, "node": node}, rules, SCRAPE_S) as server,
+        Prometheus(
+            directory, {"mkwrite": risk, "spare": address, "node": node, "later": later}, rules, SCRAPE_S
+        ) as server,
     ):
         eventually(lambda: len(server.query("max_over_time(up[10m]) == 1")) == 3, 240, str(server.query("up")))
-        yield Host(server, spare, address)
+        yield Host(server, spare, address, later)
 
 
 def seen(host: Host, place: Path) -> None:
     """Wait until its counters of failures are known, which are 0."""
     expression = f'sum(mkwrite_failures_total{{job="mkwrite",mountpoint="{place}"}})'
     eventually(lambda: host.server.value(expression) == 0, 60, f"{place} is not known")
+
+
+def refused(stream: BinaryIO) -> int:
+    """Let system calls write to a hole that cannot be filled: no signal, but an error."""
+    number = 0
+    with (
+        Path("/dev/zero").open("rb", buffering=0) as zeros,
+        mmap.mmap(stream.fileno(), mmap.PAGESIZE) as memory,
+        memoryview(memory) as view,
+        view[:1] as byte,  # of more, the kernel tries the rest once more
+    ):
+        for _ in range(TOLD):
+            try:
+                os.readv(zeros.fileno(), [byte])
+            except OSError as error:
+                number += error.errno == errno.EFAULT
+    return number
+
+
+def out_of_space(text: str) -> int:
+    """Refusals that were counted, whatever the place is called."""
+    counts = re.findall(r'^mkwrite_failures_total{class="refused",errno="ENOSPC".* (\S+)$', text, re.MULTILINE)
+    return sum(int(float(number)) for number in counts)
+
+
+def write_each(place: Path, number: int) -> int:
+    """One call for each of so many files."""
+    for one in range(number):
+        with (place / f"{one}").open("w+b") as stream:
+            stream.truncate(mmap.PAGESIZE)
+            with mmap.mmap(stream.fileno(), mmap.PAGESIZE) as memory:
+                memory[0] = 1
+    return number
 
 
 @pytest.mark.slow
@@ -173,3 +226,62 @@ def test_more_sources_than_series(host: Host) -> None:
     workload("first-write", second / "more", 3)
     host.resolves("MkwriteSeriesDropped")
     run("umount", str(second))
+
+
+@pytest.mark.slow
+def test_more_files_than_the_kernel_has_room_for(host: Host) -> None:
+    places = small("crowd-1"), small("crowd-2")
+    with exporter("--listen", host.later, "--per", "file") as (_, address):
+        known = 'mkwrite_lost_total{job="later",kind="series_full"}'
+        eventually(lambda: host.server.value(known) == 0, 60, "nothing is known of losses")
+        with host.provoked("MkwriteLosingData"):
+            made = sum(write_each(place, CROWD) for place in places)
+        text = get(address)
+    lost = value(text, "mkwrite_lost_total", kind="series_full")
+    counted = sum(calls(text, place) for place in places)
+    print(f"{made} files written, {counted} calls counted, {lost:.0f} lost")
+    assert made == counted + lost and lost > 0
+    for place in places:
+        run("umount", str(place))
+
+
+@pytest.mark.slow
+def test_failures_while_the_exporter_does_not_read_are_counted_and_nobody_is_alerted(host: Host) -> None:
+    place = small("unread")
+    files = [(place / f"hole-{number}").open("w+b") for number in range(FILES)]
+    for stream in files:
+        stream.truncate(mmap.PAGESIZE)
+    fill(place)
+    before = out_of_space(get(host.address))
+    host.spare.send_signal(signal.SIGSTOP)
+    try:
+        made = sum(map(refused, files))
+    finally:
+        host.spare.send_signal(signal.SIGCONT)
+    for stream in files:
+        stream.close()
+    counted = out_of_space(text := get(host.address)) - before
+    lost = value(text, "mkwrite_lost_total", kind="events_full")
+    print(f"{made} writes refused, {counted} counted, {lost:.0f} lost as events")
+    assert made == FILES * TOLD == counted
+    assert 0 < lost < made
+    known = 'increase(mkwrite_lost_total{job="spare",kind="events_full"}[2m]) > 0'
+    eventually(lambda: host.server.query(known), 60, "the server does not know of the events")
+    host.fires("MkwriteWriteRefused")
+    assert "MkwriteLosingData" not in host.server.alerts()
+    run("umount", str(place))
+
+
+@pytest.mark.slow
+def test_a_module_that_comes_when_the_rights_to_hook_it_are_gone(host: Host) -> None:
+    assert "MkwriteHookMissing" not in host.server.alerts()
+    load_modules("f2fs")
+    host.fires("MkwriteHookMissing")
+    missing = [one["metric"] for one in host.server.query("mkwrite_hook_attached == 0")]
+    assert {(one["job"], "f2fs" in one["function"], one["reason"]) for one in missing} == {("spare", True, "late")}
+    host.spare.send_signal(signal.SIGTERM)
+    assert host.spare.wait(60) == 0
+    with exporter("--listen", host.address, "--max-series", "1"):
+        host.resolves("MkwriteHookMissing")
+        hooked = 'mkwrite_hook_attached{job="spare",function=~".*f2fs.*"} == 1'
+        eventually(lambda: host.server.query(hooked), 60, "what is missing is still not hooked")

@@ -187,8 +187,8 @@ def test_the_tracer_tells_of_itself() -> None:
     assert value(samples, "mkwrite_inflight") == 3
     assert value(samples, "mkwrite_wp_faults_total", outcome="copied") == 7
     assert value(samples, "mkwrite_lost_total", kind="events_full") == 5
-    assert value(samples, "mkwrite_hook_attached", hook="call", function="do_page_mkwrite", backend="fentry") == 1
-    assert value(samples, "mkwrite_hook_attached", hook="wp", function="do_wp_page") == 0
+    assert value(samples, "mkwrite_hook_attached", hook="call", backend="fentry", reason="") == 1
+    assert value(samples, "mkwrite_hook_attached", hook="wp", function="do_wp_page", reason="kernel") == 0
     assert value(samples, "mkwrite_scrape_duration_seconds") >= 0
     ((build, _),) = samples["mkwrite_build_info"]
     assert build == {"version": "1.2.3", "backend": "fentry", "kernel": os.uname().release}

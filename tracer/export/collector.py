@@ -21,13 +21,14 @@ from prometheus_client.registry import Collector
 
 from tracer.export.dirtied_ledger import DirtiedLedger
 from tracer.export.failure_ledger import FailureLedger
+from tracer.export.hook_states import HookStates
 from tracer.export.ledger import Kind, Ledger, Source
 from tracer.export.place_ledger import Place
 from tracer.export.wait_ledger import WaitLedger
 from tracer.export.who import OTHER, Who
 from tracer.histogram import LOWER_NS, Histogram
 from tracer.host.mounts import Mount, MountChanges, preferred
-from tracer.model import Hook, Snapshot, Tracepoints
+from tracer.model import Snapshot, Tracepoints
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class _Families:
         self.hooks = GaugeMetricFamily(
             "mkwrite_hook_attached",
             "Whether a hook of the tracer is attached (1) or not (0).",
-            labels=["hook", "function", "backend"],
+            labels=["hook", "function", "backend", "reason"],
         )
         self.sigbus = CounterMetricFamily(
             "mkwrite_sigbus", "SIGBUS that tasks' own faults caused (tracepoint backend only)."
@@ -163,6 +164,7 @@ class MkwriteCollector(Collector):
         self._failures = FailureLedger(self._who, max_series)
         self._waits = WaitLedger(max_series)
         self._dirtied = DirtiedLedger(max_series)
+        self._hooks = HookStates()
         self._lock = threading.Lock()
         self._highest: dict[tuple[str, ...], int] = {}
         self._backend = "none"
@@ -210,6 +212,7 @@ class MkwriteCollector(Collector):
         self._dirtied.add(self._ledger.book(snapshot, mounted), mounted)
         self._failures.book(snapshot.failures, mounted)
         self._waits.book(snapshot.waits, mounted)
+        self._hooks.note(snapshot.hooks)
         return snapshot, mounts
 
     def _fill(self, families: _Families, snapshot: Snapshot, mounts: list[Mount]) -> None:
@@ -237,7 +240,7 @@ class MkwriteCollector(Collector):
             families.run_time.add_metric([program], ns / 1e9)
         families.in_flight.add_metric([], snapshot.in_flight)
         families.oldest.add_metric([], snapshot.oldest_in_flight_ns / 1e9)
-        for labels, attached in _hook_states(snapshot.hooks).items():
+        for labels, attached in self._hooks.states(snapshot.hooks).items():
             families.hooks.add_metric(labels, attached)
 
     def _fill_tracepoints(self, families: _Families, found: Tracepoints) -> None:
@@ -280,12 +283,3 @@ def _places(mounts: Iterable[Mount]) -> set[Place]:
             by_device.setdefault(mount.dev, []).append(mount)
     chosen = (preferred(mounts) for mounts in by_device.values())
     return {Place(printable(m.fstype.partition(".")[0]), printable(m.mountpoint)) for m in chosen if m}
-
-
-def _hook_states(hooks: Iterable[Hook]) -> dict[tuple[str, ...], int]:
-    """0 or 1 by the labels of mkwrite_hook_attached."""
-    states: dict[tuple[str, ...], int] = {}
-    for hook in hooks:
-        labels = (printable(hook.name), printable(hook.function), hook.backend.value)
-        states[labels] = max(states.get(labels, 0), int(hook.attached))
-    return states

@@ -129,3 +129,10 @@ def why_not(errors: Mapping[Backend, OSError | MkwriteError]) -> str:
 def reason(error: OSError | MkwriteError) -> str:
     """A refusal in a few words."""
     return lowered(error.problem) if isinstance(error, MkwriteError) else str(error.strerror)
+
+
+def denied(error: OSError | MkwriteError) -> bool:
+    """Whether more rights, or tracefs, would have helped; else the kernel cannot do it."""
+    if isinstance(error, MkwriteError):
+        return error.code in (Exit.NO_PERMISSION, Exit.NO_TRACEFS)
+    return error.errno in (errno.EPERM, errno.EACCES, errno.EROFS)

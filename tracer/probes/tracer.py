@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tracer.errors import MkwriteError
 from tracer.kernel.btf import Btf
 from tracer.kernel.module_btf import ModuleBtf
-from tracer.kernel.refusals import reason
+from tracer.kernel.refusals import denied, reason
 from tracer.model import Backend, Hook
 from tracer.probes import program
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe, attach_raw_tracepoint
@@ -161,8 +161,9 @@ class Tracer:
 
     def miss(self, place: Place, error: OSError | MkwriteError) -> None:
         """Tell of an optional place that it could not be attached."""
-        hook = Hook(place.name, place.function, place.backend, attached=False, detail=reason(error))
-        self._state.missing.append(hook)
+        self._state.missing.append(
+            Hook(place.name, place.function, place.backend, attached=False, detail=reason(error), denied=denied(error))
+        )
 
     def attach(self, place: Place, types: Btf | None = None) -> None:
         """Load the program if it is not yet, and attach it; ``types`` are those that a fentry program's function is of.

@@ -56,9 +56,7 @@ class WaitHooks:
             with Btf() as btf:
                 self._in_flight = InFlightReader(self._bpf, self._maps, btf)
         except OSError as error:  # where no tracing programs are allowed, kprobes still may be
-            self._missing.append(
-                Hook(ITERATOR, ITERATOR, Backend.FENTRY, attached=False, detail=refusals.reason(error))
-            )
+            self._miss(ITERATOR, Backend.FENTRY, error)
 
     def follow_modules(self) -> None:
         """Hook what modules loaded since have."""
@@ -93,8 +91,11 @@ class WaitHooks:
             for _, descriptor in self._attached[before:]:
                 os.close(descriptor)
             del self._attached[before:]
-            detail = refusals.reason(error)
-            self._missing.append(Hook(symbol.name, symbol.name, self._backend, attached=False, detail=detail))
+            self._miss(symbol.name, self._backend, error)
+
+    def _miss(self, name: str, backend: Backend, error: OSError | MkwriteError) -> None:
+        detail, denied = refusals.reason(error), refusals.denied(error)
+        self._missing.append(Hook(name, name, backend, attached=False, detail=detail, denied=denied))
 
     def _attach(self, name: str, reason: int, function: str, btf: Btf | None, *, at_return: bool) -> None:
         fentry = self._backend is Backend.FENTRY and btf is not None and btf.function(function) is not None
