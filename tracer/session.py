@@ -105,6 +105,11 @@ class Session:
         hooks = (*self._tracer.hooks, *(self._counts.hooks if self._counts else ()))
         return (*hooks, *(self._waits.hooks if self._waits else ()))
 
+    @property
+    def in_tracefs(self) -> bool:
+        """Whether some of its hooks are in tracefs, to be read and removed: that belongs to root."""
+        return self._tracer.in_tracefs or bool(self._waits and self._waits.in_tracefs)
+
     def snapshot(self) -> Snapshot:
         """Counts since the session opened."""
         with self._lock:

@@ -119,8 +119,12 @@ def test_filesystems_that_come_and_go_keep_their_counts() -> None:
     with exporter("--max-series", "3") as (process, address):
         status = Path(f"/proc/{process.pid}/status").read_text()
         assert re.findall(r"^Cap(?:Prm|Eff|Bnd):\s+(\w+)$", status, re.MULTILINE) == [f"{1 << 39:016x}"] * 3  # CAP_BPF
-        # Where it has probes in tracefs, which belongs to root, it stays root.
-        in_tracefs = 'backend="kprobe"' in get(address)
+        # Where it has return probes in tracefs, which belongs to root, it stays root.
+        hooked = get(address)
+        in_tracefs = re.search(
+            r'^mkwrite_hook_attached{backend="kprobe",.*:return",reason=""} 1.0$', hooked, re.MULTILINE
+        )
+        assert not re.search(r"^mkwrite_hook_attached{.*} 0.0$", hooked, re.MULTILINE)
         users = re.search(r"^Uid:((?:\s\d+)+)\nGid:((?:\s\d+)+)$", status, re.MULTILINE)
         assert users and {*users[1].split(), *users[2].split()} == {"0" if in_tracefs else "65534"}
         assert in_tracefs or re.search(r"^Groups:\s*$", status, re.MULTILINE)

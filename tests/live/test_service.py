@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.guest import Backend, eventually, run, workload
-from tests.live.test_export import calls, get, small
+from tests.live.test_export import calls, fill_and_die, get, small, value
 
 HERE = Path(__file__).resolve().parents[2]
 UNITS = Path("/etc/systemd/system")
@@ -83,22 +83,24 @@ def test_the_service_traces_with_the_least_rights(systemctl: Systemd, backend: B
         systemctl("daemon-reload")
     Path("/etc/default/mkwrite-exporter").write_text(f'ARGS="--backend {backend}"\n')
     log = Path("/var/log/exporter.log")
+    place = small(f"service-{backend}")  # before it starts: ext4 is a module, as on every host of Debian's
     started = systemctl("start", "mkwrite-exporter")
     assert started.returncode == 0, log.read_text()
-    place = small(f"service-{backend}")
     workload("first-write", place / "file", WRITES)
+    fill_and_die(place)
     assert calls(get(ADDRESS), place, path="first_write", outcome="writable") == WRITES
     assert 'function="do_page_mkwrite",hook="do_page_mkwrite:entry",reason=""} 1.0' in get(ADDRESS)
     # What the rights of the unit do not suffice for is nothing to be alerted of.
-    missing = re.findall(r'^mkwrite_hook_attached{.*reason="(.*)"} 0.0$', get(ADDRESS), re.MULTILINE)
-    print(f"{len(missing)} hooks are missing")
-    assert set(missing) <= {"rights"}
+    missing = re.findall(r'^mkwrite_hook_attached{.*hook="(.*)",reason="(.*)"} 0.0$', get(ADDRESS), re.MULTILINE)
+    print(f"{len(missing)} hooks are missing: {missing}")
+    assert {reason for _, reason in missing} <= {"rights"}
     assert get(ADDRESS, "/-/ready") == "OK\n"
     pid = systemctl("show", "-P", "MainPID", "mkwrite-exporter").stdout.strip()
     status = systemctl.inside("cat", f"/proc/{pid}/status").stdout
     assert re.search(rf"^CapEff:\s+{1 << 39:016x}$", status, re.MULTILINE), status  # CAP_BPF
-    # Return probes are in tracefs, which is root's; those that tell an errno may be needed besides fentry.
-    user = 0 if 'backend="kprobe"' in get(ADDRESS) else 65534
+    full = {"class": "refused", "errno": "ENOSPC", "fstype": "ext4", "mountpoint": str(place)}
+    assert value(get(ADDRESS), "mkwrite_failures_total", **full) == 1
+    user = 0 if backend is Backend.KPROBE else 65534  # return probes are in tracefs, which is root's
     assert re.search(rf"^Uid:(?:\s+{user}){{4}}$", status, re.MULTILINE), status
     assert systemctl("reload", "mkwrite-exporter").returncode == 0
     assert eventually(lambda: log.read_text().endswith("Reloaded.\n"))

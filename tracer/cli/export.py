@@ -13,7 +13,7 @@ import click
 
 from tracer.cli.names import PROGRAM, version
 from tracer.cli.options import duration_option, session_options, tracing_options
-from tracer.model import Backend, By, Options
+from tracer.model import By, Options
 
 if TYPE_CHECKING:
     from tracer.export.server import Address
@@ -158,9 +158,8 @@ def export(
         first = collector.read() or session.snapshot()
         # Modules that come may have to be hooked, and other processes be looked at.
         attaches = risk or not (first.tracepoints or any(hook.function == CORE for hook in first.hooks))
-        # Return probes are files of root's, which have to be read and removed.
-        in_tracefs = any(hook.backend is Backend.KPROBE for hook in first.hooks)
-        _give_up_rights(None if attaches or in_tracefs else become, address, textfile, web_config, attaches)
+        stays = attaches or session.in_tracefs
+        _give_up_rights(None if stays else become, address, textfile, web_config, attaches)
         with Daemon(collector, first, version(), load, file, more) as daemon, Hangup() as hangup:
             if address:
                 click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)

@@ -16,6 +16,7 @@ from typing import Final
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel.libbpf import checked, libbpf
 from tracer.probes import janitor
+from tracer.probes.program import KPROBE_MULTI
 
 #: Calls that may sleep in a traced function at once before the kernel misses a return: the kernel's own limit.
 MAXACTIVE: Final = 4096
@@ -25,6 +26,8 @@ _PERF_TYPE_TRACEPOINT: Final = 2
 _PERF_FLAG_FD_CLOEXEC: Final = 8
 _PERF_EVENT_IOC_ENABLE: Final = 0x2400
 _PERF_EVENT_IOC_SET_BPF: Final = 0x40042408
+#: Of kprobe.multi links (include/uapi/linux/bpf.h).
+_AT_RETURN: Final = 1
 _KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe/type")
 _numbers: Final = itertools.count()
 _TRACEFS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
@@ -49,6 +52,23 @@ class _PerfAttr(ct.Structure):
     )
 
 
+class _MultiOpts(ct.Structure):
+    """struct bpf_link_create_opts (libbpf's bpf.h), with its part for kprobe.multi links."""
+
+    _fields_ = (
+        ("sz", ct.c_size_t),
+        ("flags", ct.c_uint32),
+        ("iter_info", ct.c_void_p),
+        ("iter_info_len", ct.c_uint32),
+        ("target_btf_id", ct.c_uint32),
+        ("multi_flags", ct.c_uint32),
+        ("multi_cnt", ct.c_uint32),
+        ("syms", ct.c_void_p),
+        ("addrs", ct.c_void_p),
+        ("cookies", ct.c_void_p),
+    )
+
+
 def attach_fentry(program: int) -> int:
     """Attach a loaded fentry or fexit program to the function it was loaded for. Returns the link's descriptor."""
     return checked(libbpf().bpf_raw_tracepoint_open(None, program))
@@ -57,6 +77,19 @@ def attach_fentry(program: int) -> int:
 def attach_raw_tracepoint(program: int, name: str) -> int:
     """Attach to a tracepoint's raw arguments. Returns the link's descriptor."""
     return checked(libbpf().bpf_raw_tracepoint_open(name.encode(), program))
+
+
+def attach_multi(program: int, address: int, at_return: bool) -> int:
+    """Attach to the function at an address by a kprobe.multi link (since 5.18). Returns the link's descriptor.
+
+    CAP_PERFMON is all that it takes, whatever kernel.perf_event_paranoid says. Before 6.14, returns come from a pool of
+    twice as many places as there are CPUs (fprobe_init_rethook, kernel/trace/fprobe.c): not for who sleeps.
+    """
+    addresses = (ct.c_ulong * 1)(address)
+    opts = _MultiOpts(
+        sz=ct.sizeof(_MultiOpts), multi_flags=_AT_RETURN * at_return, multi_cnt=1, addrs=ct.addressof(addresses)
+    )
+    return checked(libbpf().bpf_link_create(program, 0, KPROBE_MULTI, ct.byref(opts)))
 
 
 def attach_kprobe(program: int, function: str) -> int:
@@ -110,8 +143,12 @@ class ReturnProbes:
         # The group alone would tell ours from others', but kprobe_profile does not print it.
         event = self._event(function)
         janitor.command(str(self._tracefs / "kprobe_events"), f"r{self._places}:{event} {function}")
-        number = int((self._tracefs / "events" / event / "id").read_text())
-        return _attach_perf(program, _PerfAttr(type=_PERF_TYPE_TRACEPOINT, config=number))
+        try:
+            number = int((self._tracefs / "events" / event / "id").read_text())
+            return _attach_perf(program, _PerfAttr(type=_PERF_TYPE_TRACEPOINT, config=number))
+        except OSError:
+            self.remove(function)
+            raise
 
     def remove(self, function: str) -> None:
         """Remove the event of one function, once the descriptor is closed. One that went by itself is no error."""

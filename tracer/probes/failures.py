@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Final
 
 from tracer.errors import MkwriteError
 from tracer.kernel.btf import Btf
 from tracer.kernel.module_btf import ModuleBtf
+from tracer.kernel.refusals import denied
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, Filters
 from tracer.probes import inner
@@ -77,6 +79,8 @@ class InnerHooks:
         self._symbols = symbols
         self._backend = backend
         self._hooked: set[str] = set() if costly else set(inner.COSTLY)
+        #: Return probes are.
+        self._denied = False
 
     def follow_modules(self, btf: Btf) -> None:
         """Hook what is there now and was not before."""
@@ -97,10 +101,25 @@ class InnerHooks:
             self._attach(probe)
 
     def _attach(self, place: Place) -> None:
+        if self._denied and self._attach_with_less(place):
+            return
         try:
             self._tracer.attach(place)
         except (OSError, MkwriteError) as error:
-            self._tracer.miss(place, error)
+            first = denied(error) and not self._denied
+            self._denied |= denied(error)
+            if not first or not self._attach_with_less(place):
+                self._tracer.miss(place, error)
+
+    def _attach_with_less(self, place: Place) -> bool:
+        """With less rights, if that is possible. These functions hardly sleep; if too many do, an errno is missed."""
+        (symbol,) = self._symbols.find(place.function)
+        try:
+            if symbol.address:
+                self._tracer.attach(replace(place, address=symbol.address))
+        except (OSError, MkwriteError):
+            return False
+        return bool(symbol.address)
 
     def _fentry(self, btf: Btf, number: int, found: inner.Inner) -> bool:
         try:

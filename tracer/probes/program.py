@@ -22,6 +22,7 @@ TRACING: Final = 26
 FENTRY: Final = 24
 FEXIT: Final = 25
 ITER: Final = 28
+KPROBE_MULTI: Final = 42
 _LDDW: Final = 0x18
 #: As much as the verifier may say (bpf_verifier_log_attr_valid, kernel/bpf/log.c, takes more).
 _LOG_BYTES: Final = 1 << 24

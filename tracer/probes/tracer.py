@@ -14,7 +14,7 @@ from tracer.kernel.module_btf import ModuleBtf
 from tracer.kernel.refusals import denied, reason
 from tracer.model import Backend, Hook
 from tracer.probes import program
-from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe, attach_raw_tracepoint
+from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe, attach_multi, attach_raw_tracepoint
 from tracer.probes.maps import Events, Maps
 from tracer.probes.program import BpfObject
 
@@ -27,7 +27,8 @@ _SETTLE_S = 0.02
 class Place:
     """One program on one kernel function: at its entry, or at its return; or on the tracepoint of that name.
 
-    ``optional``: nothing is counted wrongly without it. ``own`` are the settings of this hook alone.
+    ``optional``: nothing is counted wrongly without it. ``own`` are the settings of this hook alone. ``address``: of
+    the function, for a kprobe that is attached by a kprobe.multi link.
     """
 
     program: str
@@ -37,6 +38,7 @@ class Place:
     tracepoint: bool = False
     optional: bool = False
     own: tuple[tuple[int, int], ...] = ()
+    address: int = 0
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class Place:
         return self.function if self.tracepoint else f"{self.function}:{'return' if self.at_return else 'entry'}"
 
 
-_Key = tuple[str, str, tuple[tuple[int, int], ...]]
+_Key = tuple[str, str, bool, tuple[tuple[int, int], ...]]
 
 
 @dataclass(slots=True)
@@ -132,6 +134,14 @@ class Tracer:
         )
         return (*attached, *self._state.missing)
 
+    @property
+    def in_tracefs(self) -> bool:
+        """Whether it has return probes there, to be read and removed."""
+        return any(
+            place.backend is Backend.KPROBE and place.at_return and not place.address
+            for place, _ in self._state.attached
+        )
+
     def missed(self) -> int:
         """How often the kernel skipped a program, or a return; a program shared by several hooks counts once."""
         total = sum(map(program.recursion_misses, self._state.programs.values()))
@@ -171,12 +181,16 @@ class Tracer:
         Raises OSError as the kernel refuses, MkwriteError for what tracefs lacks.
         """
         key = self._key(place)
+        known = key in self._state.programs
         try:
-            if key not in self._state.programs:
+            if not known:
                 self._state.programs[key] = self._load(place, types)
             self._state.attached.append((place, self._hook(place, self._state.programs[key])))
-        except OSError as error:
-            error.filename = error.filename or place.function  # what was refused
+        except (OSError, MkwriteError) as error:
+            if not known and key in self._state.programs:
+                os.close(self._state.programs.pop(key))
+            if isinstance(error, OSError):
+                error.filename = error.filename or place.function  # what was refused
             raise
 
     def _hook(self, place: Place, loaded: int) -> int:
@@ -184,6 +198,8 @@ class Tracer:
             return attach_raw_tracepoint(loaded, place.function)
         if place.backend is Backend.FENTRY:
             return attach_fentry(loaded)
+        if place.address:
+            return attach_multi(loaded, place.address, place.at_return)
         if not place.at_return:
             return attach_kprobe(loaded, place.function)
         if self._returns is None:
@@ -197,7 +213,8 @@ class Tracer:
         if place.tracepoint:
             return program.load(bpf, place.program, maps, program.RAW_TRACEPOINT, own=own)
         if place.backend is Backend.KPROBE:
-            return program.load(bpf, place.program, maps, program.KPROBE, own=own)
+            attach = program.KPROBE_MULTI if place.address else 0
+            return program.load(bpf, place.program, maps, program.KPROBE, attach, own=own)
         number = types.function(place.function) if types else None
         if number is None:
             raise OSError(2, f"{place.function} is not in the kernel's BTF")
@@ -207,7 +224,8 @@ class Tracer:
 
     @staticmethod
     def _key(place: Place) -> _Key:
-        return place.program, place.function if place.backend is Backend.FENTRY else "", place.own
+        function = place.function if place.backend is Backend.FENTRY else ""
+        return place.program, function, bool(place.address), place.own
 
     def release(self, function: str) -> None:
         """Remove the hooks of one function, whose module may be gone."""
