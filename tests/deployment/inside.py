@@ -6,10 +6,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 from tests.deployment.pod import configuration
@@ -50,10 +52,19 @@ def counted(mountpoint: Path, label: str = "") -> int:
     return sum(int(float(number)) for labels, number in lines if label in labels)
 
 
-def write_in_cgroup(name: str) -> None:
-    """Calls of a process in what looks like a pod."""
+def write_in_cgroup(name: str) -> int:
+    """Calls of a process in what looks like a pod; its exit status."""
     script = f'echo $$ > {CGROUP}/cgroup.procs && exec "$0" first-write {PLACE / name} {WRITES}'
-    subprocess.run(["sh", "-c", script, os.environ["WORKLOAD"]], check=True)
+    return subprocess.run(["sh", "-c", script, os.environ["WORKLOAD"]], check=False).returncode
+
+
+def fill() -> None:
+    """Leave no block free."""
+    with (PLACE / "filler").open("wb", buffering=0) as stream:
+        for size in (1 << 20, 4096):
+            with suppress(OSError):
+                while True:
+                    stream.write(bytes(size))
 
 
 def main() -> int:
@@ -66,8 +77,9 @@ def main() -> int:
     if cache := os.environ.get("CACHE_DIRECTORY"):
         shutil.copytree(cache, "/tmp/volumes/cache/mkwrite")
         Path("/tmp/volumes/cache/mkwrite").chmod(0o700)
-    subprocess.run("mount -t tmpfs none /srv && mkdir /srv/data && truncate -s 96M /srv/img && modprobe loop && "
-                   "mkfs.ext4 -q /srv/img", shell=True, check=True)  # fmt: skip
+    # As on a node, the modules are there before the pod is.
+    subprocess.run("mount -t tmpfs none /srv && mkdir /srv/data && truncate -s 96M /srv/img && "
+                   "modprobe -a loop ext4 && mkfs.ext4 -q /srv/img", shell=True, check=True)  # fmt: skip
     if not Path("/sys/fs/cgroup/cgroup.procs").exists():
         subprocess.run("mount -t cgroup2 none /sys/fs/cgroup", shell=True, check=True)
     CGROUP.mkdir(parents=True)
@@ -75,19 +87,26 @@ def main() -> int:
     print(f"ready after {wait_until_ready(container):.0f} s")
     # It is mounted when the pod has its own mounts already.
     subprocess.run(f"mount -o loop /srv/img {PLACE}", shell=True, check=True)
-    write_in_cgroup("one")
+    assert write_in_cgroup("one") == 0
     assert counted(PLACE) == WRITES, get("/metrics")
     labels = f'container_id="{CGROUP.name}"', 'pod_uid="0a1b2c3d-0000-4000-8000-00000000000f"'
     assert all(counted(PLACE, label) == WRITES for label in labels), get("/metrics")
+    fill()
+    assert write_in_cgroup("two") == -signal.SIGBUS
+    (refused,) = re.findall(r'^mkwrite_failures_total{.*errno="ENOSPC".*} 1.0$', get("/metrics"), re.MULTILINE)
+    assert all(label in refused for label in (*labels, f'mountpoint="{PLACE}"')), refused
+    hooks = re.findall(r'^mkwrite_hook_attached{.*reason="(.*)"} (.*)$', get("/metrics"), re.MULTILINE)
+    assert set(hooks) <= {("", "1.0"), ("rights", "0.0")}, hooks
+    print(f"hooks: {hooks.count(('', '1.0'))} of {len(hooks)}")
     pid = json.loads(subprocess.check_output(["crun", "state", "mkwrite"]))["pid"]
     status = Path(f"/proc/{pid}/status").read_text()
-    print(*re.findall(r"^(?:Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):.*$", status, re.MULTILINE), sep="\n")
+    print(*re.findall(r"^(?:Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|VmRSS|VmHWM):.*$", status, re.MULTILINE), sep="\n")
     assert re.findall(r"^Cap(?:Prm|Eff):\s+(\w+)$", status, re.MULTILINE) == [BPF_ONLY] * 2
     assert re.search(r"^Uid:(?:\s+65534){4}$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE) and re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
     subprocess.run(["crun", "kill", "mkwrite", "TERM"], check=True)
     assert container.wait(60) == 0
-    print(f"{WRITES} calls made, {WRITES} counted, as {labels[1]}")
+    print(f"{WRITES} calls made, {WRITES} counted, a write refused with ENOSPC, as {labels[1]}")
     return 0
 
 
