@@ -18,12 +18,15 @@ FILESYSTEM_PACKAGES := cifs-utils diod dosfstools exfatprogs fuse-overlayfs fuse
 # What is measured beside it, and bench/profile's disassembler.
 BENCH_PACKAGES := binutils bpfcc-tools bpftrace linux-perf
 
+# What the programs are written in whose reports the docs show.
+EXAMPLE_PACKAGES := default-jdk-headless
+
 # What makes the root file systems of other releases.
 RELEASE_PACKAGES := mmdebstrap
 # What builds the image, and runs it as a pod.
 DEPLOYMENT_PACKAGES := buildah crun golang-github-containers-common mmdebstrap
 
-.PHONY: bench fuzz help install uninstall demo test test-deployment test-filesystems test-releases unit live lint format clean
+.PHONY: bench fuzz help install uninstall demo test test-deployment test-examples test-filesystems test-releases unit live lint format clean
 help:
 	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
 	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
@@ -31,6 +34,7 @@ help:
 	@echo 'make test-filesystems  every filesystem, on one kernel: docs/support-matrix.md (root)'
 	@echo 'make test-releases   the same with the BCC and Python of Debian 12, 13 and sid (root; ten minutes)'
 	@echo 'make test-deployment  the image, built and run as the pod of the DaemonSet (root)'
+	@echo 'make test-examples  programs as they come that die of SIGBUS, and their reports: docs/commands/sigbus.md (root)'
 	@echo 'make fuzz      parsers of what the kernel and users write, guided by coverage (a quarter of an hour)'
 	@echo 'make bench     what tracing costs, beside other tracers: docs/performance.md (root)'
 	@echo 'make lint      ruff, mypy, clang-format'
@@ -91,6 +95,11 @@ test-releases: $(VENV)/.ready
 test-deployment: $(VENV)/.ready
 	$(call packages,$(DEPLOYMENT_PACKAGES))
 	$(BIN)/python tests/deployment/run
+
+test-examples: $(VENV)/.ready
+	$(call packages,$(EXAMPLE_PACKAGES))
+	$(BIN)/pip install -q -e '.[examples]'
+	$(BIN)/python tests/examples/run
 
 # What it finds lies here, and is replayed by tests/fuzz/run TARGET --replay FILE.
 fuzz: $(VENV)/.ready

@@ -38,6 +38,9 @@ def _no_space(failure: Failure, state: HostState) -> Reason:
     if failure.errno_from in ("btrfs_delalloc_reserve_metadata", "btrfs_start_transaction"):
         return _no_metadata(failure, state)
     cause = f"The page has no block on disk yet, and {where} has none to give."
+    if state.file and state.file.backing in _TAKEN:
+        copied = "since its own is not written over (copy on write)"
+        cause = f"The page needs a new block, {copied}, and {where} has none to give."
     if state.space and state.space.free >= _PLENTY:
         cause = f"{where} refused to reserve a block, though it has {size_text(state.space.free)} free by statfs now."
         if failure.fstype == "btrfs":
@@ -87,6 +90,14 @@ def _quota(failure: Failure, state: HostState) -> Reason:
 
 
 def _read_only(failure: Failure, state: HostState) -> Reason:
+    if state.subvolume_read_only and not state.read_only:
+        where = shlex.quote(place(failure, state))
+        return (
+            f"The file's subvolume was made read-only while the file was mapped; the rest of {where} is not.",
+            "Have programs close their files before a subvolume is made read-only; or make it writable again: "
+            "btrfs property set -ts SUBVOLUME ro false.",
+            f"btrfs subvolume list -r {where}",
+        )
     return (
         f"{place(failure, state)} is read-only: remounted, or made so by the filesystem after an error.",
         "Look in the kernel's log for the error that made it read-only; repair the filesystem, then mount it again.",
@@ -149,5 +160,7 @@ _REASONS: Final = {
     "ETXTBSY": _swap,
     "EPERM": _immutable,
 }
+#: What backs a page that has a block already.
+_TAKEN: Final = ("unwritten", "shared", "encoded", "written")
 #: More than a page needs, with its metadata: a filesystem that has it did not refuse for want of blocks alone.
 _PLENTY: Final = 1 << 20

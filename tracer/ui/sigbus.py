@@ -169,7 +169,8 @@ def _refused(failure: Failure, state: HostState) -> str:
     by = printable(failure.handler) if failure.handler else f"{failure.source.value}"
     took = f" after {duration(failure.latency_ns)}" if failure.latency_ns else ""
     inferred = " (inferred)" if failure.inferred else ""
-    place = f"{printable(failure.fstype)} on {printable(failure.mountpoint) or device_name(failure.dev)}"
+    where = printable(failure.mountpoint or state.mountpoint) or device_name(failure.dev)
+    place = f"{printable(failure.fstype)} on {where}"
     source = f" ({printable(state.mount_source)})" if state.mount_source else ""
     return f"by {by}{inferred}{took}; {place}{source}"
 
@@ -184,22 +185,22 @@ def _errno(explained: Explained) -> str:
 
 
 def _space(state: HostState) -> str:
-    space = state.space
-    if space is None:
-        return ""
-    parts = [f"{size_text(min(space.free, space.total or space.free))} free of {size_text(space.total)}"]
-    if space.free_to_root > space.free:
-        parts.append(f"{size_text(space.free_to_root)} for root")
-    if space.inodes:
-        parts.append(f"{space.inodes_free} of {space.inodes} inodes free")
+    space, parts = state.space, []
+    if space is not None:
+        parts.append(f"{size_text(min(space.free, space.total or space.free))} free of {size_text(space.total)}")
+        if space.free_to_root > space.free:
+            parts.append(f"{size_text(space.free_to_root)} for root")
+        if space.inodes:
+            parts.append(f"{space.inodes_free} of {space.inodes} inodes free")
     if state.limit:
         parts.append(f"size={printable(state.limit)}")
     if state.read_only:
         parts.append("read-only")
+    if state.subvolume_read_only:
+        parts.append("the subvolume read-only")
     if state.shut_down:
         parts.append("shut down")
-    parts.append(f"{duration(state.after_ns)} later")
-    return ", ".join(parts)
+    return ", ".join([*parts, f"{duration(state.after_ns)} later"] if parts else [])
 
 
 def _chunks(state: HostState) -> str:
