@@ -7,10 +7,11 @@
 /* Settings of one hook, above those of config.h: the same program serves several functions. */
 #define INNER 16      /* number of the function that returns an errno */
 #define ARITY 17      /* how many parameters the hooked function has */
-#define DENTRY_ARG 18 /* which of do_truncate's is the dentry; the length follows */
+#define DENTRY_ARG 18 /* which of notify_change's is the dentry; the change follows */
 #define TASK_REGS 19  /* 1: bpf_task_pt_regs() exists (5.15) */
 #define SIGNALS 20    /* 1: a signal that no refusal caused is wanted, too: it has no file to be asked for */
 #define COMMAND_BYTES 512
+#define ATTR_SIZE 0x8
 
 #include <uapi/linux/ptrace.h>
 
@@ -211,6 +212,7 @@ static __always_inline void send_failure(struct failure *f)
 
 #ifdef FENTRY
 #define argument(ctx, n) ((ctx)[n])
+#define ARGUMENT(ctx, n, value) ARGUMENT_AT(ctx, n, value)
 /* Behind the arguments; the branches not taken are never verified. */
 static __always_inline u64 returned(context_t *ctx)
 {
@@ -237,6 +239,11 @@ static __always_inline u64 returned(context_t *ctx)
 	return value;
 }
 #else
+#define ARGUMENT_OFFSET(n)                                                                                             \
+	((n) == 0   ? offsetof(struct pt_regs, di)                                                                     \
+	 : (n) == 1 ? offsetof(struct pt_regs, si)                                                                     \
+		    : offsetof(struct pt_regs, dx))
+#define ARGUMENT(ctx, n, value) asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value) : "r"(ctx), "i"(ARGUMENT_OFFSET(n)))
 #define argument(ctx, n) ((n) == 0 ? (ctx)->di : (n) == 1 ? (ctx)->si : (n) == 2 ? (ctx)->dx : (ctx)->cx)
 #define returned(ctx) ((ctx)->ax)
 #endif

@@ -105,19 +105,29 @@ int signal_generated(u64 *ctx)
 	return 0;
 }
 
-/* do_truncate: truncate(2), ftruncate(2) and O_TRUNC, of any filesystem. */
+/*
+ * notify_change: truncate(2), ftruncate(2), O_TRUNC and an NFS client's, of any filesystem. For a file of an overlay,
+ * it runs for the overlay's inode and for that of the filesystem below, which is the one that is mapped.
+ */
 int truncating(context_t *ctx)
 {
-	u64 first = argument(ctx, 0), second = argument(ctx, 1), third = argument(ctx, 2), to;
 	struct truncation mine = {};
 	struct file_key key = {};
 	struct dentry *dentry;
+	struct iattr *change;
 	struct inode *inode;
+	u64 to;
 
-	/* Loaded by now: the compiler would rather choose what to load, and the verifier refuses that. */
-	asm volatile("" : "+r"(first), "+r"(second), "+r"(third));
-	dentry = (void *)(config(DENTRY_ARG) ? second : first);
-	to = config(DENTRY_ARG) ? third : second;
+	if (config(DENTRY_ARG)) {
+		ARGUMENT(ctx, 1, dentry);
+		ARGUMENT(ctx, 2, change);
+	} else {
+		ARGUMENT(ctx, 0, dentry);
+		ARGUMENT(ctx, 1, change);
+	}
+	if (!(READ(change, ia_valid) & ATTR_SIZE))
+		return 0;
+	to = READ(change, ia_size);
 	inode = READ(dentry, d_inode);
 	if (to >= READ(inode, i_size))
 		return 0;

@@ -62,6 +62,8 @@ def _errno_of_handler(failure: Failure) -> tuple[str, str] | None:
 
 def _errno_of_state(state: HostState) -> tuple[str, str]:
     """The errno that the filesystem's state leaves, and what it was inferred from."""
+    if state.shut_down:
+        return "EIO", "the state of the filesystem: it is shut down"
     if any(quota.free == 0 for quota in state.quotas):
         return "EDQUOT", "a quota that has nothing left"
     if state.space and not state.space.free:

@@ -62,7 +62,8 @@ class HostState:
 
     ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
     ``mountpoint`` is as the victim sees it, or as we do; ``mount_source`` is what is mounted there, and ``limit`` the
-    mount's ``size=``. ``after_ns`` is how long after the failure this was read.
+    mount's ``size=``. ``subvolume_read_only``: only that part of a btrfs is. ``after_ns`` is how long after the failure
+    this was read.
     """
 
     after_ns: int = 0
@@ -73,6 +74,7 @@ class HostState:
     mountpoint: str = ""
     mount_source: str = ""
     read_only: bool = False
+    subvolume_read_only: bool = False
     shut_down: bool = False
     limit: str = ""
     space: SpaceState | None = None

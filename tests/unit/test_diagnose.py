@@ -26,6 +26,7 @@ def test_an_errno_that_was_seen_is_not_inferred() -> None:
         ({"facts": Fact.SWAPFILE}, HostState(), "ETXTBSY", "S_SWAPFILE"),
         ({"facts": Fact.IMMUTABLE}, HostState(), "EPERM", "S_IMMUTABLE"),
         ({"facts": Fact.READ_ONLY}, HostState(), "EROFS", "SB_RDONLY"),
+        ({}, HostState(shut_down=True), "EIO", "shut down"),
         ({}, HostState(quotas=(QuotaState("user", 7, 0, 4096),), space=FULL), "EDQUOT", "a quota"),
         ({}, HostState(space=FULL), "ENOSPC", "statfs"),
     ],
@@ -116,6 +117,14 @@ def test_btrfs_tells_metadata_from_data() -> None:
     assert "no space left for metadata" in found.cause
     assert "512 MiB free" in found.cause
     assert "balance" in found.remedy
+
+
+def test_a_subvolume_that_was_made_read_only_is_told_from_the_filesystem() -> None:
+    failure = refused(errno.EROFS, errno_from="btrfs_update_time", fstype="btrfs")
+    found = diagnose(failure, HostState(mountpoint="/data", subvolume_read_only=True))
+    assert (found.errno, found.inferred_from) == ("EROFS", "")
+    assert found.cause.startswith("The file's subvolume was made read-only")
+    assert "error" in diagnose(failure, HostState(mountpoint="/data", read_only=True, subvolume_read_only=True)).cause
 
 
 def test_a_full_tmpfs_names_its_size_and_container() -> None:

@@ -19,6 +19,11 @@ _DEV_INFO_BYTES: Final = 4096
 _INO_LOOKUP: Final = 0xD0009412
 _INO_LOOKUP_BYTES: Final = 4096
 _FIRST_FREE_OBJECTID: Final = 256
+_SUBVOL_INFO: Final = 0x81F8943C
+_SUBVOL_INFO_BYTES: Final = 504
+#: Where struct btrfs_ioctl_get_subvol_info_args has the flags, and the one of a read-only subvolume.
+_FLAGS_AT: Final = 288
+_SUBVOL_RDONLY: Final = 1
 #: The beginning of each device that is never given away (BTRFS_DEVICE_RANGE_RESERVED in fs/btrfs/fs.h).
 _RESERVED: Final = 1 << 20
 
@@ -46,6 +51,13 @@ def subvolume(fd: int) -> int:
     struct.pack_into("=QQ", buffer, 0, 0, _FIRST_FREE_OBJECTID)
     fcntl.ioctl(fd, _INO_LOOKUP, buffer)
     return int(struct.unpack_from("=Q", buffer)[0])
+
+
+def subvolume_read_only(fd: int) -> bool:
+    """Whether the subvolume that a file is in was made read-only. Raises OSError."""
+    buffer = bytearray(_SUBVOL_INFO_BYTES)
+    fcntl.ioctl(fd, _SUBVOL_INFO, buffer)
+    return bool(struct.unpack_from("=Q", buffer, _FLAGS_AT)[0] & _SUBVOL_RDONLY)
 
 
 def chunks(fd: int) -> tuple[ChunkState, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -45,7 +46,7 @@ class StateReader:
             process = processes.read(failure.pid)
         cgroup = self._cgroups.path_of(failure.cgroup_id)
         mount, root = _mount(failure, islice(self._cgroups.members(cgroup), _OTHERS))
-        directory = _open(f"{root}{mount.mountpoint}") if mount and _answers(mount.fstype) else None
+        directory, error = _open(f"{root}{mount.mountpoint}") if mount and _answers(mount.fstype) else (None, 0)
         file = _open_file(failure, mount, root) if directory is not None else None
         try:
             return HostState(
@@ -57,7 +58,13 @@ class StateReader:
                 mountpoint=mount.mountpoint if mount else "",
                 mount_source=mount.source if mount else "",
                 read_only=bool(failure.facts & Fact.READ_ONLY) or _has(mount, "ro", "emergency_ro"),
-                shut_down=bool(failure.facts & Fact.SHUT_DOWN) or _stopped(failure) or _has(mount, "shutdown"),
+                subvolume_read_only=file is not None and mount is not None and _subvolume_read_only(file, mount),
+                shut_down=(
+                    bool(failure.facts & Fact.SHUT_DOWN)
+                    or _stopped(failure)
+                    or _has(mount, "shutdown")
+                    or _lets_nothing_open(mount, error)
+                ),
                 limit=_limit(mount),
                 space=None if directory is None or mount is None else _space(directory, mount),
                 chunks=() if directory is None or mount is None else _chunks(directory, mount),
@@ -99,8 +106,17 @@ def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, str]:
 
 
 def _stopped(failure: Failure) -> bool:
-    """Whether an ext4 said so: no transaction begins any more (ext4_journal_check_start in fs/ext4/ext4_jbd2.c)."""
-    return failure.errno_name == "EIO" and failure.errno_from == "ext4_journal_check_start"
+    """Whether an ext4 said so: no transaction begins any more (ext4_journal_check_start in fs/ext4/ext4_jbd2.c).
+
+    It has EIO for a filesystem that was shut down, and EROFS for one that is read-only or whose journal was aborted.
+    """
+    errnos = ("EIO",) if failure.facts & Fact.READ_ONLY else ("EIO", "EROFS")
+    return failure.errno_from == "ext4_journal_check_start" and failure.errno_name in errnos
+
+
+def _lets_nothing_open(mount: Mount | None, error: int) -> bool:
+    """Whether an xfs said so: the first that xfs_file_open (fs/xfs/xfs_file.c) asks is whether it was shut down."""
+    return mount is not None and mount.fstype == "xfs" and error == errno.EIO
 
 
 def _has(mount: Mount | None, *options: str) -> bool:
@@ -117,10 +133,16 @@ def _limit(mount: Mount | None) -> str:
     return next((option.removeprefix("size=") for option in options if option.startswith("size=")), "")
 
 
-def _open(path: str) -> int | None:
-    with suppress(OSError, ValueError):
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_DIRECTORY)
-    return None
+def _open(path: str) -> tuple[int | None, int]:
+    """A directory, and the errno if the filesystem lets it not be opened: then it can be asked for its size only."""
+    flags = os.O_NONBLOCK | os.O_CLOEXEC | os.O_DIRECTORY
+    with suppress(ValueError):
+        try:
+            return os.open(path, os.O_RDONLY | flags), 0
+        except OSError as error:
+            with suppress(OSError):
+                return os.open(path, os.O_PATH | flags), error.errno or 0
+    return None, 0
 
 
 def _open_file(failure: Failure, mount: Mount | None, root: str) -> int | None:
@@ -152,6 +174,12 @@ def _chunks(directory: int, mount: Mount) -> tuple[ChunkState, ...]:
     with suppress(OSError, ValueError):
         return btrfs.chunks(directory) if mount.fstype == "btrfs" else ()
     return ()
+
+
+def _subvolume_read_only(file: int, mount: Mount) -> bool:
+    with suppress(OSError):
+        return mount.fstype == "btrfs" and btrfs.subvolume_read_only(file)
+    return False
 
 
 def _quotas(failure: Failure, directory: int, file: int | None, mount: Mount) -> Iterator[QuotaState]:

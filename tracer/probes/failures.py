@@ -20,11 +20,16 @@ _SIGNAL: Final = "signal_generate"
 _FIXUP: Final = "fixup_exception"
 #: By function, which argument has the flags.
 _PINNING: Final = {"__get_user_pages": 3, "fixup_user_fault": 2}
-_TRUNCATE: Final = "do_truncate"
+_CHANGE: Final = "notify_change"
 #: Of the parameters that a function may have to be hooked by fentry on every kernel (btf_ctx_access, to 6.1).
 _MOST: Final = 6
-#: Programs of what shuts an xfs down: the second, since 5.17, goes about the first when the log fails.
-_SHUTDOWN: Final = {"xfs_do_force_shutdown": "shutting_down", "xlog_force_shutdown": "log_shutting_down"}
+#: Programs of what shuts an xfs down: the second, since 5.17, goes about the first when the log fails. Up to then the
+#: first may be inlined, and the third has all.
+_SHUTDOWN: Final = {
+    "xfs_do_force_shutdown": "shutting_down",
+    "xlog_force_shutdown": "log_shutting_down",
+    "xfs_log_force_umount": "shutting_down",
+}
 
 # settings of bpf/failure.h and bpf/fault.c
 _INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS, _FLAGS_ARG = 16, 17, 18, 19, 20, 21
@@ -32,7 +37,7 @@ _INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS, _FLAGS_ARG = 16, 17, 18, 19, 
 
 def functions() -> tuple[str, ...]:
     """Every function that may be hooked."""
-    return (_FIXUP, *_PINNING, _TRUNCATE, *_SHUTDOWN, *inner.names())
+    return (_FIXUP, *_PINNING, _CHANGE, *_SHUTDOWN, *inner.names())
 
 
 def settings(filters: Filters, btf: Btf) -> dict[int, int]:
@@ -49,10 +54,10 @@ def places(filters: Filters, backend: Backend, btf: Btf) -> Iterator[Place]:
     # In this order on the tracepoint: a refusal before the signal that it belongs to.
     for program in ("signal_refused", "signal_generated")[bool(filters.handlers) :]:
         yield Place(program, _SIGNAL, backend, tracepoint=True, optional=True)
-    if (parameters := _arity(btf, _TRUNCATE)) is not None:
-        # do_truncate(dentry, length, ...) up to 5.11; later the mount's id mapping comes first.
-        own = ((_DENTRY_ARG, parameters - 4),)
-        yield Place("truncating", _TRUNCATE, backend, optional=True, own=own)
+    if (parameters := _arity(btf, _CHANGE)) is not None:
+        # notify_change(dentry, change, ...) up to 5.11; later the mount's id mapping comes first.
+        own = ((_DENTRY_ARG, parameters - 3),)
+        yield Place("truncating", _CHANGE, backend, optional=True, own=own)
     if filters.handlers:
         return
     yield Place("access_refused", _FIXUP, backend, optional=True)

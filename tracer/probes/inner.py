@@ -32,9 +32,10 @@ _FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     # xfs_buffered_write_iomap_begin runs for each call; only it returns the EIO of a filesystem shut down.
     "xfs": ("xfs_bmapi_reserve_delalloc", "xfs_iomap_write_direct", "xfs_buffered_write_iomap_begin"),
+    # btrfs_update_time runs when a file gets a new time stamp, and not in a subvolume that is read-only (EROFS).
     "btrfs": (
         "btrfs_check_data_free_space", "btrfs_delalloc_reserve_metadata", "btrfs_delalloc_reserve_space",
-        "btrfs_start_transaction",
+        "btrfs_start_transaction", "btrfs_update_time",
     ),
     "f2fs": ("f2fs_reserve_new_blocks", "f2fs_get_block_locked", "f2fs_get_block"),
     "nilfs2": ("block_page_mkwrite", "nilfs_transaction_begin"),

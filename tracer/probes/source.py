@@ -23,6 +23,7 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "super_block": ("s_flags", "s_fs_info", "s_blocksize_bits"),
     "inode": ("i_size", "i_blocks", "i_flags"),
     "dentry": ("d_inode",),
+    "iattr": ("ia_valid", "ia_size"),
     "vm_operations_struct": ("fault",),
     "vm_area_struct": ("vm_start", "vm_pgoff"),
     "cred": ("uid",),
