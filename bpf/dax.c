@@ -18,7 +18,7 @@ struct dax_call {
 	u64 handler;
 	u64 kind;
 };
-BPF_TABLE("hash", u64, struct dax_call, dax_calls, 1024);
+BPF_TABLE("hash", u64, struct dax_call, dax_calls, 4096);
 
 #ifdef FENTRY
 #define dax_order(ctx) ((u32)(ctx)[1])

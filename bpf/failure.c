@@ -5,6 +5,8 @@
 #define S_IMMUTABLE 0x8
 #define S_SWAPFILE 0x100
 #define S_DAX 0x2000
+#define S_IFMT 0170000
+#define S_IFREG 0100000
 #define FAULT_FLAG_WRITE 0x1
 #define VM_FAULT_REFUSED (VM_FAULT_SIGBUS | VM_FAULT_HWPOISON)
 
@@ -40,7 +42,9 @@ static __always_inline u32 facts_of(struct fault *fault, struct inode *inode, st
 	u32 facts = 0, flags = READ(inode, i_flags);
 	u64 filesystem = (u64)READ(sb, s_fs_info);
 
-	if (fault->source != PAGE_MKWRITE && fault->pgoff << 12 >= READ(inode, i_size))
+	/* A block device's node has no size. */
+	if (fault->source != PAGE_MKWRITE && (READ(inode, i_mode) & S_IFMT) == S_IFREG &&
+	    fault->pgoff << 12 >= READ(inode, i_size))
 		facts |= FACT_BEYOND_END;
 	if (fault->vm_fault & VM_FAULT_HWPOISON)
 		facts |= FACT_POISONED;
@@ -142,6 +146,11 @@ static __always_inline void refuse(struct fault *fault)
 	fill_file(f, inode, sb);
 	f->cause.who = who_of(f->inode);
 	fill_error(f, task, fault);
+#ifndef TRACEPOINT
+	/* No signal whose code tells a broken page, and nothing that would have refused said so. */
+	if (source != PAGE_MKWRITE && !(f->flags & FAULT_FLAG_USER) && !f->cause.error)
+		f->cause.facts |= FACT_UNSEEN;
+#endif
 
 	refused.time_ns = f->time_ns;
 	refused.address = fault->address;

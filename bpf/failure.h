@@ -56,6 +56,7 @@ enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL, SOURCES };
 #define FACT_SWAPFILE 0x20
 #define FACT_SHUT_DOWN 0x40
 #define FACT_DAX_WRITE 0x80
+#define FACT_UNSEEN 0x100
 
 /* Failures of one cause are counted together, whether they are told of one by one or not. */
 struct cause {

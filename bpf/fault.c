@@ -17,6 +17,7 @@
 #define BUS_MCEERR_AR 4
 #define BUS_MCEERR_AO 5
 #define SIGKILL_BIT 0x100
+#define PF_DUMPCORE 0x200
 
 #define VM_WRITE 0x2
 #define VM_ACCESS 0x7
@@ -176,9 +177,13 @@ static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int 
 {
 	struct fault fault = {.flags = flags & FAULT_FLAG_WRITE, .vm_fault = VM_FAULT_SIGBUS};
 	u64 task = bpf_get_current_task();
+	struct pt_regs *registers;
 	struct inner_error *inner;
 
 	if (error != -EFAULT && error != -EHWPOISON)
+		return;
+	/* A core dump leaves out what it cannot have, page by page. */
+	if (READ((struct task_struct *)task, flags) & PF_DUMPCORE)
 		return;
 	if (told_before(address, 0) || !find_place(&fault, (void *)mm, address))
 		return;
@@ -187,8 +192,10 @@ static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int 
 	if (error == -EHWPOISON)
 		fault.vm_fault = VM_FAULT_HWPOISON;
 	inner = inner_errors.lookup(&task);
+	registers = entry_registers();
 	if (error == -EFAULT && READ(READ(fault.vma, vm_ops), page_mkwrite) && fault.pgoff < pages_of(fault.vma) &&
-	    !(inner && !inner->start_ns))
+	    !(inner && !inner->start_ns && inner->ip == READ(registers, ip) &&
+	      inner->syscall == READ(registers, orig_ax)))
 		return;
 	find_source(&fault);
 	refuse_wanted(&fault);

@@ -8,7 +8,9 @@ from typing import Final
 from tracer.failure import Cause, Class, Code, Fact, Source, code_of
 from tracer.filesystems import rules
 
-_MEMORY: Final = ("tmpfs", "devtmpfs")
+_MEMORY: Final = ("tmpfs",)
+#: Never of what is only read: of a call whose begin was not seen.
+_OF_WRITES: Final = (errnos.ENOSPC, errnos.EDQUOT, errnos.EROFS)
 _SENT: Final = (Code.USER, Code.QUEUE, Code.TKILL)
 _POISON: Final = (Code.MCEERR_AR, Code.MCEERR_AO)
 #: Facts that leave one errno only, and what says so.
@@ -36,6 +38,8 @@ def class_of(cause: Cause, fstype: str) -> Class:
         return Class.MEDIA
     if facts & Fact.BEYOND_END:
         return Class.BEYOND_END
+    if facts & Fact.UNSEEN and (source is Source.HUGETLB or fstype in _MEMORY):
+        return Class.OTHER
     if source is Source.HUGETLB:
         return Class.HUGETLB
     if fstype in _MEMORY:
@@ -44,7 +48,7 @@ def class_of(cause: Cause, fstype: str) -> Class:
         )
     # A DAX mapping has no page to read: a write's ->fault allocates, as page_mkwrite does elsewhere.
     read = source is Source.FAULT and not facts & Fact.DAX_WRITE
-    return Class.MEDIA if read else Class.REFUSED
+    return Class.MEDIA if read and cause.error not in _OF_WRITES else Class.REFUSED
 
 
 def errno_of(cause: Cause, fstype: str) -> tuple[str, str]:

@@ -31,6 +31,8 @@ class Fact(IntFlag):
     SWAPFILE = 0x20
     SHUT_DOWN = 0x40
     DAX_WRITE = 0x80
+    #: No errno was seen, nor a signal: where a full memory filesystem would have had one.
+    UNSEEN = 0x100
 
 
 class Class(StrEnum):

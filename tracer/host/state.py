@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,6 @@ from tracer.host.space import huge_cgroup_free, space
 from tracer.state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 
 _PAGE: Final = 4096
-_HOSTS_PIDS: Final = Path("pid:[4026531836]")  # include/linux/proc_ns.h
 #: Processes of the victim's cgroup that are looked at for its mounts: they are in one container, or in none.
 _OTHERS: Final = 8
 _HUGE: Final = Path("/sys/kernel/mm/hugepages")
@@ -81,7 +80,7 @@ class StateReader:
 def _seen_as(failure: Failure) -> int:
     """The victim's pid in our /proc: in a container, that of its own namespace if it is ours too; 0 if it has none."""
     with suppress(OSError):
-        if Path("/proc/self/ns/pid").readlink() == _HOSTS_PIDS:
+        if processes.host_pids():
             return failure.pid
         comm = Path(f"/proc/{failure.namespace_pid}/comm").read_bytes().removesuffix(b"\n")
         return failure.namespace_pid if os.fsdecode(comm) == failure.comm else 0
@@ -95,12 +94,13 @@ def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, str]:
     """
     if not failure.dev:
         return None, ""
-    for pid in (failure.pid, None, *others):
-        mountinfo, root = (f"/proc/{pid}/mountinfo", f"/proc/{pid}/root") if pid is not None else (MOUNTINFO, "")
+    # Ours may be the host's, seen from a container: MOUNTINFO.
+    for process in chain((Path(f"/proc/{failure.pid}"), MOUNTINFO.parent), (Path(f"/proc/{pid}") for pid in others)):
+        mountinfo, root = process / "mountinfo", f"{process}/root"
         with suppress(OSError):
-            found = preferred(mount for mount in Mounts.read(Path(mountinfo)) if mount.dev == failure.dev)
+            found = preferred(mount for mount in Mounts.read(mountinfo) if mount.dev == failure.dev)
             # A process that has exited has no root any more.
-            if found and (not root or Path(root).exists()):
+            if found and Path(root).exists():
                 return found, root
     return None, ""
 

@@ -37,11 +37,14 @@ def constants(btf: Btf) -> str:
 def hook(tracer: Tracer, backend: Backend, btf: Btf) -> None:
     """Attach; what is refused is told among the hooks, and all else goes on without it."""
     sync = True
+    place = Place("dax_sync_return", _SYNC, backend, at_return=True, optional=True)
     try:
-        tracer.attach(Place("dax_sync_return", _SYNC, backend, at_return=True, optional=True), btf)
-    except (OSError, MkwriteError):
+        tracer.attach(place, btf)
+    except (OSError, MkwriteError) as error:
         # It takes a struct, which keeps fentry off before 6.1. A fault of MAP_SYNC then ends with dax_iomap_fault.
         sync = False
+        if backend is not Backend.FENTRY:
+            tracer.miss(place, error)
     # The return first: a call of which only the entry is seen would never end.
     for program, at_return, own in (("dax_return", True, ((_DAX_SYNC, sync),)), ("dax_entry", False, ())):
         place = Place(program, FAULT, backend, at_return=at_return, optional=True, own=own)

@@ -103,8 +103,6 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
         for index, plan in enumerate(plans):
             objects = {backend: compiled(backend) for backend in dict.fromkeys((plan.calls, plan.wp))}
             places = list(_places(plan, options.filters.handlers if handlers else (), not handlers, tells_raced))
-            if options.failures:
-                places = [*failures.places(options.filters, plan.wp, btf), *places]
             try:
                 opened = _attached(options, plan, objects, places, selection, symbols, btf, handlers)
             except (OSError, MkwriteError) as error:
@@ -152,6 +150,10 @@ def _attached(
             tracer.attach(place, btf)
         if handlers and not options.filters.handlers:
             notes += hook_handlers(tracer, handlers)
+        if options.failures:
+            # Who refused can be told only where calls are followed: these are the last to come, and the first to go.
+            for place in failures.places(options.filters, plan.wp, btf):
+                tracer.attach_if_possible(place, btf)
         tracer.settle()
         undo.pop_all()
     return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes), inner, waits)

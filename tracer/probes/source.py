@@ -21,7 +21,7 @@ WAIT_FILES: Final = ("wait.c", "in_flight.c")
 #: What the programs of failures read beyond the others.
 _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "super_block": ("s_flags", "s_fs_info", "s_blocksize_bits"),
-    "inode": ("i_size", "i_blocks", "i_flags"),
+    "inode": ("i_size", "i_blocks", "i_flags", "i_mode"),
     "dentry": ("d_inode",),
     "iattr": ("ia_valid", "ia_size"),
     "vm_operations_struct": ("fault",),
@@ -33,6 +33,7 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "mm_struct": ("arg_start", "arg_end"),
     "task_struct": (
         "mm",
+        "flags",
         "pagefault_disabled",
         "pending",
         "stack",

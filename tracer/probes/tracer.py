@@ -43,7 +43,8 @@ class Place:
     @property
     def name(self) -> str:
         """What the hook is called in output."""
-        return self.function if self.tracepoint else f"{self.function}:{'return' if self.at_return else 'entry'}"
+        what = self.program if self.tracepoint else "return" if self.at_return else "entry"
+        return f"{self.function}:{what}"
 
 
 _Key = tuple[str, str, bool, tuple[tuple[int, int], ...]]
@@ -90,7 +91,7 @@ class Tracer:
             if "failures" in specs:
                 self._failures = Events(specs, self._state.maps, "failures", "failing")
             for place in places:
-                self._attach_if_possible(place, types)
+                self.attach_if_possible(place, types)
         except BaseException:
             self.close()
             raise
@@ -157,7 +158,11 @@ class Tracer:
                 found[name] = before[0] + number, before[1] + ns
         return found
 
-    def _attach_if_possible(self, place: Place, types: Btf | None) -> None:
+    def attach_if_possible(self, place: Place, types: Btf | None) -> None:
+        """The same, but that what an optional place lacks is told among the hooks."""
+        of_a_pair = place.optional and not place.tracepoint
+        if of_a_pair and any(hook.function == place.function for hook in self._state.missing):
+            return  # what an entry keeps, only the return takes away
         try:
             self.attach(place, types)
         except (OSError, MkwriteError) as error:

@@ -1,0 +1,32 @@
+"""Calls that are refused while a tracer comes and goes: it tells them rightly, the first and the last."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.live.guest import BACKENDS, eventually
+from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, prepare
+from tracer.failure import Class, Source
+from tracer.model import Backend, Options
+from tracer.session import Session
+
+#: More than it is left time for.
+REFUSALS = 1 << 30
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_refusal_is_never_told_as_one_of_a_read(backend: Backend) -> None:
+    file = prepare(Refusal(f"opening-{backend}", "ext4", "ENOSPC"))
+    with subprocess.Popen([VICTIM, "catch", file, str(SIZE), str(OFFSET), str(REFUSALS)]) as victim:
+        try:
+            with Session(Options(backend, failures=True, waits=True)) as session:
+                assert eventually(lambda: sum(session.snapshot().failures.values()) > 1000)
+                told = session.failures()
+                final = session.finish()
+        finally:
+            victim.kill()
+    assert {(failure.source, failure.errno_name) for failure in told} == {(Source.PAGE_MKWRITE, "ENOSPC")}
+    # What came last is in no report, but in the counts.
+    assert {(series.kind, series.errno) for series in final.failures} == {(Class.REFUSED, "ENOSPC")}
