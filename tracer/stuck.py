@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tracer.breakdown import CPU
+from tracer.host.mounts import Mounts, preferred
+from tracer.host.peers import fuse_daemons, peer_of
 from tracer.host.stacks import Sleeper, kernel_stack, sleepers
 from tracer.probes.wait_functions import reason_of
 from tracer.wait import InFlight, Wait
@@ -22,13 +25,15 @@ class StuckCall:
     """A call that lasts, and the kernel stack of its task now, the innermost function first.
 
     ``at_least``: it began before we looked, so it is older than ``call.age_ns``, and what its stack does not tell is
-    not known. ``reason`` is a wait or ``cpu``.
+    not known. ``reason`` is a wait or ``cpu``. ``peer``: the server or the daemon that answers for the filesystem,
+    empty where there is none or it is not known.
     """
 
     call: InFlight
     at_least: bool
     reason: str
     stack: tuple[str, ...]
+    peer: str = ""
 
 
 class StuckCalls:
@@ -49,17 +54,33 @@ class StuckCalls:
             age_ns = now - self._seen[task.pid, task.tid]
             if age_ns >= threshold_ns:
                 found.append(_unhooked(task, age_ns))
-        return sorted(found, key=lambda one: -one.call.age_ns)
+        return _with_peers(sorted(found, key=lambda one: -one.call.age_ns))
 
 
 def hooked_calls(session: Session, threshold_ns: int) -> list[StuckCall]:
     """Those that the hooks of ``session`` see, one with waits; the oldest first."""
-    return [_hooked(call) for call in session.in_flight() if call.age_ns >= threshold_ns]
+    return _with_peers(_hooked(call) for call in session.in_flight() if call.age_ns >= threshold_ns)
 
 
 def reason_at(call: InFlight, stack: tuple[str, ...]) -> str:
     """What a call in flight waits for, or ``cpu``; ``stack`` is where its task is now."""
     return str(call.reason or reason_of(stack) or (Wait.OTHER if stack else CPU))
+
+
+def _with_peers(calls: Iterable[StuckCall]) -> list[StuckCall]:
+    """The calls with their peers, which the mount table names: nobody is asked who may not answer."""
+    found = list(calls)
+    devices = {one.call.dev for one in found if one.call.dev}
+    if not devices:
+        return found
+    mounts = [mount for mount in Mounts.read() if mount.dev in devices]
+    daemons = fuse_daemons() if any(mount.fstype.startswith("fuse") for mount in mounts) else ()
+    peers = {}
+    for device in devices:
+        mount = preferred(mount for mount in mounts if mount.dev == device)
+        peer = peer_of(mount, daemons) if mount else None
+        peers[device] = peer.label if peer else ""
+    return [replace(one, peer=peers.get(one.call.dev, "")) for one in found]
 
 
 def _hooked(call: InFlight) -> StuckCall:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from tracer.export.jsonl import stuck_dict
+from tracer.host.mounts import Mounts
+from tracer.host.peers import Daemon
 from tracer.host.stacks import Sleeper, kernel_stack, sleepers
 from tracer.probes.wait_functions import reason_of
-from tracer.stuck import StuckCall
+from tracer.stuck import StuckCall, hooked_calls
 from tracer.ui.stuck import StuckView
 from tracer.wait import InFlight, Wait
 
@@ -88,3 +92,34 @@ def test_json_says_what_is_not_known() -> None:
     record = stuck_dict(call(at_least=True))
     assert (record["age_is_at_least"], record["offset"], record["reason"]) == (True, None, "freeze")
     assert record["stack"] == list(FUNCTIONS)
+
+
+class _Session:
+    def __init__(self, *calls: InFlight) -> None:
+        self.calls = calls
+
+    def in_flight(self) -> list[InFlight]:
+        return list(self.calls)
+
+
+def test_what_waits_for_a_server_has_the_peer_of_its_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = (
+        b"30 1 0:51 / /srv rw - nfs4 files:/export rw\n"
+        b"31 1 0:52 / /home rw - fuse.sshfs who@where: rw\n"
+        b"32 1 8:1 / /data rw - ext4 /dev/sda1 rw\n"
+    )
+    monkeypatch.setattr("tracer.stuck.Mounts.read", lambda: Mounts.parse(mounts))
+    monkeypatch.setattr("tracer.stuck.fuse_daemons", lambda: [Daemon(7, "sshfs", (), 52)])
+    calls = [replace(call(False).call, pid=0, dev=dev) for dev in (51, 52, 8 << 20 | 1, 99)]
+    found = hooked_calls(_Session(*calls), 0)  # type: ignore[arg-type]
+    assert [one.peer for one in found] == ["files:/export", "sshfs[7]", "", ""]
+    assert [stuck_dict(one)["peer"] for one in found] == ["files:/export", "sshfs[7]", None, None]
+
+
+def test_the_view_names_peers_where_there_are_any() -> None:
+    console = Console(width=160, color_system=None)
+    with console.capture() as capture:
+        console.print(StuckView([replace(call(at_least=False), peer="files:/export"), call(at_least=True)]))
+    header, first = capture.get().splitlines()[:2]
+    assert header.split()[-1] == "PEER"
+    assert first.split()[-1] == "files:/export"

@@ -138,6 +138,7 @@ def stuck_dict(one: StuckCall) -> dict[str, object]:
         "file": text(call.file),
         "offset": None if one.at_least else call.offset,
         "handler": text(call.handler),
+        "peer": text(one.peer) or None,
         "stack": [text(function) for function in one.stack],
     }
 

@@ -13,9 +13,9 @@ from tracer.ui import labels
 from tracer.ui.table import Column, Table, fit, lines, number
 
 
-def stuck_columns() -> list[Column[StuckCall]]:
-    """The columns of a stuck call."""
-    return [
+def stuck_columns(calls: Sequence[StuckCall]) -> list[Column[StuckCall]]:
+    """The columns of stuck calls."""
+    columns = [
         number("AGE", lambda one: f"{'>' if one.at_least else ''}{duration(one.call.age_ns)}", 7),
         number("PID", lambda one: str(one.call.pid), 7),
         number("TID", lambda one: str(one.call.tid), 7, drop=4),
@@ -27,6 +27,9 @@ def stuck_columns() -> list[Column[StuckCall]]:
         number("OFFSET", _offset, 8, drop=3),
         Column("FILE", lambda one: printable(one.call.file) or "-", 16, shorten=keep_ends),
     ]
+    if any(one.peer for one in calls):
+        columns.append(Column("PEER", lambda one: printable(one.peer) or "-", 12, shorten=keep_ends))
+    return columns
 
 
 def _offset(one: StuckCall) -> str:
@@ -35,7 +38,7 @@ def _offset(one: StuckCall) -> str:
 
 def stuck_table(calls: Sequence[StuckCall], limit: int) -> Table[StuckCall]:
     """Stuck calls without their stacks."""
-    return Table(stuck_columns(), calls, limit)
+    return Table(stuck_columns(calls), calls, limit)
 
 
 def stack_lines(stack: Sequence[str]) -> list[Text]:
@@ -53,7 +56,7 @@ class StuckView:
         if not self.calls:
             yield Text("nothing is stuck")
             return
-        layout = fit(stuck_columns(), options.max_width, self.calls)
+        layout = fit(stuck_columns(self.calls), options.max_width, self.calls)
         found = [layout.header()]
         for one in self.calls:
             found.append(layout.row(one))
