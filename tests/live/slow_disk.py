@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
+import select
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from tests.live.guest import ROOT, give_back, run
 
@@ -24,23 +26,32 @@ _DMSETUP = ("env", "DM_DISABLE_UDEV=1", "dmsetup")
 class Device:
     """A block device that can be stopped. With ``delay_ms`` it is slow, too: each write takes so long.
 
-    ``make`` is the command, if any, that makes a filesystem on a device.
+    ``make`` is the command, if any, that makes a filesystem on a device. As a context manager it goes at the end, and
+    the memory that its image takes, as soon as nobody uses it any more.
     """
 
     def __init__(self, name: str, mib: int, delay_ms: int = 0, make: tuple[str, ...] = ()) -> None:
         self.name = name
         self.path = Path("/dev/mapper", name)
         ROOT.mkdir(parents=True, exist_ok=True)
-        image = ROOT / f"{name}.img"
-        with image.open("wb") as stream:
+        self._image = ROOT / f"{name}.img"
+        with self._image.open("wb") as stream:
             stream.truncate(mib * _MIB)
         run("modprobe", "-a", "loop", "dm-mod", "dm-delay")
-        loop = run("losetup", "--find", "--show", str(image)).strip()
+        self._loop = loop = run("losetup", "--find", "--show", str(self._image)).strip()
         if make:
             run(*make, loop)  # before it is slow
-            give_back(image)
+            give_back(self._image)
         target = f"delay {loop} 0 0 {loop} 0 {delay_ms}" if delay_ms else f"linear {loop} 0"
         run(*_DMSETUP, "create", name, "--table", f"0 {mib * _MIB // _SECTOR} {target}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        run(*_DMSETUP, "remove", "--deferred", self.name)
+        run("losetup", "--detach", self._loop)
+        self._image.unlink()
 
     def keep_pages_stable(self, wanted: bool) -> None:
         """Whether pages must not change while they are written: what a disk with checksums asks for."""
@@ -74,6 +85,11 @@ class Disk(Device):
         self.keep_pages_stable(not delay_ms)
         run("mount", "-i", "-t", fstype, "-o", options, str(self.path), str(self.place))
 
+    def __exit__(self, *_: object) -> None:
+        # Whoever is left on it after a test that failed is no reason for the next one to fail.
+        run("umount", "--lazy", str(self.place))
+        super().__exit__()
+
 
 class Waiter:
     """A process that stores to pages when it is told to, and measures how long that takes.
@@ -105,6 +121,11 @@ class Waiter:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{first} {number}\n")
         self._process.stdin.flush()
+
+    def stores(self, seconds: float = 0.3) -> bool:
+        """Whether it has stored, within that time; if not, it waits."""
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
     def took(self) -> int:
         """How long the stores took, in ns; waits for them. Of that, on the CPU: ``busy``; ``ready`` for it: at most."""

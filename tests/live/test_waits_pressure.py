@@ -1,13 +1,17 @@
-"""Calls that wait since something runs short: space of a btrfs, the log of an xfs."""
+"""Calls that wait since something runs short: memory of a cgroup, space of a btrfs, the log of an xfs."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
+from pathlib import Path
 
-from tests.live.guest import eventually, run
+from tests.live.guest import ROOT, cgroup, eventually, inside, run
 from tests.live.slow_disk import Device, Disk, Waiter, hold
 from tests.live.watched import Watched
 from tracer.wait import Wait
@@ -19,60 +23,59 @@ _NUMBERS = count()
 
 
 def test_a_btrfs_that_has_to_make_space(watched: Watched) -> None:
-    disk = Disk("btrfs", 160, name=f"tickets-{next(_NUMBERS)}", options="nodatasum")
-    filler = disk.place / "filler"
-    waiter = Waiter(disk.place / "file", PAGES)
-    with filler.open("wb", buffering=0) as stream:
-        for size in (_MIB, 4096):
-            try:
-                while True:
-                    stream.write(bytes(size))
-            except OSError:
-                pass
-        os.fsync(stream.fileno())
-    run("sync", "-f", str(disk.place))
+    with Disk("btrfs", 160, name=f"tickets-{next(_NUMBERS)}", options="nodatasum") as disk:
+        filler = disk.place / "filler"
+        waiter = Waiter(disk.place / "file", PAGES)
+        with filler.open("wb", buffering=0) as stream:
+            for size in (_MIB, 4096):
+                try:
+                    while True:
+                        stream.write(bytes(size))
+                except OSError:
+                    pass
+            os.fsync(stream.fileno())
+        run("sync", "-f", str(disk.place))
 
-    def make_space() -> None:
-        # What is deleted can be used again once a transaction is on the disk.
-        filler.unlink()
-        with disk.stopped():
-            waiter.store(0)
-            hold()
+        def make_space() -> None:
+            # What is deleted can be used again once a transaction is on the disk.
+            filler.unlink()
+            with disk.stopped():
+                waiter.store(0)
+                hold()
 
-    watched.waits_for(Wait.SPACE, waiter, "btrfs", disk.place, make_space)
-    waiter.end()
-    run("umount", str(disk.place))
+        watched.waits_for(Wait.SPACE, waiter, "btrfs", disk.place, make_space)
+        waiter.end()
 
 
 def test_an_xfs_whose_log_is_full(watched: Watched) -> None:
     number = next(_NUMBERS)
-    log = Device(f"log-{number}", 16, delay_ms=70)
-    make = ("--unsupported", "-m", "reflink=0", "-l", f"logdev={log.path},size=4m")
-    disk = Disk("xfs", 320, name=f"logged-{number}", make=make, options=f"logdev={log.path}")
-    waiter = Waiter(disk.place / "file", PAGES)
-    made: list[int] = []
-    over = threading.Event()
+    with ExitStack() as stack:
+        log = stack.enter_context(Device(f"log-{number}", 16, delay_ms=70))
+        make = ("--unsupported", "-m", "reflink=0", "-l", f"logdev={log.path},size=4m")
+        disk = stack.enter_context(Disk("xfs", 320, name=f"logged-{number}", make=make, options=f"logdev={log.path}"))
+        waiter = Waiter(disk.place / "file", PAGES)
+        made: list[int] = []
+        over = threading.Event()
 
-    def change() -> None:
-        for one in count():
-            if over.is_set():
-                return
-            (disk.place / f"{one}").touch()
-            made.append(one)
+        def change() -> None:
+            for one in count():
+                if over.is_set():
+                    return
+                (disk.place / f"{one}").touch()
+                made.append(one)
 
-    def fill() -> None:
-        thread = threading.Thread(target=change)
-        with log.stopped():
-            thread.start()
-            assert eventually(partial(_halts, made))
-            over.set()
-            waiter.store(0)
-            hold()
-        thread.join()
+        def fill() -> None:
+            thread = threading.Thread(target=change)
+            with log.stopped():
+                thread.start()
+                assert eventually(partial(_halts, made))
+                over.set()
+                waiter.store(0)
+                hold()
+            thread.join()
 
-    watched.waits_for(Wait.JOURNAL, waiter, "xfs", disk.place, fill)
-    waiter.end()
-    run("umount", str(disk.place))
+        watched.waits_for(Wait.JOURNAL, waiter, "xfs", disk.place, fill)
+        waiter.end()
 
 
 def _halts(made: list[int]) -> bool:
@@ -80,3 +83,74 @@ def _halts(made: list[int]) -> bool:
     before = len(made)
     hold(0.5)
     return before == len(made) > 0
+
+
+def test_a_cgroup_that_is_short_of_memory(watched: Watched) -> None:
+    number = next(_NUMBERS)
+    taken = ROOT / "taken"
+    taken.write_bytes(b"x" * 16 * _MIB)
+    with (
+        Disk("ext4", 96, name=f"short-{number}") as disk,
+        _swap(f"swap-{number}") as swap,
+        cgroup(f"short-{number}", memory_max=str(8 * _MIB)) as place,
+    ):
+        path = disk.place / "file"
+        path.write_bytes(bytes(PAGES * 4096))
+        run("sync", "-f", str(disk.place))
+        # Pages that are read are the cgroup's, and have no buffers yet: the call allocates them on its account.
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        # What a CPU has in stock for the cgroup is a reserve: both are to use the same.
+        within = partial(inside, place, "taskset", "-c", "0")
+        waiter = Waiter(path, PAGES, partial(within, "choom", "-n", "-1000", "--"), locked=True)
+        waiter.store(0)
+        waiter.took()
+        taker: list[subprocess.Popen[bytes]] = []
+
+        def press() -> None:
+            line = within("dd", f"if={taken}", "of=/dev/null", f"bs={16 * _MIB}", "count=1", "status=none")
+            with swap.stopped():
+                # It takes what there is, and waits for the swap to take some of it.
+                taker.append(subprocess.Popen(line))
+                assert eventually(lambda: _sleeps(taker[0].pid))
+                assert any(_waits(waiter, page) for page in range(1, PAGES))
+                hold()
+                print(Path(f"/proc/{waiter.pid}/stack").read_text())
+
+        watched.waits_for(Wait.RECLAIM, waiter, "ext4", disk.place, press)
+        assert taker[0].wait(60) == 0
+        waiter.end()
+
+
+@contextmanager
+def _swap(name: str) -> Iterator[Device]:
+    """Swap on a device that can be stopped. It takes four pages at a time: whoever brings a fifth waits."""
+    with Device(name, 64) as device:
+        loop = run("losetup", "--find", "--show", "--direct-io=on", str(device.path)).strip()
+        queue = Path("/sys/block", Path(loop).name, "queue")
+        for setting, value in (("scheduler", "none"), ("nr_requests", "4"), ("max_sectors_kb", "4")):
+            (queue / setting).write_text(value)
+        run("mkswap", loop)
+        run("swapon", loop)
+        try:
+            yield device
+        finally:
+            run("swapoff", loop)
+            run("losetup", "--detach", loop)
+
+
+def _waits(waiter: Waiter, page: int) -> bool:
+    """Let it store to a page; whether that waits."""
+    waiter.store(page)
+    if waiter.stores():
+        waiter.took()
+        return False
+    return True
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether a process sleeps for half a second, and cannot be woken."""
+    states = set()
+    for _ in range(5):
+        states.add(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+        hold(0.1)
+    return states == {"D"}
