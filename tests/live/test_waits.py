@@ -14,7 +14,7 @@ import pytest
 
 from tests.live.guest import HANDLERS, bpf_state, command, eventually, frozen, traces
 from tests.live.slow_disk import Disk, Waiter, hold, write_back
-from tests.live.watched import SLACK_NS, Watched
+from tests.live.watched import SLACK_NS, Watched, tell
 from tracer.breakdown import breakdowns
 from tracer.stuck import StuckCalls
 from tracer.wait import Wait
@@ -148,7 +148,7 @@ def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) ->
             limit.write_text(ratios[name])
     (found,) = (one for one in breakdowns(counted) if one.mountpoint == str(disk.place))
     parts = {part.name: part.ns for part in found.parts}
-    print(parts, took)
+    tell(Wait.THROTTLE, found.fstype, parts, took, waiter, watched.session)
     # Storing to so many pages takes its time on the CPU, and to come there.
     assert took * 0.9 - waiter.busy - waiter.ready < parts["throttle"] <= took
     assert sum(parts.values()) == found.ns <= took
