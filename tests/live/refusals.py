@@ -208,8 +208,7 @@ class Stage:
         ``meanwhile`` is called with its pid when it is ready; ``kill``: it would not end by itself after that.
         ``wrapper`` is a command that becomes the victim (exec).
         """
-        command = [*wrapper, VICTIM, *(a if isinstance(a, bytes) else str(a) for a in arguments)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=uid)
+        process = self.begin(*arguments, uid=uid, wrapper=wrapper)
         assert process.stdout is not None
         lines = []
         if meanwhile:
@@ -218,10 +217,19 @@ class Stage:
             if kill:
                 time.sleep(0.3)
                 process.kill()
-        lines += process.communicate("\n", timeout=60)[0].splitlines()
+        return self.end(process, lines, count)
+
+    def begin(self, *arguments: object, uid: int = 0, wrapper: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start a victim, which says where its mapping is, and may wait for a line."""
+        command = [*wrapper, VICTIM, *(a if isinstance(a, bytes) else str(a) for a in arguments)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=uid)
+
+    def end(self, process: subprocess.Popen[str], lines: Sequence[str] = (), count: int = 1) -> Met:
+        """Let a victim go on to its end; ``lines`` are those that it was heard to say."""
+        lines = [*lines, *process.communicate("\n", timeout=60)[0].splitlines()]
         said = next((line.split() for line in lines if " 0x" in line), ["", "0"])
         found = self.of(process.pid, count)
-        assert found, f"{command}: exit code {process.returncode}, and nothing was seen of it"
+        assert found, f"{process.args!r}: exit code {process.returncode}, and nothing was seen of it"
         explained = next(iter(self._explainer.explain(found)))
         return Met(process.pid, process.returncode, int(said[1], 16), lines, found, explained)
 

@@ -30,6 +30,7 @@ from tests.live.refusals import (
     prepare,
 )
 from tests.live.reported import tell
+from tracer.explain import Explainer
 from tracer.failure import Class, Code, Disposition, Fact, FailureSeries, Source
 from tracer.kernel.preemption import preemptible
 from tracer.model import Backend, Filters, Initiator, Loss, Options, Snapshot
@@ -46,6 +47,27 @@ HANDLERS = {
 }
 CAUGHT, THREADS, BURST = 13, 211, 5003
 PAGE = 4096
+AT = OFFSET // PAGE * PAGE
+#: What each report must say: class, errno and offset of the page.
+REPORTED = {
+    "tmpfs": (Class.TMPFS_FULL, "ENOSPC", AT),
+    "catch": (Class.REFUSED, "ENOSPC", AT),
+    "read-into": (Class.REFUSED, "ENOSPC", AT),
+    "remote": (Class.REFUSED, "ENOSPC", AT),
+    "uring": (Class.REFUSED, "ENOSPC", AT),
+    "burst": (Class.REFUSED, "ENOSPC", AT),
+    "disk": (Class.MEDIA, "EIO", AT),
+    "xfs-disk": (Class.MEDIA, "EIO", AT),
+    "shrunk xfs-user": (Class.BEYOND_END, "", AT),
+    "shrunk tmpfs": (Class.BEYOND_END, "", AT),
+    "shrunk overlay": (Class.BEYOND_END, "", AT),
+    "immutable": (Class.REFUSED, "EPERM", AT),
+    "deleted": (Class.REFUSED, "ENOSPC", AT),
+    "odd": (Class.BEYOND_END, "", AT),
+    "overlay": (Class.REFUSED, "ENOSPC", AT),
+    "namespace": (Class.REFUSED, "ENOSPC", AT),
+    "subvolume": (Class.REFUSED, "ENOSPC", AT),
+}
 KERNEL = os.uname().release
 
 
@@ -92,12 +114,15 @@ def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Pa
             met[name] = stage.victim("store", disk.file, SIZE, OFFSET, meanwhile=partial(_fail, disk))
         met["tmpfs"] = stage.victim("store", places["tmpfs"], SIZE, OFFSET)
         full = places["ext4"]
+        told.files |= dict.fromkeys(("catch", "read-into", "remote", "uring", "burst"), full)
+        told.files["tmpfs"] = places["tmpfs"]
         met["catch"] = stage.victim("catch", full, SIZE, OFFSET, CAUGHT, count=CAUGHT)
         met["read-into"] = stage.victim("read-into", full, SIZE, OFFSET)
         met["remote"] = stage.victim("remote", full, SIZE, OFFSET)
         met["uring"] = stage.victim("uring", full, SIZE, OFFSET)
         for fstype in ("xfs-user", "tmpfs"):
             place = ROOT / "shrunk" if fstype == "tmpfs" else places[fstype].parent / "shrunk"
+            told.files[f"shrunk {fstype}"] = place
             met[f"shrunk {fstype}"] = stage.victim("shrunk", place, SIZE, 8193, OFFSET)
             place.unlink()
         met["hugetlb"] = stage.victim("hugetlb")
@@ -105,21 +130,27 @@ def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Pa
             met[f"sent {how}"] = stage.victim("wait", how, meanwhile=_send, kill=True)
         met["threads"] = stage.victim("threads", full.parent / "wide", THREADS)
         met["poison"] = stage.victim("poison", ROOT / f"poison-{backend}")
-        fixed = places["ext4-user"].parent / f"fixed-{backend}"
+        fixed = told.files["immutable"] = places["ext4-user"].parent / f"fixed-{backend}"
         met["immutable"] = stage.victim(
             "store", fixed, SIZE, OFFSET, meanwhile=lambda _: run("chattr", "+i", str(fixed))
         )
-        gone = full.parent / "gone"
+        gone = told.files["deleted"] = full.parent / "gone"
         met["deleted"] = stage.victim("store", gone, SIZE, OFFSET, meanwhile=lambda _: gone.unlink())
         told.files["odd"] = Path(os.fsdecode(odd_path(ROOT / "oddities", str(backend))))
         met["odd"] = stage.victim("shrunk", os.fsencode(told.files["odd"]), SIZE, 4097, OFFSET)
         told.files["overlay"], told.files["upper"] = overlay(f"-{backend}")
         met["overlay"] = stage.victim("store", told.files["overlay"], SIZE, OFFSET)
+        told.files["shrunk overlay"] = told.files["overlay"].with_name("shrunk")
+        met["shrunk overlay"] = stage.victim("shrunk", told.files["shrunk overlay"], SIZE, 8193, OFFSET)
         inside = ROOT / f"inside-{backend}"
         inside.mkdir()
         bind = ("unshare", "-m", "sh", "-c", f'mount --bind {full.parent} {inside} && exec "$@"', "sh")
         told.files["namespace"] = inside / "file"
         met["namespace"] = stage.victim("store", told.files["namespace"], SIZE, OFFSET, wrapper=bind)
+        volume = places["btrfs"].parent / f"volume-{backend}"
+        run("btrfs", "subvolume", "create", str(volume))
+        told.files["subvolume"] = volume / "file"
+        met["subvolume"] = stage.victim("store", told.files["subvolume"], SIZE, OFFSET)
         before = session.snapshot()
         met["burst"] = stage.victim("catch", full, SIZE, OFFSET, BURST)
         told.burst = session.snapshot().since(before).failures
@@ -162,6 +193,28 @@ def test_a_refused_store_is_explained_with_the_errno(story: Story, refusal: Refu
     assert failure.signal is not None
     assert (failure.signal.code, failure.signal.disposition) == (Code.ADRERR, Disposition.FATAL)
     assert failure.signal.address == met.address
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_each_report_has_class_errno_file_offset_and_victim(story: Story, name: str) -> None:
+    met = story.met[name]
+    for failure in met.failures:
+        assert (failure.pid, failure.tid, failure.uid, failure.comm) == (met.pid, met.pid, 0, "victim")
+        assert (failure.file, failure.offset) == (str(story.files[name]), REPORTED[name][2])
+    failure, diagnosis = met.explained.failure, met.explained.diagnosis
+    assert (diagnosis.kind, diagnosis.errno) == REPORTED[name][:2]
+    if failure.signal:
+        assert failure.signal.address == met.address
+
+
+def test_a_file_in_a_subvolume_is_told_with_its_own_inode_and_the_mount_point_of_the_whole(story: Story) -> None:
+    (failure,) = story.met["subvolume"].failures
+    file = story.files["subvolume"]
+    assert (failure.fstype, failure.inode, failure.mountpoint) == ("btrfs", file.stat().st_ino, str(file.parents[1]))
+    state = story.met["subvolume"].explained.state
+    assert state.file is not None
+    assert (state.file.backing, state.subvolume_read_only) == ("hole", False)
+    assert {chunk.kind for chunk in state.chunks} == {"data", "metadata", "unallocated"}
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
@@ -233,7 +286,7 @@ def test_a_system_call_gets_an_error_and_no_signal(
         assert failure.offset == OFFSET // PAGE * PAGE
 
 
-@pytest.mark.parametrize("fstype", ["xfs-user", "tmpfs"])
+@pytest.mark.parametrize("fstype", ["xfs-user", "tmpfs", "overlay"])
 def test_a_page_beyond_the_end_names_who_truncated(story: Story, fstype: str) -> None:
     met = story.met[f"shrunk {fstype}"]
     assert met.returncode == -signal.SIGBUS
@@ -345,6 +398,25 @@ def test_a_shutdown_that_was_seen_tells_the_errno_without_a_hook_on_each_call(ba
     assert bool(known) == ("xfs_do_force_shutdown" in met.explained.diagnosis.inferred_from)
     ((series, number),) = final.failures.items()
     assert (series.kind, series.errno, number) == (Class.REFUSED, known, 1)
+
+
+def test_a_shutdown_that_was_not_seen_is_told_by_what_cannot_be_opened(backend: Backend) -> None:
+    (refusal,) = (refusal for refusal in REFUSALS if refusal.name == "xfs-down")
+    file = prepare(refusal, f"-unseen-{backend}")
+    arguments = ("rewrite", str(file), str(SIZE), str(OFFSET))
+    process = subprocess.Popen([VICTIM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    refusal.refuse(file.parent)
+    with Session(Options(backend, failures=True)) as session:
+        process.communicate("\n", timeout=60)
+        (failure,) = Stage(session).of(process.pid)
+        explained = next(iter(Explainer().explain([failure])))
+    assert process.returncode == -signal.SIGBUS
+    assert (failure.errno, explained.diagnosis.errno) == (0, "EIO")
+    assert "shut down" in explained.diagnosis.inferred_from
+    assert explained.state.shut_down
+    assert explained.state.space is not None
 
 
 def test_failures_of_a_handler_that_is_hooked_itself_are_whole(places: dict[str, Path]) -> None:

@@ -37,7 +37,8 @@ _FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "btrfs_check_data_free_space", "btrfs_delalloc_reserve_metadata", "btrfs_delalloc_reserve_space",
         "btrfs_start_transaction", "btrfs_update_time",
     ),
-    "f2fs": ("f2fs_reserve_new_blocks", "f2fs_get_block_locked", "f2fs_get_block"),
+    # f2fs_convert_inline_inode runs for each call; only it returns the EROFS of a filesystem that is read-only.
+    "f2fs": ("f2fs_reserve_new_blocks", "f2fs_get_block_locked", "f2fs_get_block", "f2fs_convert_inline_inode"),
     "nilfs2": ("block_page_mkwrite", "nilfs_transaction_begin"),
     "gfs2": ("gfs2_inplace_reserve", "gfs2_quota_check"),
     "ubifs": ("ubifs_budget_space",),
@@ -52,7 +53,7 @@ _FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 #: These run at calls that succeed, too.
-COSTLY: Final = frozenset({"xfs_buffered_write_iomap_begin", "ext4_iomap_begin"})
+COSTLY: Final = frozenset({"xfs_buffered_write_iomap_begin", "ext4_iomap_begin", "f2fs_convert_inline_inode"})
 #: In every kernel, but wanted for the filesystem that they stand with only.
 _SHARED: Final = frozenset({"block_page_mkwrite"})
 
