@@ -58,6 +58,17 @@ def test_a_device_that_is_mounted_elsewhere_does_not_take_its_calls_along() -> N
     assert counted(book) == {"/old": 12, "/new": 2}
 
 
+def test_a_device_that_is_seen_mounted_later_is_not_counted_again() -> None:
+    book = ledger()
+    nameless = replace(series(""), fstype="", source="")
+    book.book(snapshot({nameless: Histogram.of(*[1] * 7)}), set())
+    book.book(snapshot({replace(series("/new"), source="/dev/loop1"): Histogram.of(*[1] * 9)}), {"/new"})
+    assert counted(book) == {"": 7, "/new": 2}
+    # The number of a filesystem without a device is another server's next time.
+    book.book(snapshot({replace(series("/other"), source="server:/b"): Histogram.of(*[1] * 10)}), {"/other"})
+    assert counted(book) == {"": 7, "/new": 2, "/other": 1}
+
+
 def test_a_thousand_filesystems_that_came_and_went_exhaust_nothing() -> None:
     book = ledger(places=10)
     total = 0

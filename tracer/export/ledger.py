@@ -41,6 +41,11 @@ class Kind(NamedTuple):
 _Kinds = Mapping[Kind, Histogram]
 
 
+def _identity(series: Series) -> Series:
+    """What stays the same whatever is mounted where, and from where."""
+    return replace(series, fstype="", mountpoint="", source="")
+
+
 class Ledger:
     """Books what is new in each snapshot under the labels of that moment.
 
@@ -110,7 +115,7 @@ class Ledger:
         """What has been counted since the last snapshot, whatever the mounts were called then."""
         totals: dict[Series, tuple[Series, Histogram]] = {}
         for series, histogram in snapshot.calls.items():
-            identity = replace(series, fstype="", mountpoint="")
+            identity = _identity(series)
             same = totals.get(identity)
             totals[identity] = (series, histogram if same is None else same[1] + histogram)
         grown: dict[Series, Histogram] = {}
@@ -126,7 +131,7 @@ class Ledger:
     def _release(self, gone: Mapping[Series, Histogram]) -> None:
         """Later snapshots do not count these calls."""
         for series, histogram in gone.items():
-            identity = replace(series, fstype="", mountpoint="")
+            identity = _identity(series)
             left = self._seen[identity].since(histogram)
             if left.count:
                 self._seen[identity] = left
