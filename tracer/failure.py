@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno as errnos
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntFlag, StrEnum
 from typing import Final, NamedTuple
 
@@ -78,6 +78,11 @@ class FailureSeries:
     kind: Class
     errno: str
     who: str = ""
+
+    @property
+    def nameless(self) -> FailureSeries:
+        """As ``tracer.model.Series`` has it."""
+        return replace(self, fstype="", mountpoint="")
 
 
 class Disposition(StrEnum):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from tracer.earlier import Earlier
 from tracer.histogram import Histogram
 from tracer.wait import Wait, WaitSeries, WaitTime
 
@@ -133,6 +134,11 @@ class Series:
     who: str = ""
     source: str = ""
 
+    @property
+    def nameless(self) -> Series:
+        """What stays the same whatever is mounted where, and from where."""
+        return replace(self, fstype="", mountpoint="", source="")
+
 
 @dataclass(frozen=True, slots=True)
 class Hook:
@@ -216,8 +222,11 @@ class Snapshot:
     def since(self, earlier: Snapshot) -> Snapshot:
         """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""
         calls = {}
+        calls_before = Earlier(earlier.calls, self.calls)
+        failures_before = Earlier(earlier.failures, self.failures)
+        waits_before = Earlier(earlier.waits, self.waits)
         for series, histogram in self.calls.items():
-            before = earlier.calls.get(series)
+            before = calls_before.get(series)
             delta = histogram if before is None else histogram.since(before)
             if delta.count:
                 calls[series] = delta
@@ -227,9 +236,9 @@ class Snapshot:
             calls=calls,
             wp_faults={k: n - earlier.wp_faults.get(k, 0) for k, n in self.wp_faults.items()},
             lost={k: n - earlier.lost.get(k, 0) for k, n in self.lost.items()},
-            failures={k: more for k, n in self.failures.items() if (more := n - earlier.failures.get(k, 0))},
+            failures={k: more for k, n in self.failures.items() if (more := n - (failures_before.get(k) or 0))},
             tracepoints=self.tracepoints and earlier.tracepoints and self.tracepoints.since(earlier.tracepoints),
-            waits={key: t for key, time in self.waits.items() if (t := time.since(earlier.waits.get(key))).count},
+            waits={key: t for key, time in self.waits.items() if (t := time.since(waits_before.get(key))).count},
         )
 
     def grouped(self, key: Callable[[Series], Series]) -> dict[Series, Histogram]:

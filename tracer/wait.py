@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -30,6 +30,11 @@ class WaitSeries:
     dev: int
     handler: str
     reason: Wait
+
+    @property
+    def nameless(self) -> WaitSeries:
+        """As ``tracer.model.Series`` has it."""
+        return replace(self, fstype="", mountpoint="")
 
 
 @dataclass(frozen=True, slots=True)

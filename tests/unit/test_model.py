@@ -9,10 +9,12 @@ from typing import Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import snapshot
+from samples import series, snapshot
 
+from tracer.failure import Class, FailureSeries
 from tracer.histogram import Histogram
 from tracer.model import Initiator, Loss, Outcome, Path, Series, Snapshot, WpOutcome, device_name
+from tracer.wait import Wait, WaitSeries, WaitTime
 
 SERIES = st.builds(
     Series,
@@ -134,3 +136,17 @@ def test_a_device_is_called_by_the_kernels_numbers(dev: int, name: str) -> None:
 def test_series_have_an_order(series: list[Series]) -> None:
     # Output is sorted by series; Python refuses to compare what has none.
     assert sorted(sorted(series, reverse=True)) == sorted(series)
+
+
+def test_a_filesystem_that_has_another_name_now_did_not_begin_anew() -> None:
+    def named(mountpoint: str, source: str, number: int) -> Snapshot:
+        calls = {replace(series(mountpoint), source=source): Histogram.of(*[1000] * number)}
+        failures = {FailureSeries("ext4", mountpoint, 1, Class.REFUSED, "ENOSPC"): number}
+        waits = {WaitSeries("ext4", mountpoint, 1, "ext4_page_mkwrite", Wait.JOURNAL): WaitTime(number, number)}
+        return replace(snapshot(calls), failures=failures, waits=waits)
+
+    found = named("/srv", "/dev/sda1", 9).since(named("", "", 7))
+    assert [(key.mountpoint, histogram.count) for key, histogram in found.calls.items()] == [("/srv", 2)]
+    assert list(found.failures.values()) == [2]
+    assert list(found.waits.values()) == [WaitTime(2, 2)]
+    assert named("/srv", "/dev/sda1", 9).since(named("", "", 9)).calls == {}

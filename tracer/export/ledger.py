@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -39,11 +38,6 @@ class Kind(NamedTuple):
 
 
 _Kinds = Mapping[Kind, Histogram]
-
-
-def _identity(series: Series) -> Series:
-    """What stays the same whatever is mounted where, and from where."""
-    return replace(series, fstype="", mountpoint="", source="")
 
 
 class Ledger:
@@ -115,7 +109,7 @@ class Ledger:
         """What has been counted since the last snapshot, whatever the mounts were called then."""
         totals: dict[Series, tuple[Series, Histogram]] = {}
         for series, histogram in snapshot.calls.items():
-            identity = _identity(series)
+            identity = series.nameless
             same = totals.get(identity)
             totals[identity] = (series, histogram if same is None else same[1] + histogram)
         grown: dict[Series, Histogram] = {}
@@ -131,7 +125,7 @@ class Ledger:
     def _release(self, gone: Mapping[Series, Histogram]) -> None:
         """Later snapshots do not count these calls."""
         for series, histogram in gone.items():
-            identity = _identity(series)
+            identity = series.nameless
             left = self._seen[identity].since(histogram)
             if left.count:
                 self._seen[identity] = left
