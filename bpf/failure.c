@@ -21,6 +21,7 @@ struct fault {
 	u32 flags;
 	u32 vm_fault;
 	u32 source;
+	u32 record;
 };
 
 /* The command line from the task's own memory: it may be dead before anybody can ask /proc. */
@@ -120,8 +121,8 @@ static __always_inline void refuse(struct fault *fault)
 	struct file *file = READ(fault->vma, vm_file);
 	struct inode *inode = READ(file, f_inode);
 	struct super_block *sb = READ(inode, i_sb);
-	u32 source = fault->source;
-	struct failure *f = failing.lookup(&source);
+	u32 source = fault->source, record = fault->record;
+	struct failure *f = failing.lookup(&record);
 	struct refused refused = {};
 
 	if (!f)
@@ -182,6 +183,7 @@ static __always_inline void refuse_call(struct slot *slot, struct series *series
 		.flags = READ(vmf, flags),
 		.vm_fault = vm_fault,
 		.source = PAGE_MKWRITE,
+		.record = OF_CALL,
 	};
 
 	refuse(&fault);

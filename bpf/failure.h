@@ -45,7 +45,7 @@ static __always_inline u32 namespace_pid(struct task_struct *task)
 	return READ(&numbers[level], nr);
 }
 
-enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL, SOURCES };
+enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL };
 
 /* What was known of a failure when it arose, from which its class follows. */
 #define FACT_BEYOND_END 0x1
@@ -114,8 +114,12 @@ struct failure {
 
 BPF_RINGBUF_OUTPUT(failures, 256);
 
-/* Each source is one program, which never nests on a CPU. */
-BPF_TABLE("percpu_array", u32, struct failure, failing, SOURCES);
+/*
+ * One for each program: that never runs on a CPU while it is preempted there, which a preemptible kernel does to fentry
+ * programs, but another may.
+ */
+enum record { OF_CALL, OF_REFUSED_SIGNAL, OF_ACCESS, OF_PINNING, OF_FIXUP, OF_SIGNAL, RECORDS };
+BPF_TABLE("percpu_array", u32, struct failure, failing, RECORDS);
 
 /*
  * The last errno that an inner function returned to a task. It belongs to the call that began at start_ns; outside of

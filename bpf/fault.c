@@ -114,7 +114,7 @@ int signal_refused(u64 *ctx)
 	struct task_struct *task = (void *)ctx[2];
 	struct kernel_siginfo *siginfo = (void *)ctx[1];
 	struct thread_struct *thread = (void *)&task->thread;
-	struct fault fault = {.flags = FAULT_FLAG_USER, .vm_fault = VM_FAULT_SIGBUS};
+	struct fault fault = {.flags = FAULT_FLAG_USER, .vm_fault = VM_FAULT_SIGBUS, .record = OF_REFUSED_SIGNAL};
 	u64 address, error;
 	u32 code;
 
@@ -151,7 +151,7 @@ int signal_refused(u64 *ctx)
 int access_refused(context_t *ctx)
 {
 	u64 trap = argument(ctx, 1), error = argument(ctx, 2), address = argument(ctx, 3);
-	struct fault fault = {.flags = FAULT_FLAG_INTERRUPTIBLE, .vm_fault = VM_FAULT_SIGBUS};
+	struct fault fault = {.flags = FAULT_FLAG_INTERRUPTIBLE, .vm_fault = VM_FAULT_SIGBUS, .record = OF_ACCESS};
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct sigpending *pending = (void *)&task->pending;
 
@@ -168,6 +168,9 @@ int access_refused(context_t *ctx)
 	return 0;
 }
 
+/* Which argument has the flags. */
+#define FLAGS_ARG 21
+
 /*
  * __get_user_pages(mm, start, pages, flags, ...) and fixup_user_fault(mm, address, flags, ...). The former returns an
  * error only for its first page; FOLL_WRITE and FAULT_FLAG_WRITE are the same bit. EFAULT has other reasons, too, as
@@ -175,7 +178,7 @@ int access_refused(context_t *ctx)
  */
 static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int error)
 {
-	struct fault fault = {.flags = flags & FAULT_FLAG_WRITE, .vm_fault = VM_FAULT_SIGBUS};
+	struct fault fault = {.flags = flags & FAULT_FLAG_WRITE, .vm_fault = VM_FAULT_SIGBUS, .record = OF_PINNING};
 	u64 task = bpf_get_current_task();
 	struct pt_regs *registers;
 	struct inner_error *inner;
@@ -185,6 +188,8 @@ static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int 
 	/* A core dump leaves out what it cannot have, page by page. */
 	if (READ((struct task_struct *)task, flags) & PF_DUMPCORE)
 		return;
+	if (config(FLAGS_ARG) == 2)
+		fault.record = OF_FIXUP;
 	if (told_before(address, 0) || !find_place(&fault, (void *)mm, address))
 		return;
 	if (READ(fault.vma, vm_flags) & (VM_IO | VM_PFNMAP))
@@ -200,9 +205,6 @@ static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int 
 	find_source(&fault);
 	refuse_wanted(&fault);
 }
-
-/* Which argument has the flags. */
-#define FLAGS_ARG 21
 
 #ifdef FENTRY
 int pin_return(context_t *ctx)

@@ -44,13 +44,13 @@ int signal_generated(u64 *ctx)
 	u64 current_task = bpf_get_current_task(), info = ctx[1], values[2];
 	struct task_struct *task = (void *)ctx[2];
 	struct refused *refused = NULL;
-	u32 source = SIGNAL, code = 0;
+	u32 record = OF_SIGNAL, code = 0;
 	struct sighand_struct *sighand;
 	struct failure *f;
 
 	if ((u32)ctx[0] != SIGBUS_NUMBER)
 		return 0;
-	f = failing.lookup(&source);
+	f = failing.lookup(&record);
 	if (!f)
 		return 0;
 	f->address = f->sender = f->sender_uid = f->refusal = 0;
