@@ -86,22 +86,23 @@ def _halts(made: list[int]) -> bool:
 
 
 def test_a_cgroup_that_is_short_of_memory(watched: Watched) -> None:
-    number = next(_NUMBERS)
-    taken = ROOT / "taken"
-    taken.write_bytes(b"x" * 16 * _MIB)
+    number, pages = next(_NUMBERS), 797
     with (
-        Disk("ext4", 96, name=f"short-{number}") as disk,
+        Disk("ext4", 96, name=f"short-{number}", make=("-b", "1024")) as disk,
         _swap(f"swap-{number}") as swap,
-        cgroup(f"short-{number}", memory_max=str(8 * _MIB)) as place,
+        cgroup(f"short-{number}", memory_max=str(12 * _MIB)) as place,
+        _all_may_be_dirty(),
     ):
+        taken = ROOT / "taken"
+        taken.write_bytes(b"x" * 16 * _MIB)
         path = disk.place / "file"
-        path.write_bytes(bytes(PAGES * 4096))
+        path.write_bytes(bytes(pages * 4096))
         run("sync", "-f", str(disk.place))
         # Pages that are read are the cgroup's, and have no buffers yet: the call allocates them on its account.
         Path("/proc/sys/vm/drop_caches").write_text("3")
         # What a CPU has in stock for the cgroup is a reserve: both are to use the same.
         within = partial(inside, place, "taskset", "-c", "0")
-        waiter = Waiter(path, PAGES, partial(within, "choom", "-n", "-1000", "--"), locked=True)
+        waiter = Waiter(path, pages, partial(within, "choom", "-n", "-1000", "--"), locked=True)
         waiter.store(0)
         waiter.took()
         taker: list[subprocess.Popen[bytes]] = []
@@ -112,13 +113,27 @@ def test_a_cgroup_that_is_short_of_memory(watched: Watched) -> None:
                 # It takes what there is, and waits for the swap to take some of it.
                 taker.append(subprocess.Popen(line))
                 assert eventually(lambda: _sleeps(taker[0].pid))
-                assert any(_waits(waiter, page) for page in range(1, PAGES))
+                assert any(_waits(waiter, page) for page in range(1, pages))
                 hold()
                 print(Path(f"/proc/{waiter.pid}/stack").read_text())
 
         watched.waits_for(Wait.RECLAIM, waiter, "ext4", disk.place, press)
         assert taker[0].wait(60) == 0
         waiter.end()
+
+
+@contextmanager
+def _all_may_be_dirty() -> Iterator[None]:
+    """Nobody is throttled: in a cgroup that is full, few pages may be dirty otherwise."""
+    ratios = [(Path("/proc/sys/vm", name), now) for name, now in (("dirty_ratio", 100), ("dirty_background_ratio", 99))]
+    before = [limit.read_text() for limit, _ in ratios]
+    for limit, now in ratios:
+        limit.write_text(str(now))
+    try:
+        yield
+    finally:
+        for (limit, _), was in zip(ratios, before, strict=True):
+            limit.write_text(was)
 
 
 @contextmanager
