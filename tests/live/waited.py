@@ -13,7 +13,7 @@ _LINE = re.compile(r"WAITED (\{.*\})$")
 
 
 def main() -> int:
-    """Read standard input, print Markdown: a row for each wait, as each kernel and backend had it."""
+    """Read standard input, print Markdown: a row for each wait, as each kernel and backend had it last."""
     print("| test | filesystem | kernel | hooks | store took | told | `other` | on the CPU |")
     print("|---|---|---|---|---|---|---|---|")
     rows = {}
@@ -23,11 +23,12 @@ def main() -> int:
         row = json.loads(match[1])
         parts = row["parts"]
         what = row["test"].removeprefix("test_").replace("_", " ")
-        told = f"`{row['reason']}` {parts[row['reason']] / 1e6:.1f} ms"
+        named = [row["reason"], *(part for part in parts if part not in (row["reason"], "other", "cpu"))]
+        told = ", ".join(f"`{part}` {parts[part] / 1e6:.1f} ms" for part in named if parts[part] >= 50_000)
         kernel = ".".join(row["kernel"].split(".")[:2])
         cells = (what, row["fstype"], kernel, row["backend"], f"{row['took'] / 1e6:.1f} ms", told,
                  f"{parts.get('other', 0) / 1e6:.1f} ms", f"{parts['cpu'] / 1e6:.1f} ms")  # fmt: skip
-        rows[cells[:4], parts[row["reason"]]] = cells
+        rows[cells[:4]] = cells
     for cells in sorted(rows.values()):
         print("|", " | ".join(cells), "|")
     return 0
