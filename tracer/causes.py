@@ -19,7 +19,7 @@ _INFERRED: Final = {
     Fact.IMMUTABLE: ("EPERM", "the inode's flag S_IMMUTABLE"),
     Fact.READ_ONLY: ("EROFS", "the superblock's flag SB_RDONLY"),
     Fact.NO_MEMORY: ("ENOMEM", "VM_FAULT_OOM"),
-    Fact.SHUT_DOWN: ("EIO", "xfs_do_force_shutdown or xlog_force_shutdown, which was seen to shut the filesystem down"),
+    Fact.SHUT_DOWN: ("EIO", "xfs_do_force_shutdown or what it calls, which was seen to shut the filesystem down"),
 }
 _INFERRED_OF_CLASS: Final = {
     Class.TMPFS_FULL: ("ENOSPC", "shmem_fault, which gives SIGBUS within a file only when it may allocate no page"),
