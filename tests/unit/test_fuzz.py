@@ -193,7 +193,9 @@ _WORDS = st.sampled_from(
 def test_no_command_line_ends_in_a_traceback(command: str, words: list[str]) -> None:
     # What would run until Ctrl-C is ended after its first interval.
     end = {"top": ["-n", "1"], "hist": ["-d", "1ms"], "count": ["-d", "1ms"]}.get(command, [])
-    done = CliRunner().invoke(cli, [command, *end, *words])
+    runner = CliRunner()
+    with runner.isolated_filesystem():  # some words are the name of a file to write
+        done = runner.invoke(cli, [command, *end, *words])
     assert done.exception is None or isinstance(done.exception, (SystemExit, MkwriteError)), done.exception
     assert "Traceback" not in done.output
     assert 0 <= done.exit_code < 128
