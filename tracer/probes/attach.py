@@ -80,7 +80,7 @@ def attach_raw_tracepoint(program: int, name: str) -> int:
 
 
 def attach_multi(program: int, address: int, at_return: bool) -> int:
-    """Attach to the function at an address by a kprobe.multi link (since 5.18). Returns the link's descriptor.
+    """Attach to the function at an address by a kprobe.multi link (5.18, CONFIG_FPROBE). Returns the link's descriptor.
 
     CAP_PERFMON is all that it takes, whatever kernel.perf_event_paranoid says. Before 6.14, returns come from a pool of
     twice as many places as there are CPUs (fprobe_init_rethook, kernel/trace/fprobe.c): not for who sleeps.
