@@ -106,9 +106,13 @@ def _read_only(failure: Failure, state: HostState) -> Reason:
 
 
 def _io(failure: Failure, state: HostState) -> Reason:
-    what = "is shut down, or " if failure.fstype in ("xfs", "ext4", "ext3", "ext2", "f2fs") else ""
+    what = "could not read or write its metadata"
+    if state.shut_down:
+        what = "is shut down, and refuses every write"
+    elif failure.fstype in ("xfs", "ext4", "ext3", "ext2", "f2fs"):
+        what = f"is shut down, or {what}"
     return (
-        f"{place(failure, state)} {what}could not read or write its metadata.",
+        f"{place(failure, state)} {what}.",
         "Look in the kernel's log for the device's errors; unmount and repair the filesystem.",
         "dmesg | tail -50",
     )

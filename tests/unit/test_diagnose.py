@@ -119,6 +119,13 @@ def test_btrfs_tells_metadata_from_data() -> None:
     assert "balance" in found.remedy
 
 
+def test_a_filesystem_that_is_known_to_be_shut_down_is_called_so() -> None:
+    failure = refused(errno.EIO, fstype="xfs")
+    assert "or could not read" in diagnose(failure, HostState(mountpoint="/data")).cause
+    known = diagnose(failure, HostState(mountpoint="/data", shut_down=True)).cause
+    assert known == "/data is shut down, and refuses every write."
+
+
 def test_a_subvolume_that_was_made_read_only_is_told_from_the_filesystem() -> None:
     failure = refused(errno.EROFS, errno_from="btrfs_update_time", fstype="btrfs")
     found = diagnose(failure, HostState(mountpoint="/data", subvolume_read_only=True))
