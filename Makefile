@@ -14,7 +14,7 @@ TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static cachefi
 VIRTIOFSD = $(shell apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd)
 # What else the filesystems need that tests/filesystems sets up.
 FILESYSTEM_PACKAGES := cifs-utils diod dosfstools exfatprogs fuse-overlayfs fuse3 gfs2-utils jfsutils \
-	keyutils mtd-utils ntfs-3g ocfs2-tools samba udftools
+	kafs-client keyutils mtd-utils ntfs-3g ocfs2-tools openafs-dbserver openafs-fileserver samba udftools
 # What is measured beside it, and bench/profile's disassembler.
 BENCH_PACKAGES := binutils bpfcc-tools bpftrace linux-perf
 

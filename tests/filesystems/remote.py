@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from tests.filesystems.openafs import afs
 from tests.filesystems.recipe import Full, Place, Recipe
 from tests.filesystems.stage import Stage, listening
 from tests.filesystems.virtiofs import TAG
@@ -171,11 +172,7 @@ RECIPES = (
     Recipe("9p-mmap", "9p", "9p", "v9fs_vm_page_mkwrite", partial(_9p, cache="mmap"), Full.WRITEBACK),
     Recipe("9p-none", "9p", "9p", "", partial(_9p, cache="none"), refused="EINVAL",
            why="Without a cache its mmap is generic_file_readonly_mmap."),
-    Recipe("afs", "kafs", "afs", "afs_page_mkwrite",
-           unrun="Not mounted. OpenAFS 1.8.9's servers run on a dummy interface, but kafs does not find the cell: one "
-                 "added to /proc/net/afs/cells is asked of DNS when it is mounted (afs_update_cell; 'kAFS: unable to "
-                 "lookup cell', EDESTADDRREQ), and rootcell= with an address makes 6.12 dereference a null pointer in "
-                 "afs_merge_fs_addr4, since afs_net_init looks the cell up before it opens its socket."),
+    Recipe("afs", "kafs", "afs", "afs_page_mkwrite", afs, Full.WRITEBACK),
     Recipe("ceph", "ceph", "ceph", "ceph_page_mkwrite",
            unrun="It needs a monitor, an object store and a metadata server: more than a guest's minutes allow."),
     Recipe("orangefs", "orangefs", "pvfs2", "orangefs_page_mkwrite", unrun="Debian has no server for it."),

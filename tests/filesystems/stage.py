@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -76,21 +77,23 @@ class Stage:
         run(*make, device)
         return self.mount(fstype, device, options)
 
-    def backing(self, mib: int = 48) -> Path:
+    def backing(self, mib: int = 48, place: Path | None = None) -> Path:
         """An ext4 for a server, or for a filesystem that is stacked on it."""
         device = self.loop(mib, "backing.img")
         run("mkfs.ext4", "-q", "-b", "4096", "-m", "0", device)
-        return self.mount("ext4", device, place=self.root / "backing")
+        return self.mount("ext4", device, place=place or self.root / "backing")
 
-    def serve(self, *command: str, ready: Callable[[], bool] = lambda: True) -> None:
-        """Start a daemon that stays in the foreground; returns when it is ready."""
+    def serve(
+        self, *command: str, ready: Callable[[], bool] = lambda: True, stop: signal.Signals = signal.SIGTERM
+    ) -> None:
+        """Start a daemon that stays in the foreground and ends when it gets ``stop``; returns when it is ready."""
         log = self.root / f"{Path(command[0]).name}.log"
         with log.open("wb") as stream:
             # In a session of its own: smbd ends its process group when it ends.
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
             )
-        self._end.callback(_end, process)
+        self._end.callback(_end, process, stop)
         limit = time.monotonic() + 60
         while not ready():
             assert process.poll() is None and time.monotonic() < limit, f"{command}: {log.read_text()}"
@@ -108,8 +111,8 @@ def listening(port: int) -> Callable[[], bool]:
     return test
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
+def _end(process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
+    process.send_signal(stop)
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
