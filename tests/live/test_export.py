@@ -23,6 +23,8 @@ from tests.observability.panels import DASHBOARDS, queries
 from tests.observability.prometheus import Prometheus
 from tracer.wait import Wait
 
+pytestmark = pytest.mark.front
+
 #: Odd primes.
 ROUNDS, FIRST = 7, 61
 BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")

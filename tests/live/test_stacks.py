@@ -15,6 +15,8 @@ import pytest
 from tests.live.guest import HANDLERS, bpf_state, command, frozen, traces
 from tests.live.slow_disk import Waiter, hold
 
+pytestmark = pytest.mark.front
+
 FREEZE = "percpu_rwsem_wait"
 
 

@@ -18,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.guest import bpf_state, command, eventually, traces, workload
 
+pytestmark = pytest.mark.front
+
 PAGES = 47
 
 
