@@ -39,6 +39,8 @@ EXT4 = Filters(fs=("ext4",))
 ROOT = Path(__file__).resolve().parents[2]
 #: Slots of calls in flight and the hash map for those whose slot is taken: SLOT_BITS, and inflight of bpf/maps.h.
 SLOTS, OVERFLOW = 8192, 4096
+#: Calls that may lose their slot: two tasks take it on two CPUs within an instant, which an emulated one may stretch.
+AT_ONCE = 3
 
 
 @pytest.mark.slow
@@ -56,12 +58,14 @@ def test_threads_by_the_ten_thousand_wait_in_one_call_each(mounts: dict[str, Pat
             assert eventually(lambda: entered.hits() - earlier == threads, 240), entered.hits() - earlier
         steps.end()
         final = session.finish().since(before)
-    counted, lost = calls(final, path=FaultPath.WRITE_PROTECT), final.lost[Loss.INFLIGHT_FULL]
+    counted, full = calls(final, path=FaultPath.WRITE_PROTECT), final.lost[Loss.INFLIGHT_FULL]
+    # The return of a call that had no room finds no entry, nor does that of one whose slot another took as it did.
+    lost = final.lost[Loss.UNMATCHED_RETURN]
     survived(f"{threads:,} threads fault at once", session.backend, threads, counted, lost)
     assert counted + lost == threads
-    assert bool(lost) == (threads > SLOTS + OVERFLOW)
-    # Such a call's return finds no entry.
-    assert {**final.lost, Loss.INFLIGHT_FULL: 0} == {**NO_LOSS, Loss.UNMATCHED_RETURN: lost}
+    assert bool(full) == (threads > SLOTS + OVERFLOW)
+    assert 0 <= lost - full <= AT_ONCE
+    assert final.lost == {**NO_LOSS, Loss.INFLIGHT_FULL: full, Loss.UNMATCHED_RETURN: lost}
 
 
 @pytest.mark.parametrize(("limit", "enough"), [("4M", False), ("96M", True)])
