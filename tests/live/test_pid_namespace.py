@@ -12,7 +12,7 @@ import pytest
 from tests.live.guest import command, eventually
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, prepare
 
-pytestmark = pytest.mark.front
+pytestmark = pytest.mark.newer
 
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
 
