@@ -18,7 +18,7 @@ from tests.live.slow_disk import Device, Disk, Waiter, hold
 from tests.live.watched import Watched
 from tracer.wait import Wait
 
-# In a whole run on 6.1, stores take longer than the waits: throttled, it seems, for pages that earlier tests left dirty.
+# In a whole run on 6.1 they fail: throttled, it seems, for pages that earlier tests left dirty.
 pytestmark = pytest.mark.newer
 
 PAGES = 97
