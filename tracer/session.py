@@ -15,7 +15,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final
 
@@ -27,6 +27,7 @@ from tracer.host.cgroups import Cgroups
 from tracer.host.filters import check
 from tracer.host.gone import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
+from tracer.host.stacks import has_left, host_stack
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, CallEvent, Hook, Loss, Options, Series, Snapshot, WpOutcome
@@ -49,6 +50,8 @@ _LOSSES: Final = (
 # event reasons, bpf/event.h
 _SLOW: Final = 0x1
 _NAMED: Final = 0x2
+#: A call that seems to last for so long is looked at: its return may have been missed.
+_OLD_NS: Final = 1_000_000_000
 
 
 class Session:
@@ -167,12 +170,7 @@ class Session:
     def in_flight(self) -> list[InFlight]:
         """The calls that have not returned yet, the oldest first. Needs Options.waits."""
         with self._lock:
-            found = []
-            if self._waits and self._final is None:
-                for event, path, reason in self._waits.in_flight():
-                    file = path_of(path, bool(event.deleted), bool(event.cut))
-                    found.append(self._naming.in_flight(event, file, reason))
-            return sorted(found, key=lambda call: -call.age_ns)
+            return sorted(self._in_flight() if self._final is None else (), key=lambda call: -call.age_ns)
 
     def finish(self) -> Snapshot:
         """Detach every hook, then return the final counts. Events that came before stay readable."""
@@ -222,6 +220,21 @@ class Session:
         self._handlers.update((name, found[name]) for name in new)
         self._notes += tuple(hook_handlers(self._tracer, new))
 
+    def _in_flight(self) -> Iterator[InFlight]:
+        """Without those that are over, and whose return was missed: their memory is something else's."""
+        for event, path, reason in self._waits.in_flight() if self._waits else ():
+            call = self._naming.in_flight(event, path_of(path, bool(event.deleted), bool(event.cut)), reason)
+            if call.age_ns < _OLD_NS or not has_left(host_stack(call.pid, call.tid), self._symbols.handlers().keys()):
+                yield call
+
+    def _ages(self, ages: list[int]) -> list[int]:
+        """How long the calls of the slots have been in flight, if they still are. Asked for where one is old only."""
+        if max(ages, default=0) < _OLD_NS or not self._waits or not self._waits.sees_all:
+            return ages
+        return [age for age in ages if age < _OLD_NS] + [
+            call.age_ns for call in self._in_flight() if call.age_ns >= _OLD_NS
+        ]
+
     def _drain(self) -> None:
         kind = self._tracer.events.type
         for record in self._tracer.events.take():
@@ -256,7 +269,7 @@ class Session:
         maps = self._tracer.maps
         raw = maps.histograms()
         now = time.monotonic_ns()
-        in_flight = oldest_ns = 0
+        ages: list[int] = []
         waiting: set[int] = set()
         for slot in maps.slots():
             if slot.series.kind and now - slot.start_ns - slot.latency_ns >= raced_after_ns:
@@ -265,8 +278,8 @@ class Session:
                 key = slot.series._replace(kind=slot.series.kind | RACED)
                 raw[key] = raw.get(key, Histogram()) + Histogram.of(slot.latency_ns)
             else:
-                in_flight += 1
-                oldest_ns = max(oldest_ns, 0 if slot.series.kind else now - slot.start_ns)
+                ages.append(0 if slot.series.kind else now - slot.start_ns)
+        ages = self._ages(ages)
         fstypes = self._naming.fstypes(maps.fstypes())
         failed: dict[FailureSeries, int] = {}
         for cause, number in maps.causes().items():
@@ -286,8 +299,8 @@ class Session:
             calls=calls,
             wp_faults={} if self._counts else dict(zip(WpOutcome, maps.wp_counts(), strict=False)),
             lost=lost,
-            in_flight=in_flight,
-            oldest_in_flight_ns=oldest_ns,
+            in_flight=len(ages),
+            oldest_in_flight_ns=max(ages, default=0),
             hooks=self.hooks if hooks is None else hooks,
             notes=self._notes,
             failures=failed,

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.host.stacks import kernel_stack
+from tracer.host.stacks import host_stack
 from tracer.model import CallEvent
 from tracer.stuck import reason_at
 from tracer.wait import InFlight
@@ -72,7 +72,7 @@ class StackSampler:
         since_ns, self._looked_ns = now - self._looked_ns, now
         calls: dict[_Call, _Stacks] = {}
         for call in session.in_flight():
-            stack = kernel_stack(call.pid, call.tid)
+            stack = host_stack(call.pid, call.tid)
             where = WaitStack(call.fstype, call.mountpoint, call.dev, call.handler, reason_at(call, stack), stack)
             ns = min(since_ns, call.age_ns)
             self._looks[where] += 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tracer.breakdown import CPU
 from tracer.host.mounts import Mounts, preferred
 from tracer.host.peers import fuse_daemons, peer_of
-from tracer.host.stacks import Sleeper, kernel_stack, sleepers
+from tracer.host.stacks import Sleeper, host_stack, sleepers
 from tracer.probes.wait_functions import reason_of
 from tracer.wait import InFlight, Wait
 
@@ -84,7 +84,7 @@ def _with_peers(calls: Iterable[StuckCall]) -> list[StuckCall]:
 
 
 def _hooked(call: InFlight) -> StuckCall:
-    stack = kernel_stack(call.pid, call.tid)
+    stack = host_stack(call.pid, call.tid)
     return StuckCall(call, at_least=False, reason=reason_at(call, stack), stack=stack)
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import HANDLERS, bpf_state, command, eventually, frozen, traces
+from tests.live.guest import HANDLERS, Backend, Options, bpf_state, command, eventually, frozen, traces
 from tests.live.slow_disk import Disk, Waiter, hold, write_back
 from tests.live.watched import SLACK_NS, Watched, tell
 from tracer.breakdown import breakdowns
+from tracer.session import Session
 from tracer.stuck import StuckCalls
 from tracer.wait import Wait
 
@@ -179,6 +180,24 @@ def test_a_call_that_is_stuck(watched: Watched, disks: dict[str, Disk]) -> None:
     assert snapshot.in_flight == 1
     assert snapshot.oldest_in_flight_ns >= one.call.age_ns
     assert eventually(lambda: watched.session.in_flight() == [])
+    waiter.end()
+
+
+def test_a_call_whose_return_was_missed_is_in_flight_no_more(disks: dict[str, Disk], exact: Backend | None) -> None:
+    disk = disks["ext4"]
+    waiter = Waiter(disk.place / "missed", PAGES)
+    with Session(Options(backend=exact, waits=True)) as session:
+        with frozen(disk.place):
+            waiter.store(5)
+            hold(1.1)
+            during = session.snapshot()
+            assert (during.in_flight, len(session.in_flight())) == (1, 1)
+            assert during.oldest_in_flight_ns > 1_000_000_000
+            session._tracer.release("do_page_mkwrite")
+        waiter.took()
+        assert eventually(lambda: session.snapshot().in_flight == 0)
+        assert session.snapshot().oldest_in_flight_ns == 0
+        assert session.in_flight() == []
     waiter.end()
 
 

@@ -31,7 +31,7 @@ class Looks:
         self.calls: list[InFlight] = []
         self.stack: tuple[str, ...] = ()
         monkeypatch.setattr(stacks.time, "monotonic_ns", lambda: self.now)
-        monkeypatch.setattr(stacks, "kernel_stack", lambda _pid, _tid: self.stack)
+        monkeypatch.setattr(stacks, "host_stack", lambda _pid, _tid: self.stack)
         self.sampler = StackSampler()
 
     def in_flight(self) -> list[InFlight]:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 from tracer.errors import MkwriteError
+from tracer.host.processes import host_pids
 from tracer.kernel import refusals
 from tracer.kernel.btf import Btf
 from tracer.kernel.module_btf import ModuleBtf
@@ -141,6 +142,11 @@ class WaitHooks:
     def in_flight(self) -> Iterator[tuple[Any, bytes, Wait | None]]:
         """The calls that have not returned, as ``InFlightReader.read`` has them."""
         return self._in_flight.read() if self._in_flight else iter(())
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether ``in_flight`` has every task's; an iterator goes over those of its own pid namespace."""
+        return self._in_flight is not None and host_pids()
 
     def detach(self) -> None:
         """Remove the hooks; what they counted stays readable."""
