@@ -93,11 +93,22 @@ static __always_inline void fill_truncation(struct failure *f)
 	__builtin_memcpy(f->truncated_comm, last->comm, sizeof(last->comm));
 }
 
-/* The errno, if one was returned within this call or fault, and how the task came here. */
-static __always_inline void fill_error(struct failure *f, u64 task, struct fault *fault)
+/* The last errno that was returned within this call (0: the fault) since the task entered the kernel, or NULL. */
+static __always_inline struct inner_error *error_within(u64 task, u64 start_ns, struct pt_regs *registers)
 {
 	struct inner_error *inner = inner_errors.lookup(&task);
+
+	if (!inner || inner->start_ns != start_ns || inner->ip != READ(registers, ip) ||
+	    inner->syscall != READ(registers, orig_ax))
+		return NULL;
+	return inner;
+}
+
+/* The errno, and how the task came here. */
+static __always_inline void fill_error(struct failure *f, u64 task, struct fault *fault)
+{
 	struct pt_regs *registers = entry_registers();
+	struct inner_error *inner = error_within(task, fault->start_ns, registers);
 	u64 syscall = READ(registers, orig_ax);
 
 	f->ip = READ(registers, ip);
@@ -108,7 +119,7 @@ static __always_inline void fill_error(struct failure *f, u64 task, struct fault
 	}
 	f->syscall = f->flags & FAULT_FLAG_USER ? -1 : syscall;
 	f->inner = f->cause.error = 0;
-	if (inner && inner->start_ns == fault->start_ns && inner->ip == f->ip && inner->syscall == syscall) {
+	if (inner) {
 		f->inner = inner->inner;
 		f->cause.error = inner->error;
 		inner_errors.delete(&task);

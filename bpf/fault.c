@@ -180,8 +180,6 @@ static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int 
 {
 	struct fault fault = {.flags = flags & FAULT_FLAG_WRITE, .vm_fault = VM_FAULT_SIGBUS, .record = OF_PINNING};
 	u64 task = bpf_get_current_task();
-	struct pt_regs *registers;
-	struct inner_error *inner;
 
 	if (error != -EFAULT && error != -EHWPOISON)
 		return;
@@ -196,11 +194,8 @@ static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int 
 		return;
 	if (error == -EHWPOISON)
 		fault.vm_fault = VM_FAULT_HWPOISON;
-	inner = inner_errors.lookup(&task);
-	registers = entry_registers();
 	if (error == -EFAULT && READ(READ(fault.vma, vm_ops), page_mkwrite) && fault.pgoff < pages_of(fault.vma) &&
-	    !(inner && !inner->start_ns && inner->ip == READ(registers, ip) &&
-	      inner->syscall == READ(registers, orig_ax)))
+	    !error_within(task, 0, entry_registers()))
 		return;
 	find_source(&fault);
 	refuse_wanted(&fault);

@@ -118,13 +118,14 @@ class InnerHooks:
 
     def _attach_with_less(self, place: Place) -> bool:
         """With less rights, if that is possible. These functions hardly sleep; if too many do, an errno is missed."""
-        (symbol,) = self._symbols.find(place.function)
+        found = self._symbols.find(place.function)
+        if len(found) != 1 or not found[0].address:
+            return False
         try:
-            if symbol.address:
-                self._tracer.attach(replace(place, address=symbol.address))
+            self._tracer.attach(replace(place, address=found[0].address))
         except (OSError, MkwriteError):
             return False
-        return bool(symbol.address)
+        return True
 
     def _fentry(self, btf: Btf, number: int, found: inner.Inner) -> bool:
         try:
