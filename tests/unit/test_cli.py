@@ -263,9 +263,17 @@ def test_count_prints_counts_since_its_beginning() -> None:
 
 
 def test_count_writes_to_a_file(tmp_path: Path) -> None:
-    result = invoke("count", "-d", "1ms", "-o", str(tmp_path / "out"))
-    assert result.stdout == ""
-    assert "101 calls" in (tmp_path / "out").read_text()
+    output = tmp_path / "out"
+    for _ in range(2):  # what was there is overwritten
+        assert invoke("count", "-d", "1ms", "-o", str(output)).stdout == ""
+        assert output.read_text().count("101 calls") == 1
+    # what is refused leaves it alone
+    assert finish(start("count", "-o", str(output), "--", "no-such-command"))[0] == 127
+    assert "101 calls" in output.read_text()
+
+
+def test_count_writes_to_what_is_no_file() -> None:
+    assert "101 calls" in finish(start("count", "-d", "1ms", "-o", "/dev/stdout"))[1]
 
 
 @pytest.mark.parametrize(

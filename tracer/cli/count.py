@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import Any, TextIO
 
 import click
@@ -19,7 +21,7 @@ Examples:
 
 @click.command(epilog=EXAMPLES, context_settings={"allow_interspersed_args": False})
 @duration_option
-@click.option("-o", "--output", type=click.File("w", lazy=False), help="Write the counts to this file.")
+@click.option("-o", "--output", type=click.File("a", lazy=False), help="Write the counts to this file.")
 @by_option
 @json_option
 @tracing_options
@@ -58,6 +60,8 @@ def count(
             for _ in follow(session, stop, until(duration)):
                 pass
         counts = session.finish().since(before)
+    if output and stat.S_ISREG(os.fstat(output.fileno()).st_mode):
+        output.truncate(0)  # not before: where tracing is refused, what was there stays
     if as_json:
         print_json(snapshot_dict(counts), output)
     else:
