@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Between two looks.
 EVERY_S: Final = 0.02
+#: A call is told of when its page table entry was made writable, which its task, preempted, may do later.
+_EVENT_WITHIN_NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,9 +64,9 @@ class StackSampler:
         self._looked_ns = time.monotonic_ns()
         self._looks: Counter[WaitStack] = Counter()
         self._ns: Counter[WaitStack] = Counter()
-        #: Of the calls that were in flight at the last look, and at the one before.
+        #: Of the calls that were in flight at the last look; of others, when they were found to be over, too.
         self._calls: dict[_Call, _Stacks] = {}
-        self._before: dict[_Call, _Stacks] = {}
+        self._ended: dict[_Call, tuple[int, _Stacks]] = {}
 
     def look(self, session: Session) -> None:
         """Look at the calls in flight now; ``session`` is one with waits."""
@@ -79,7 +81,9 @@ class StackSampler:
             self._ns[where] += ns
             known = calls[_identity(call)] = self._calls.get(_identity(call), Counter())
             known[stack] += ns
-        self._before, self._calls = self._calls, calls
+        self._ended = {key: ended for key, ended in self._ended.items() if now - ended[0] < _EVENT_WITHIN_NS}
+        self._ended.update((key, (now, stacks)) for key, stacks in self._calls.items() if key not in calls)
+        self._calls = calls
 
     def seen(self) -> list[Seen]:
         """What was seen so far, for the longest time first."""
@@ -89,7 +93,7 @@ class StackSampler:
     def slow(self, event: CallEvent) -> Slow:
         """A call that has just returned, with its stack."""
         key = _identity(event)
-        stacks = self._calls.get(key) or self._before.get(key)
+        stacks = self._calls.get(key) or self._ended.get(key, (0, None))[1]
         return Slow(event, stacks.most_common(1)[0][0] if stacks else ())
 
 
