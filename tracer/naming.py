@@ -48,6 +48,9 @@ class Naming:
 
     def series(self, raw: RawSeries, fstypes: dict[int, str]) -> Series:
         """A series with its names."""
+        return self._series(raw, fstypes, self._label(raw.dev, raw.who) if self._by else "")
+
+    def _series(self, raw: RawSeries, fstypes: dict[int, str], who: str = "") -> Series:
         fstype, mountpoint = self._filesystem(raw.dev, fstypes)
         return Series(
             fstype=fstype,
@@ -57,7 +60,7 @@ class Naming:
             path=path_in(raw.kind),
             outcome=outcome_of(raw.kind),
             initiator=_INITIATORS[raw.kind >> 1 & 3],
-            who=self._label(raw.dev, raw.who) if self._by else "",
+            who=who,
             source=self._mounts.source(raw.dev),
         )
 
@@ -107,7 +110,7 @@ class Naming:
         raw = RawSeries(event.series.handler, event.series.who, event.series.dev, event.series.kind)
         dev = event.series.dev
         known = {dev: _text(event.fstype)} if event.fstype else {}
-        series = self.series(raw, known)
+        series = self._series(raw, known)
         return CallEvent(
             time_ns=self.clock.at(event.time_ns),
             pid=event.id >> 32,
@@ -159,7 +162,7 @@ class Naming:
         elif self._by is By.PROCESS:
             label = f"{_comm(who)}[{who}]"
         else:
-            return f"inode {who}"  # its name may still come
+            label = f"inode {who}"
         return self._who.setdefault(key, label)
 
 

@@ -119,7 +119,6 @@ class Session:
             if self._final is not None:
                 return self._final
             self._follow_modules()
-            self._drain()
             return self._read(self._lost(), RACED_AFTER_NS, gone=self._gone)
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
@@ -268,6 +267,8 @@ class Session:
     ) -> Snapshot:
         maps = self._tracer.maps
         raw = maps.histograms()
+        causes = maps.causes()
+        self._drain()  # now: events name what has been counted
         now = time.monotonic_ns()
         ages: list[int] = []
         waiting: set[int] = set()
@@ -282,7 +283,7 @@ class Session:
         ages = self._ages(ages)
         fstypes = self._naming.fstypes(maps.fstypes())
         failed: dict[FailureSeries, int] = {}
-        for cause, number in maps.causes().items():
+        for cause, number in causes.items():
             kind = self._naming.failure_series(cause, fstypes)
             failed[kind] = failed.get(kind, 0) + number
         calls: dict[Series, Histogram] = {}

@@ -183,14 +183,17 @@ def test_a_process_that_is_gone_has_the_name_that_its_event_brought(host: Host) 
     assert host.naming(By.PROCESS).series(raw(gone), {}).who == f"?[{gone}]"
 
 
-def test_a_file_is_an_inode_until_its_name_comes(host: Host) -> None:
+def test_a_file_keeps_the_name_that_it_is_first_counted_under(host: Host) -> None:
     naming = host.naming(By.FILE)
-    assert naming.series(raw(12), {}).who == "inode 12"
     naming.name_series(event(raw(12)), "")  # an event without a path names nothing
-    assert naming.series(raw(12), {}).who == "inode 12"
+    naming.event(event(raw(12)), "")
     naming.name_series(event(raw(12)), "/srv/wal")
     naming.name_series(event(raw(12)), "/srv/renamed")
     assert naming.series(raw(12), {}).who == "/srv/wal"
+    # Counts under another name would be counted twice.
+    assert naming.series(raw(13), {}).who == "inode 13"
+    naming.name_series(event(raw(13)), "/srv/late")
+    assert naming.series(raw(13), {}).who == "inode 13"
 
 
 def test_the_same_inode_number_on_another_device_is_another_file(host: Host) -> None:
