@@ -23,7 +23,7 @@ from tests.observability.panels import DASHBOARDS, queries
 from tests.observability.prometheus import Prometheus
 from tracer.wait import Wait
 
-pytestmark = pytest.mark.newer
+pytestmark = pytest.mark.front
 
 #: Odd primes.
 ROUNDS, FIRST = 7, 61

@@ -122,7 +122,7 @@ def test_count_has_a_row_of_each() -> None:
         assert handler in row and row[-1] == str(number)
 
 
-@pytest.mark.newer
+@pytest.mark.front
 def test_trace_tells_each_with_the_name_that_its_file_has() -> None:
     with started("trace", "--json", "--slower", "0") as process:
         make_calls()
@@ -140,7 +140,7 @@ def test_hist_draws_one_of_each() -> None:
     assert told == {(handler, fstype): number for handler, (fstype, number) in EXPECTED.items()}
 
 
-@pytest.mark.newer
+@pytest.mark.front
 def test_the_exporter_has_them_with_an_empty_mount_point() -> None:
     with started("export", "--listen", "127.0.0.1:0") as process:
         assert process.stderr is not None

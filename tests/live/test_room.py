@@ -13,7 +13,7 @@ from tracer.export.who import Who
 from tracer.model import By, Filters, Loss
 from tracer.session import Session
 
-pytestmark = pytest.mark.newer
+pytestmark = pytest.mark.front
 
 #: Odd primes: processes in a batch, batches, and the calls of each process.
 BATCH, BATCHES, CALLS = 23, 11, 3

@@ -15,7 +15,7 @@ import pytest
 from tests.live.guest import HANDLERS, bpf_state, command, frozen, traces
 from tests.live.slow_disk import Waiter, hold
 
-pytestmark = pytest.mark.newer
+pytestmark = pytest.mark.front
 
 FREEZE = "percpu_rwsem_wait"
 

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.guest import bpf_state, command, eventually, traces, workload
 
-pytestmark = pytest.mark.newer
+pytestmark = pytest.mark.front
 
 PAGES = 47
 

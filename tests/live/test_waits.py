@@ -201,6 +201,7 @@ def test_a_call_whose_return_was_missed_is_in_flight_no_more(disks: dict[str, Di
     waiter.end()
 
 
+@pytest.mark.front
 def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
     waiter = Waiter(disk.place / "shown", PAGES)
@@ -231,6 +232,7 @@ def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
     waiter.end()
 
 
+@pytest.mark.front
 def test_trace_shows_the_parts_of_a_slow_call(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
     waiter = Waiter(disk.place / "traced", PAGES)
