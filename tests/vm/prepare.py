@@ -14,12 +14,16 @@ import tempfile
 import zlib
 from itertools import product
 from pathlib import Path
+from typing import Final
 
 from tracer.kernel.btf import Btf
 from tracer.model import FUNCTION_BACKENDS, Backend
 from tracer.probes.build import build
 from tracer.probes.source import source
 from tracer.probes.tracepoints import counts_source
+
+#: What unpacks a stream that begins like this: Debian's kernels for clouds are packed with LZ4 up to 6.1.
+_PROGRAMS: Final = {b"\x28\xb5\x2f\xfd": "zstd", b"\x02\x21\x4c\x18": "lz4"}
 
 
 def vmlinux(image: Path) -> bytes:
@@ -32,9 +36,10 @@ def vmlinux(image: Path) -> bytes:
         return lzma.LZMADecompressor().decompress(payload)
     if payload.startswith(b"\x1f\x8b"):
         return zlib.decompressobj(wbits=31).decompress(payload)
-    if payload.startswith(b"\x28\xb5\x2f\xfd"):
-        # The image's length stands behind the stream, which zstd calls an error after it has written everything.
-        return subprocess.run(["zstd", "-dcq"], input=payload, capture_output=True, check=False).stdout
+    for magic, program in _PROGRAMS.items():
+        if payload.startswith(magic):
+            # The image's length stands behind the stream, which is called an error after everything is written.
+            return subprocess.run([program, "-dcq"], input=payload, capture_output=True, check=False).stdout
     raise ValueError(f"{image} is compressed in a way that is not known here")
 
 
