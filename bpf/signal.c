@@ -38,15 +38,31 @@ static __always_inline void fill_instruction(struct failure *f)
 	f->path_bytes = n > 0 ? n : 0;
 }
 
+/* Of the kernel's own codes one more than there are; of those that processes send (negative), one that is none. */
+#define CODE_OTHER (BUS_MCEERR_AO + 1)
+#define SI_KERNEL 0x80
+#define SI_QUEUE (-1)
+#define SI_TKILL (-6)
+#define CODE_SENT (-64)
+
+/* A signal's code, where it is known. Processes make up any (rt_sigqueueinfo(2)), and each would be another cause. */
+static __always_inline int known_code(int code)
+{
+	if (code < 0)
+		return code == SI_QUEUE || code == SI_TKILL ? code : CODE_SENT;
+	return code <= BUS_MCEERR_AO || code == SI_KERNEL ? code : CODE_OTHER;
+}
+
 /* raw tracepoint signal_generate: sig, info, task, group, result */
 int signal_generated(u64 *ctx)
 {
 	u64 current_task = bpf_get_current_task(), info = ctx[1], values[2];
 	struct task_struct *task = (void *)ctx[2];
 	struct refused *refused = NULL;
-	u32 record = OF_SIGNAL, code = 0;
 	struct sighand_struct *sighand;
+	u32 record = OF_SIGNAL;
 	struct failure *f;
+	int code = 0;
 
 	if ((u32)ctx[0] != SIGBUS_NUMBER)
 		return 0;
@@ -57,13 +73,13 @@ int signal_generated(u64 *ctx)
 	if (info > 1) {
 		struct kernel_siginfo *siginfo = (void *)info;
 
-		code = READ(siginfo, si_code);
+		code = known_code(READ(siginfo, si_code));
 		bpf_probe_read_kernel(values, sizeof(values), &siginfo->_sifields);
 		/* si_code is positive for the kernel's own. */
-		if ((int)code > 0)
+		if (code > 0)
 			f->address = values[0];
 	} else if (info) {
-		code = 0x80; /* SI_KERNEL */
+		code = SI_KERNEL;
 	}
 	f->time_ns = bpf_ktime_get_ns();
 	f->id = (u64)READ(task, tgid) << 32 | (u32)READ(task, pid);
@@ -75,7 +91,7 @@ int signal_generated(u64 *ctx)
 	f->cause.who = config(BY) == BY_PROCESS ? f->id >> 32 : config(BY) == BY_CGROUP ? f->cgroup : 0;
 	if ((u64)task == current_task)
 		refused = refusals.lookup(&current_task);
-	if (refused && refused->user && (int)code > 0 && refused->address >> 12 == f->address >> 12) {
+	if (refused && refused->user && code > 0 && refused->address >> 12 == f->address >> 12) {
 		int told = refused->told;
 
 		f->refusal = refused->time_ns;

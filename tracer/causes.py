@@ -11,7 +11,6 @@ from tracer.filesystems import rules
 _MEMORY: Final = ("tmpfs",)
 #: Never of what is only read: of a call whose begin was not seen.
 _OF_WRITES: Final = (errnos.ENOSPC, errnos.EDQUOT, errnos.EROFS)
-_SENT: Final = (Code.USER, Code.QUEUE, Code.TKILL)
 _POISON: Final = (Code.MCEERR_AR, Code.MCEERR_AO)
 #: Facts that leave one errno only, and what says so.
 _INFERRED: Final = {
@@ -33,7 +32,7 @@ def class_of(cause: Cause, fstype: str) -> Class:
     source, facts = tuple(Source)[cause.source], Fact(cause.facts)
     if source is Source.SIGNAL:
         code = code_of(cause.error)
-        return Class.SENT if code in _SENT else Class.MEDIA if code in _POISON else Class.OTHER
+        return Class.SENT if code.sent else Class.MEDIA if code in _POISON else Class.OTHER
     if facts & Fact.POISONED:
         return Class.MEDIA
     if facts & Fact.BEYOND_END:

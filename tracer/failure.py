@@ -106,12 +106,14 @@ class Code(StrEnum):
     QUEUE = "SI_QUEUE"
     TKILL = "SI_TKILL"
     KERNEL = "SI_KERNEL"
+    #: Another that only processes send; they may make codes up (rt_sigqueueinfo(2)).
+    SENT = "other, sent"
     OTHER = "other"
 
     @property
     def sent(self) -> bool:
         """Whether a process sent the signal, rather than the kernel."""
-        return self in (Code.USER, Code.QUEUE, Code.TKILL)
+        return self in (Code.USER, Code.QUEUE, Code.TKILL, Code.SENT)
 
 
 _CODES: Final = {
@@ -121,8 +123,9 @@ _CODES: Final = {
 
 
 def code_of(number: int) -> Code:
-    """The si_code that the kernel had in 32 bits."""
-    return _CODES.get(number - (number >> 31 << 32), Code.OTHER)
+    """The si_code that the kernel had in 32 bits. Below 0 are those of processes (SI_FROMUSER)."""
+    signed = number - (number >> 31 << 32)
+    return _CODES.get(signed, Code.SENT if signed < 0 else Code.OTHER)
 
 
 _VM_FAULT_SIGBUS: Final = 0x2  # include/linux/mm_types.h
