@@ -105,7 +105,9 @@ class FailureReader:
 
     def _refusal(self, event: Any, path: bytes) -> Failure:
         cause = event.cause
-        series = self._naming.series(
+        named = path_of(path, bool(event.deleted), bool(event.cut))
+        self._naming.name_series(cause.dev, cause.who, event.comm, named)
+        series = self._naming.unlabelled(
             RawSeries(event.handler, cause.who, cause.dev, event.kind), {cause.dev: _text(event.fstype)}
         )
         truncation = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -48,9 +49,11 @@ class Naming:
 
     def series(self, raw: RawSeries, fstypes: dict[int, str]) -> Series:
         """A series with its names."""
-        return self._series(raw, fstypes, self._label(raw.dev, raw.who) if self._by else "")
+        series = self.unlabelled(raw, fstypes)
+        return replace(series, who=self._label(raw.dev, raw.who)) if self._by else series
 
-    def _series(self, raw: RawSeries, fstypes: dict[int, str], who: str = "") -> Series:
+    def unlabelled(self, raw: RawSeries, fstypes: dict[int, str]) -> Series:
+        """A series with its names, but for the label that --by asks for, whose name may still come."""
         fstype, mountpoint = self._filesystem(raw.dev, fstypes)
         return Series(
             fstype=fstype,
@@ -60,7 +63,6 @@ class Naming:
             path=path_in(raw.kind),
             outcome=outcome_of(raw.kind),
             initiator=_INITIATORS[raw.kind >> 1 & 3],
-            who=who,
             source=self._mounts.source(raw.dev),
         )
 
@@ -91,12 +93,11 @@ class Naming:
             named[series] = WaitTime(known.count + count, known.ns + ns, max(known.max_ns, max_ns))
         return named
 
-    def name_series(self, event: Any, file: str) -> None:
+    def name_series(self, dev: int, who: int, comm: bytes, file: str) -> None:
         """Keep the name that an event brings for its series' label."""
-        series = event.series
-        key = self._key(series.dev, series.who)
+        key = self._key(dev, who)
         if self._by is By.PROCESS:
-            self._who.setdefault(key, f"{_text(event.comm)}[{series.who}]")
+            self._who.setdefault(key, f"{_text(comm)}[{who}]")
         elif self._by is By.FILE and file:
             self._who.setdefault(key, file)
 
@@ -110,7 +111,7 @@ class Naming:
         raw = RawSeries(event.series.handler, event.series.who, event.series.dev, event.series.kind)
         dev = event.series.dev
         known = {dev: _text(event.fstype)} if event.fstype else {}
-        series = self._series(raw, known)
+        series = self.unlabelled(raw, known)
         return CallEvent(
             time_ns=self.clock.at(event.time_ns),
             pid=event.id >> 32,

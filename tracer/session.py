@@ -240,7 +240,8 @@ class Session:
             event = kind.from_buffer_copy(record.ljust(ct.sizeof(kind), b"\0"))
             path = record[kind.path.offset : kind.path.offset + event.path_bytes]
             if event.reason & _NAMED:
-                self._naming.name_series(event, path_of(path, bool(event.deleted), bool(event.cut)))
+                series, file = event.series, path_of(path, bool(event.deleted), bool(event.cut))
+                self._naming.name_series(series.dev, series.who, event.comm, file)
             if event.reason & _SLOW:
                 self._events.append(self._naming.event(event, path_of(path, False, bool(event.cut))))
         if self._reader and self._tracer.failures:

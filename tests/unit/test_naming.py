@@ -171,41 +171,41 @@ def test_a_process_is_called_as_it_was_first_called(host: Host) -> None:
     pid = os.getpid()
     comm = Path("/proc/self/comm").read_text().strip()
     assert naming.series(raw(pid), {}).who == f"{comm}[{pid}]"
-    naming.name_series(event(raw(pid), comm=b"renamed"), "")
+    naming.name_series(DEV, pid, b"renamed", "")
     assert naming.series(raw(pid), {}).who == f"{comm}[{pid}]"
 
 
 def test_a_process_that_is_gone_has_the_name_that_its_event_brought(host: Host) -> None:
     gone = 1 << 30  # above any pid_max
     naming = host.naming(By.PROCESS)
-    naming.name_series(event(raw(gone), comm=b"dd \xff"), "")
+    naming.name_series(DEV, gone, b"dd \xff", "")
     assert naming.series(raw(gone), {}).who == f"dd \udcff[{gone}]"
     assert host.naming(By.PROCESS).series(raw(gone), {}).who == f"?[{gone}]"
 
 
 def test_a_file_keeps_the_name_that_it_is_first_counted_under(host: Host) -> None:
     naming = host.naming(By.FILE)
-    naming.name_series(event(raw(12)), "")  # an event without a path names nothing
+    naming.name_series(DEV, 12, b"", "")  # an event without a path names nothing
     naming.event(event(raw(12)), "")
-    naming.name_series(event(raw(12)), "/srv/wal")
-    naming.name_series(event(raw(12)), "/srv/renamed")
+    naming.name_series(DEV, 12, b"", "/srv/wal")
+    naming.name_series(DEV, 12, b"", "/srv/renamed")
     assert naming.series(raw(12), {}).who == "/srv/wal"
     # Counts under another name would be counted twice.
     assert naming.series(raw(13), {}).who == "inode 13"
-    naming.name_series(event(raw(13)), "/srv/late")
+    naming.name_series(DEV, 13, b"", "/srv/late")
     assert naming.series(raw(13), {}).who == "inode 13"
 
 
 def test_the_same_inode_number_on_another_device_is_another_file(host: Host) -> None:
     naming = host.naming(By.FILE)
-    naming.name_series(event(raw(12)), "/srv/wal")
+    naming.name_series(DEV, 12, b"", "/srv/wal")
     assert naming.series(raw(12, dev=DEV + 1), {}).who == "inode 12"
 
 
 def test_a_process_has_one_name_on_all_devices(host: Host) -> None:
     gone = 1 << 30
     naming = host.naming(By.PROCESS)
-    naming.name_series(event(raw(gone)), "")
+    naming.name_series(DEV, gone, b"postgres", "")
     assert naming.series(raw(gone, dev=DEV + 1), {}).who == f"postgres[{gone}]"
 
 
