@@ -47,7 +47,12 @@ class StuckCalls:
         hooked = session.in_flight() if session else []
         now = time.monotonic_ns()
         known = {(call.pid, call.tid) for call in hooked}
-        others = [task for task in sleepers() if (task.pid, task.tid) not in known]
+        # Who is throttled has come out of its call: with hooks it is no call in flight, and it may sleep each time.
+        others = [
+            task
+            for task in sleepers()
+            if (task.pid, task.tid) not in known and (session is None or _CORE in task.stack)
+        ]
         self._seen = {(task.pid, task.tid): self._seen.get((task.pid, task.tid), now) for task in others}
         found = [_hooked(call) for call in hooked if call.age_ns >= threshold_ns]
         for task in others:

@@ -13,7 +13,7 @@ from tracer.host.mounts import Mounts
 from tracer.host.peers import Daemon
 from tracer.host.stacks import Sleeper, has_left, kernel_stack, sleepers
 from tracer.probes.wait_functions import reason_of
-from tracer.stuck import StuckCall, hooked_calls
+from tracer.stuck import StuckCall, StuckCalls, hooked_calls
 from tracer.ui.stuck import StuckView
 from tracer.wait import InFlight, Wait
 
@@ -126,6 +126,14 @@ def test_what_waits_for_a_server_has_the_peer_of_its_mount(monkeypatch: pytest.M
     found = hooked_calls(_Session(*calls), 0)  # type: ignore[arg-type]
     assert [one.peer for one in found] == ["files:/export", "sshfs[7]", "", ""]
     assert [stuck_dict(one)["peer"] for one in found] == ["files:/export", "sshfs[7]", None, None]
+
+
+def test_who_is_throttled_is_shown_only_where_nothing_is_hooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    throttled = Sleeper(10, 10, "dd", ("balance_dirty_pages", "fault_dirty_shared_page"))
+    waiting = Sleeper(11, 11, "java", FUNCTIONS)
+    monkeypatch.setattr("tracer.stuck.sleepers", lambda: [throttled, waiting])
+    assert [one.call.pid for one in StuckCalls().look(None, 0)] == [10, 11]
+    assert [one.call.pid for one in StuckCalls().look(_Session(), 0)] == [11]  # type: ignore[arg-type]
 
 
 def test_the_view_names_peers_where_there_are_any() -> None:
