@@ -11,6 +11,36 @@ struct bpf_iter_meta {
 /* In `reason` of the event: what the call waits for now, after this. */
 #define WAITS_NOW 0x100
 
+#define FAULT_CODE 12  /* address of handle_mm_fault, which every call is below */
+#define ENTRY_CODE 13  /* address of what user space enters the kernel by */
+#define ENTRY_BYTES 14 /* its size; 0: one of these is not known */
+/* More than the function has: its neighbours wait in faults, too. */
+#define FAULT_BYTES 16384
+#define FRAMES 64
+
+/* A call that seems to last for so long is looked at: its return may have been missed. */
+#define OLD_NS 1000000000ULL
+
+/*
+ * Whether a task is in no fault any more. Its stack says so if it ends where the task entered the kernel: that of a
+ * task on a CPU is empty, and that of one in a function with a return probe is cut off there (5.10).
+ */
+static __always_inline int has_left(struct task_struct *task, u64 *frames)
+{
+	long (*get_task_stack)(void *task, void *frames, u32 bytes, u64 flags) = (void *)141;
+	long bytes = get_task_stack(task, frames, FRAMES * sizeof(*frames), 0);
+	u64 last = 0;
+
+	for (int i = 0; i < FRAMES; i++) {
+		if (i * (long)sizeof(*frames) >= bytes)
+			return last - config(ENTRY_CODE) < config(ENTRY_BYTES);
+		last = frames[i];
+		if (last - config(FAULT_CODE) < FAULT_BYTES)
+			return 0;
+	}
+	return 0;
+}
+
 int in_flight(u64 *ctx)
 {
 	long (*seq_write)(void *seq, const void *data, u32 bytes) = (void *)127;
@@ -37,6 +67,8 @@ int in_flight(u64 *ctx)
 		return 0;
 	e->time_ns = bpf_ktime_get_ns();
 	e->latency_ns = e->time_ns - slot->start_ns;
+	if (e->latency_ns >= OLD_NS && has_left(task, (u64 *)e->path))
+		return 0;
 	task = (void *)key;
 	id = READ(task, tgid);
 	e->id = id << 32 | READ(task, pid);

@@ -27,12 +27,11 @@ from tracer.host.cgroups import Cgroups
 from tracer.host.filters import check
 from tracer.host.gone import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
-from tracer.host.stacks import has_left, host_stack
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
 from tracer.model import Backend, CallEvent, Hook, Loss, Options, Series, Snapshot, WpOutcome
 from tracer.naming import RACED, Naming, path_of
-from tracer.probes import failures, wait_functions
+from tracer.probes import failures, in_flight, wait_functions
 from tracer.probes.maps import RawSeries
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 from tracer.room import make_room
@@ -50,7 +49,7 @@ _LOSSES: Final = (
 # event reasons, bpf/event.h
 _SLOW: Final = 0x1
 _NAMED: Final = 0x2
-#: A call that seems to last for so long is looked at: its return may have been missed.
+#: Of a call that seems to last for so long, the return may have been missed (OLD_NS of bpf/in_flight.c).
 _OLD_NS: Final = 1_000_000_000
 
 
@@ -61,7 +60,7 @@ class Session:
         """Attach. Raises UsageError for filters that name what does not exist, MkwriteError for what hinders."""
         mounts = Mounts.read()
         functions = failures.functions() if options.failures else ()
-        waits = wait_functions.names() if options.waits else ()
+        waits = (*wait_functions.names(), *in_flight.SYMBOLS) if options.waits else ()
         self._symbols = Symbols([CORE, *functions, *waits])
         check(options.filters, mounts, self._symbols.handlers().keys())
         self._mounts = MountTable()
@@ -220,11 +219,8 @@ class Session:
         self._notes += tuple(hook_handlers(self._tracer, new))
 
     def _in_flight(self) -> Iterator[InFlight]:
-        """Without those that are over, and whose return was missed: their memory is something else's."""
         for event, path, reason in self._waits.in_flight() if self._waits else ():
-            call = self._naming.in_flight(event, path_of(path, bool(event.deleted), bool(event.cut)), reason)
-            if call.age_ns < _OLD_NS or not has_left(host_stack(call.pid, call.tid), self._symbols.handlers().keys()):
-                yield call
+            yield self._naming.in_flight(event, path_of(path, bool(event.deleted), bool(event.cut)), reason)
 
     def _ages(self, ages: list[int]) -> list[int]:
         """How long the calls of the slots have been in flight, if they still are. Asked for where one is old only."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from tracer.export.jsonl import stuck_dict
 from tracer.host.mounts import Mounts
 from tracer.host.peers import Daemon
-from tracer.host.stacks import Sleeper, has_left, kernel_stack, sleepers
+from tracer.host.stacks import Sleeper, kernel_stack, sleepers
 from tracer.probes.wait_functions import reason_of
 from tracer.stuck import StuckCall, StuckCalls, hooked_calls
 from tracer.ui.stuck import StuckView
@@ -51,18 +51,6 @@ def test_the_trampolines_of_hooks_are_no_functions(tmp_path: Path) -> None:
 
 def test_a_stack_that_may_not_be_read_is_empty(tmp_path: Path) -> None:
     assert kernel_stack(1, 1, tmp_path) == ()
-
-
-def test_a_task_has_left_its_call_if_its_whole_stack_says_so() -> None:
-    handlers = {"ext4_page_mkwrite"}
-    syscall, fault = "entry_SYSCALL_64_after_hwframe", "asm_exc_page_fault"
-    assert has_left(("futex_wait", "do_syscall_64", syscall), handlers)
-    assert has_left(("schedule", "irqentry_exit_to_user_mode", "asm_sysvec_apic_timer_interrupt"), handlers)
-    assert not has_left(("percpu_rwsem_wait", "ext4_page_mkwrite", fault), handlers)
-    assert not has_left(("folio_wait_bit", "do_page_mkwrite.isra.0", "handle_mm_fault", fault), handlers)
-    assert not has_left(("ext4_iomap_begin", "dax_iomap_fault", fault), handlers)
-    assert not has_left(("jbd2_log_wait_commit",), handlers)  # a return probe's trampoline is where it ends
-    assert not has_left((), handlers)  # on the CPU
 
 
 def test_the_innermost_function_with_a_name_is_the_reason() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,10 +15,6 @@ _PROC: Final = Path("/proc")
 _TRAMPOLINE: Final = "bpf_trampoline_"
 #: Functions that page_mkwrite is called from, or that throttle after it.
 _FAULT: Final = frozenset({"do_page_mkwrite", "fault_dirty_shared_page"})
-#: Where a call of DAX is.
-_DAX: Final = "dax_iomap_fault"
-#: What a task comes into the kernel by, at the end of a stack that was read whole (arch/x86/entry).
-_ENTRIES: Final = ("entry_", "asm_", "ret_from_fork")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +42,6 @@ def kernel_stack(pid: int, tid: int, proc: Path = _PROC) -> tuple[str, ...]:
 def host_stack(pid: int, tid: int) -> tuple[str, ...]:
     """The same by the host's pids, as programs tell them; empty where /proc has those of another pid namespace."""
     return kernel_stack(pid, tid) if host_pids() else ()
-
-
-def has_left(stack: tuple[str, ...], handlers: Set[str]) -> bool:
-    """Whether the task with this stack is in no page_mkwrite call any more; ``handlers`` are those that there are.
-
-    False where it cannot be told: for a task that runs, and where the return probe of a tracer cuts stacks off (5.10).
-    """
-    if not stack or not stack[-1].startswith(_ENTRIES):
-        return False
-    known = {name.partition(".")[0] for name in stack}
-    return known.isdisjoint(handlers) and known.isdisjoint(_FAULT) and _DAX not in known
 
 
 def readable(proc: Path = _PROC) -> bool:

@@ -10,11 +10,17 @@ from typing import Any, Final
 
 from tracer.kernel.btf import Btf
 from tracer.kernel.libbpf import checked, libbpf
+from tracer.kernel.symbols import Symbols
 from tracer.probes import program
 from tracer.probes.program import BpfObject, c_type
 from tracer.wait import Wait
 
 _PROGRAM: Final = "in_flight"
+# settings of bpf/in_flight.c, and the symbols that they are the addresses of
+_FAULT_CODE, _ENTRY_CODE, _ENTRY_BYTES = 12, 13, 14
+_FAULT: Final = "handle_mm_fault"  # mm/memory.c
+_ENTRY: Final = ("__entry_text_start", "__entry_text_end")  # include/asm-generic/vmlinux.lds.h
+SYMBOLS: Final = (_FAULT, *_ENTRY)
 ITERATOR: Final = "bpf_iter_task"
 #: WAITS_NOW of bpf/in_flight.c.
 _WAITS_NOW: Final = 0x100
@@ -25,13 +31,14 @@ _REASONS: Final = tuple(Wait)
 class InFlightReader:
     """A loaded iterator over all tasks; every look runs it once."""
 
-    def __init__(self, bpf: BpfObject, maps: Mapping[str, int], btf: Btf) -> None:
+    def __init__(self, bpf: BpfObject, maps: Mapping[str, int], btf: Btf, symbols: Symbols) -> None:
         """Raises OSError as the kernel refuses. ``bpf`` as configured, ``maps`` by descriptor."""
         self._type: Any = c_type(bpf.maps["scratch"].value)
         number = btf.function(ITERATOR)
         if number is None:
             raise OSError(2, f"{ITERATOR} is not in the kernel's BTF")
-        loaded = program.load(bpf, _PROGRAM, maps, program.TRACING, program.ITER, number)
+        own = _places(symbols)
+        loaded = program.load(bpf, _PROGRAM, maps, program.TRACING, program.ITER, number, own=own)
         try:
             self._link = checked(libbpf().bpf_link_create(loaded, 0, program.ITER, None))
         finally:
@@ -54,3 +61,11 @@ class InFlightReader:
         """Free the iterator."""
         with suppress(OSError):
             os.close(self._link)
+
+
+def _places(symbols: Symbols) -> dict[int, int]:
+    """Where the kernel handles faults, and where it is entered; zeros where that is not known."""
+    found = [symbols.find(name) for name in SYMBOLS]
+    fault, start, end = (at[0].address if len(at) == 1 else 0 for at in found)
+    known = bool(fault and start and end)
+    return {_FAULT_CODE: fault, _ENTRY_CODE: start, _ENTRY_BYTES: end - start if known else 0}

@@ -55,7 +55,7 @@ class WaitHooks:
     def _open_in_flight(self) -> None:
         try:
             with Btf() as btf:
-                self._in_flight = InFlightReader(self._bpf, self._maps, btf)
+                self._in_flight = InFlightReader(self._bpf, self._maps, btf, self._symbols)
         except OSError as error:  # where no tracing programs are allowed, kprobes still may be
             self._miss(ITERATOR, Backend.FENTRY, error)
 
