@@ -12,7 +12,7 @@
  */
 
 /* A slot left waiting for this long is a raced call of a task that has not come back. */
-#define RACED_AFTER_NS 100000000ULL
+#define RACED_AFTER_NS 100000000L
 
 static __always_inline struct slot *first_slot(u64 task)
 {
@@ -94,7 +94,10 @@ static __always_inline void enter_crowded(u64 task, struct vm_fault *vmf, u64 no
 /* The slot is not free. Returns 1 if it may be taken all the same. */
 static __always_inline int take_over(struct slot *slot, u64 task, u64 now)
 {
-	if (slot->series.kind && (slot->task == task || now - slot->start_ns - slot->latency_ns > RACED_AFTER_NS)) {
+	/* Negative where the slot's task has returned since `now`. */
+	long settled = now - slot->start_ns - slot->latency_ns;
+
+	if (slot->series.kind && (slot->task == task || settled > RACED_AFTER_NS)) {
 		settle_raced(slot);
 		return 1;
 	}
@@ -226,6 +229,8 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slo
 
 	series->handler = (u64)GET(GET(vma, vm_ops), page_mkwrite);
 	series->dev = GET(GET(inode, i_sb), s_dev);
+	slot->latency_ns = ns;
+	barrier(); /* with a kind, the slot may be taken over as soon as it is old enough */
 	series->kind = kind_of(vmf);
 	if (config(EXTRAS) && !apply_extras(series, inode, &vm_fault)) {
 		slot->owner = 0;
@@ -244,7 +249,6 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slo
 		release(slot);
 		return;
 	}
-	slot->latency_ns = ns;
 	if (is_slow(ns)) {
 		slot->inode = GET(inode, i_ino);
 		slot->pgoff = GET(vmf, pgoff);
