@@ -272,6 +272,18 @@ def test_count_writes_to_a_file(tmp_path: Path) -> None:
     assert "101 calls" in output.read_text()
 
 
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_count_keeps_what_else_is_in_the_standard_output(tmp_path: Path, output: str) -> None:
+    log = tmp_path / "log"
+    log.write_text("kept\n")
+    with log.open("a") as stream:
+        line = (*PROGRAM, "count", "-o", output, "--", "echo", "said")
+        subprocess.run(line, env=environment(), stdout=stream, check=True)
+    first, second, *_ = log.read_text().splitlines()
+    assert (first, second) == ("kept", "said")
+    assert "101 calls" in log.read_text()
+
+
 def test_count_writes_to_what_is_no_file() -> None:
     assert "101 calls" in finish(start("count", "-d", "1ms", "-o", "/dev/stdout"))[1]
 

@@ -60,10 +60,17 @@ def count(
             for _ in follow(session, stop, until(duration)):
                 pass
         counts = session.finish().since(before)
-    if output and stat.S_ISREG(os.fstat(output.fileno()).st_mode):
-        output.truncate(0)  # not before: where tracing is refused, what was there stays
+    if output:
+        _empty(output)  # not before: where tracing is refused, what was there stays
     if as_json:
         print_json(snapshot_dict(counts), output)
     else:
         Output(output).print(CountView(counts, who=(tracing["by"] or "").upper()))
     context.exit(code)
+
+
+def _empty(output: TextIO) -> None:
+    """Make room in a file; a pipe has nothing to lose, and what the standard output is, COMMAND wrote to, too."""
+    there = os.fstat(output.fileno())
+    if stat.S_ISREG(there.st_mode) and not os.path.samestat(there, os.fstat(1)):
+        output.truncate(0)
