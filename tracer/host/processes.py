@@ -96,8 +96,6 @@ def _shares_users(pid: int) -> bool:
 
 
 def _contents(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 1 << 16)
-    finally:
-        os.close(fd)
+    """All of it: a process may be in so many groups that one read is not enough."""
+    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123  # in a hurry
+        return stream.read()
