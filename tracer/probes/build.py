@@ -57,9 +57,10 @@ def cache_directory() -> Path:
 def build(source: str) -> BpfObject:
     """Compile, or take what the same text compiled to before: the text holds all that the result depends on."""
     key = _digest(source.encode())
-    for kept in cache_directory().glob(f"{key}-*.json"):
-        if (found := _read(kept)) is not None:
-            return found
+    with suppress(OSError):  # of another user, whose HOME is still set
+        for kept in cache_directory().glob(f"{key}-*.json"):
+            if (found := _read(kept)) is not None:
+                return found
     output = _compile(source)
     with suppress(OSError):
         _write(cache_directory() / f"{key}-{_digest(output)}.json", output)
