@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tracer.host.stacks import host_stack
@@ -54,7 +54,14 @@ class Slow:
 
 
 _Call = tuple[int, int, int, int]
-_Stacks = Counter[tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """How old a call was at the last look, and for how many ns it was in each stack."""
+
+    age_ns: int = 0
+    stacks: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
 
 class StackSampler:
@@ -65,24 +72,28 @@ class StackSampler:
         self._looks: Counter[WaitStack] = Counter()
         self._ns: Counter[WaitStack] = Counter()
         #: Of the calls that were in flight at the last look; of others, when they were found to be over, too.
-        self._calls: dict[_Call, _Stacks] = {}
-        self._ended: dict[_Call, tuple[int, _Stacks]] = {}
+        self._calls: dict[_Call, _Seen] = {}
+        self._ended: dict[_Call, tuple[int, _Seen]] = {}
 
     def look(self, session: Session) -> None:
         """Look at the calls in flight now; ``session`` is one with waits."""
         now = time.monotonic_ns()
         since_ns, self._looked_ns = now - self._looked_ns, now
-        calls: dict[_Call, _Stacks] = {}
+        calls: dict[_Call, _Seen] = {}
         for call in session.in_flight():
             stack = host_stack(call.pid, call.tid)
             where = WaitStack(call.fstype, call.mountpoint, call.dev, call.handler, reason_at(call, stack), stack)
             ns = min(since_ns, call.age_ns)
             self._looks[where] += 1
             self._ns[where] += ns
-            known = calls[_identity(call)] = self._calls.get(_identity(call), Counter())
-            known[stack] += ns
+            known = self._calls.get(_identity(call))
+            if known is None or known.age_ns > call.age_ns:  # another call of the same task for the same page
+                known = _Seen()
+            known.age_ns = call.age_ns
+            known.stacks[stack] += ns
+            calls[_identity(call)] = known
         self._ended = {key: ended for key, ended in self._ended.items() if now - ended[0] < _EVENT_WITHIN_NS}
-        self._ended.update((key, (now, stacks)) for key, stacks in self._calls.items() if key not in calls)
+        self._ended.update((key, (now, seen)) for key, seen in self._calls.items() if key not in calls)
         self._calls = calls
 
     def seen(self) -> list[Seen]:
@@ -93,8 +104,10 @@ class StackSampler:
     def slow(self, event: CallEvent) -> Slow:
         """A call that has just returned, with its stack."""
         key = _identity(event)
-        stacks = self._calls.get(key) or self._ended.get(key, (0, None))[1]
-        return Slow(event, stacks.most_common(1)[0][0] if stacks else ())
+        seen = self._ended.pop(key, (0, None))[1] or self._calls.get(key)
+        # Of a call that was older when it was seen than this one became, nothing is known but the place.
+        known = seen is not None and seen.age_ns <= event.latency_ns
+        return Slow(event, seen.stacks.most_common(1)[0][0] if seen and known else ())
 
 
 def _identity(call: InFlight | CallEvent) -> _Call:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tracer.session import Session
 
 MS = 1_000_000
-EVENT = event()
+EVENT = replace(event(), latency_ns=50 * MS)
 CALL = InFlight(
     5 * MS, EVENT.pid, EVENT.tid, EVENT.comm, EVENT.fstype, EVENT.mountpoint, EVENT.dev, EVENT.inode, EVENT.file,
     EVENT.handler, EVENT.offset, None,
@@ -73,5 +73,19 @@ def test_a_call_that_was_not_seen_or_not_lately_has_none(looks: Looks) -> None:
     for _ in range(50):  # the task is preempted before its call can be told of
         looks.look(20, ())
     assert looks.sampler.slow(EVENT) == Slow(EVENT, ("long",))
-    looks.look(20, ())
+    looks.look(20, ("long",), CALL)
+    for _ in range(51):
+        looks.look(20, ())
     assert looks.sampler.slow(EVENT) == Slow(EVENT)
+
+
+def test_a_call_has_no_stack_of_an_earlier_one_for_the_same_page(looks: Looks) -> None:
+    short = replace(EVENT, latency_ns=15 * MS)
+    looks.look(20, ("long",), replace(CALL, age_ns=35 * MS))
+    looks.look(20, ())
+    assert looks.sampler.slow(short) == Slow(short)
+    looks.look(20, ("long",), replace(CALL, age_ns=35 * MS))
+    looks.look(20, ("short",), replace(CALL, age_ns=1 * MS))
+    looks.look(20, ())
+    assert looks.sampler.slow(EVENT) == Slow(EVENT, ("short",))
+    assert looks.sampler.slow(EVENT) == Slow(EVENT)  # it has been told of
