@@ -121,8 +121,15 @@ def test_daemons_are_found_by_the_device_that_they_hold(tmp_path: Path) -> None:
         (process / "comm").write_bytes(b"d\x1b\n")
         (process / "cmdline").write_bytes(b"d\0/mnt\0")
     (tmp_path / "31").mkdir()  # may not be looked into
+    several = tmp_path / "9"
+    for number, connection in ((4, 42), (5, 43)):
+        (several / "fd" / str(number)).symlink_to("/dev/fuse")
+        (several / "fdinfo" / str(number)).write_bytes(b"fuse_connection:\t%d\n" % connection)
+    (several / "fd" / "6").write_text("no link: closed between two looks")
+    (several / "fd" / "7").symlink_to("/dev/fuse")  # and its fdinfo is gone
     assert fuse_daemons(tmp_path) == [
         Daemon(9, "d\x1b", ("d", "/mnt", ""), 42),
+        Daemon(9, "d\x1b", ("d", "/mnt", ""), 43),
         Daemon(30, "d\x1b", ("d", "/mnt", ""), None),
     ]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,8 +54,7 @@ def peer_of(mount: Mount, daemons: Sequence[Daemon]) -> Peer | None:
 def fuse_daemons(proc: Path = Path("/proc")) -> list[Daemon]:
     """The processes that have /dev/fuse open, by pid, as far as this process may see them."""
     directories = [entry for entry in proc.iterdir() if entry.name.isdecimal()]
-    found = (_daemon(directory) for directory in sorted(directories, key=lambda entry: int(entry.name)))
-    return [daemon for daemon in found if daemon is not None]
+    return [daemon for entry in sorted(directories, key=lambda entry: int(entry.name)) for daemon in _daemons(entry)]
 
 
 def _daemon_of(mount: Mount, daemons: Sequence[Daemon]) -> Daemon | None:
@@ -72,18 +72,17 @@ def _daemon_of(mount: Mount, daemons: Sequence[Daemon]) -> Daemon | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def _daemon(process: Path) -> Daemon | None:
-    try:
+def _daemons(process: Path) -> Iterator[Daemon]:
+    """A process once for each connection that it holds, by however many descriptors."""
+    with suppress(OSError):  # gone, or not to be seen
+        found: set[int | None] = set()
         for descriptor in (process / "fd").iterdir():
-            if descriptor.readlink() == _DEVICE:
-                info = (process / "fdinfo" / descriptor.name).read_bytes()
-                shown = _CONNECTION.search(info)
-                return Daemon(
-                    int(process.name),
-                    os.fsdecode((process / "comm").read_bytes().removesuffix(b"\n")),
-                    tuple(map(os.fsdecode, (process / "cmdline").read_bytes().split(b"\0"))),
-                    int(shown[1]) if shown else None,
-                )
-    except OSError:  # gone, or not to be seen
-        return None
-    return None
+            with suppress(OSError):  # closed meanwhile
+                if descriptor.readlink() == _DEVICE:
+                    shown = _CONNECTION.search((process / "fdinfo" / descriptor.name).read_bytes())
+                    found.add(int(shown[1]) if shown else None)
+        if found:
+            comm = os.fsdecode((process / "comm").read_bytes().removesuffix(b"\n"))
+            arguments = tuple(map(os.fsdecode, (process / "cmdline").read_bytes().split(b"\0")))
+            for connection in sorted(found, key=lambda number: number or 0):
+                yield Daemon(int(process.name), comm, arguments, connection)
