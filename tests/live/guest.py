@@ -186,6 +186,20 @@ def traces(before: set[str]) -> None:
 
 
 @contextmanager
+def dirty_limits(**limits: int) -> Iterator[None]:
+    """Other limits of how much may be dirty (in /proc/sys/vm) for a while; a ratio that is written undoes bytes."""
+    ratios = [Path("/proc/sys/vm", name) for name in ("dirty_ratio", "dirty_background_ratio")]
+    before = [ratio.read_text() for ratio in ratios]
+    try:
+        for name, limit in limits.items():
+            Path("/proc/sys/vm", name).write_text(str(limit))
+        yield
+    finally:
+        for ratio, was in zip(ratios, before, strict=True):
+            ratio.write_text(was)
+
+
+@contextmanager
 def cgroup(name: str, **limits: str) -> Iterator[Path]:
     """A cgroup with limits; what is in it is killed at the end."""
     place = Path("/sys/fs/cgroup") / name

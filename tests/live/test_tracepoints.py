@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import ROOT, WORKLOAD, FaultPath, command, eventually, run
+from tests.live.guest import ROOT, WORKLOAD, FaultPath, command, dirty_limits, eventually, run
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, Stage, prepare
 from tracer.diagnose import diagnose
 from tracer.failure import Class, Code, Source
@@ -191,12 +191,13 @@ def test_throttling_is_seen_by_device() -> None:
     device = place.stat().st_dev
     name = f"{os.major(device)}:{os.minor(device)}"
     bdi = Path("/sys/class/bdi", name)
+    everywhere = {}
     if (bdi / "strict_limit").exists():  # 6.2
         (bdi / "strict_limit").write_text("1")
         (bdi / "max_bytes").write_text(str(1 << 20))
     else:
-        Path("/proc/sys/vm/dirty_bytes").write_text(str(1 << 20))
-    with counting(comms=("dd",)) as session:
+        everywhere["dirty_bytes"] = 1 << 20
+    with dirty_limits(**everywhere), counting(comms=("dd",)) as session:
 
         def throttled_once() -> bool:
             # Whether a writer outruns writeback is up to the machine.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import HANDLERS, Backend, Options, bpf_state, command, eventually, frozen, traces
+from tests.live.guest import HANDLERS, Backend, Options, bpf_state, command, dirty_limits, eventually, frozen, traces
 from tests.live.slow_disk import Disk, Waiter, hold, write_back
 from tests.live.watched import SLACK_NS, Watched, tell
 from tracer.breakdown import breakdowns
@@ -134,19 +134,8 @@ def _state(thread: int | None) -> str:
 def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) -> None:
     disk, pages = disks["slow"], 499
     waiter = Waiter(disk.place / "throttled", pages)
-    limits = {name: Path("/proc/sys/vm", name) for name in ("dirty_ratio", "dirty_background_ratio")}
-    ratios = {name: limit.read_text() for name, limit in limits.items()}
-
-    def dirty() -> None:
-        Path("/proc/sys/vm/dirty_background_bytes").write_text(str(4 * 4096))
-        Path("/proc/sys/vm/dirty_bytes").write_text(str(16 * 4096))
-        waiter.store(0, pages)
-
-    try:
-        counted, _, took = watched.waited(waiter, dirty)
-    finally:
-        for name, limit in limits.items():
-            limit.write_text(ratios[name])
+    with dirty_limits(dirty_background_bytes=4 * 4096, dirty_bytes=16 * 4096):
+        counted, _, took = watched.waited(waiter, lambda: waiter.store(0, pages))
     (found,) = (one for one in breakdowns(counted) if one.mountpoint == str(disk.place))
     parts = {part.name: part.ns for part in found.parts}
     tell(Wait.THROTTLE, found.fstype, parts, took, waiter, watched.session)

@@ -11,15 +11,10 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import pytest
-
-from tests.live.guest import ROOT, cgroup, eventually, inside, run
+from tests.live.guest import ROOT, cgroup, dirty_limits, eventually, inside, run
 from tests.live.slow_disk import Device, Disk, Waiter, hold
 from tests.live.watched import Watched
 from tracer.wait import Wait
-
-# In a whole run on 6.1 they fail: throttled, it seems, for pages that earlier tests left dirty.
-pytestmark = pytest.mark.newer
 
 PAGES = 97
 _MIB = 1 << 20
@@ -96,7 +91,8 @@ def test_a_cgroup_that_is_short_of_memory(watched: Watched) -> None:
         Disk("ext4", 96, name=f"short-{number}", make=("-b", "1024")) as disk,
         _swap(f"swap-{number}") as swap,
         cgroup(f"short-{number}", memory_max=str(12 * _MIB)) as place,
-        _all_may_be_dirty(),
+        # Nobody is throttled: in a cgroup that is full, few pages may be dirty otherwise.
+        dirty_limits(dirty_ratio=100, dirty_background_ratio=99),
     ):
         taken = ROOT / "taken"
         taken.write_bytes(b"x" * 16 * _MIB)
@@ -125,20 +121,6 @@ def test_a_cgroup_that_is_short_of_memory(watched: Watched) -> None:
         watched.waits_for(Wait.RECLAIM, waiter, "ext4", disk.place, press)
         assert taker[0].wait(60) == 0
         waiter.end()
-
-
-@contextmanager
-def _all_may_be_dirty() -> Iterator[None]:
-    """Nobody is throttled: in a cgroup that is full, few pages may be dirty otherwise."""
-    ratios = [(Path("/proc/sys/vm", name), now) for name, now in (("dirty_ratio", 100), ("dirty_background_ratio", 99))]
-    before = [limit.read_text() for limit, _ in ratios]
-    for limit, now in ratios:
-        limit.write_text(str(now))
-    try:
-        yield
-    finally:
-        for (limit, _), was in zip(ratios, before, strict=True):
-            limit.write_text(was)
 
 
 @contextmanager

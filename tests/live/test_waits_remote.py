@@ -22,9 +22,6 @@ from tests.live.watched import Watched
 from tracer.stuck import StuckCall, StuckCalls
 from tracer.wait import Wait
 
-# In a whole run on 6.1 they fail: throttled, it seems, for pages that earlier tests left dirty.
-pytestmark = pytest.mark.newer
-
 PAGES = 61
 _NUMBERS = count()
 OTHER_USER = "1000"
