@@ -13,7 +13,7 @@ from tracer.causes import class_of, errno_of
 from tracer.failure import Class, Code, Fact, Failure, Source
 from tracer.reasons import place, reason
 from tracer.state import HostState
-from tracer.text import duration, printable, size_text
+from tracer.text import duration, printable, shell_word, size_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +152,8 @@ def _beyond_end(failure: Failure) -> Diagnosis:
             else "Nobody was seen to cut it since mkwrite was started."
         )
         remedy = "Have the program check the file's size before it uses the mapping, and find out who truncates it."
-    return Diagnosis(
-        Class.BEYOND_END, cause, remedy, f"stat {shlex.quote(printable(failure.file))}", failure.errno_name
-    )
+    check = "" if failure.deleted else f"stat {shell_word(failure.file)}"
+    return Diagnosis(Class.BEYOND_END, cause, remedy, check, failure.errno_name)
 
 
 def _poisoned() -> Diagnosis:
@@ -173,6 +172,12 @@ def _signal(failure: Failure) -> Diagnosis:
         return _poisoned()
     if signal.code.sent and signal.sender is not None:
         who = f"{printable(signal.sender.comm)}[{signal.sender.pid}]"
+        if signal.sender.pid == failure.pid:
+            return Diagnosis(
+                Class.SENT,
+                "No fault: the process sent the signal to itself (kill, raise).",
+                "Look for the reason in what it says and logs; memory, files and disks have nothing to do with it.",
+            )
         return Diagnosis(
             Class.SENT,
             f"No fault: {who}, user {signal.sender_uid}, sent the signal.",

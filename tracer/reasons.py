@@ -8,7 +8,7 @@ from typing import Final
 from tracer.failure import Failure
 from tracer.filesystems import Fallocate, rules
 from tracer.state import HostState
-from tracer.text import printable, size_text
+from tracer.text import printable, shell_word, size_text
 
 #: Cause, remedy, check.
 Reason = tuple[str, str, str]
@@ -122,7 +122,7 @@ def _stale(failure: Failure, state: HostState) -> Reason:
     return (
         "The file's handle is stale: the server no longer has the file.",
         "Find out who removed or replaced the file on the server; open it anew.",
-        f"nfsstat -m; ls -l {shlex.quote(printable(failure.file))}",
+        f"nfsstat -m; ls -l {shell_word(failure.file)}",
     )
 
 
@@ -139,7 +139,7 @@ def _swap(failure: Failure, state: HostState) -> Reason:
 
 
 def _immutable(failure: Failure, state: HostState) -> Reason:
-    path = shlex.quote(printable(failure.file))
+    path = shell_word(failure.file)
     return "The file was made immutable.", f"Take the flag away: chattr -i {path}.", f"lsattr {path}"
 
 

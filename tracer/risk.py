@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from tracer.filesystems import Fallocate, Refusal, rules
-from tracer.text import printable, size_text
+from tracer.text import printable, shell_word, size_text
 
 
 class LimitKind(StrEnum):
@@ -201,7 +201,7 @@ def _fallocate(demand: Demand, limit: Limit, place: str, lacking: str) -> str:
         return f"{room}. fallocate {known.fallocate.value} here: {known.fallocate_why}"
     if demand.deleted:
         return f"{room}."
-    command = f"fallocate -l {demand.size} {shlex.quote(printable(demand.path))}"
+    command = f"fallocate -l {demand.size} {shell_word(demand.path)}"
     if demand.new > limit.free:
         return f"{room}; then {command}, so that nobody else gets it."
     return f"Give the file its space now: {command}."

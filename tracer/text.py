@@ -6,6 +6,7 @@ Widths are terminal cells. The functions that shorten take strings that were esc
 from __future__ import annotations
 
 import re
+import shlex
 from decimal import Decimal
 from typing import Final
 
@@ -56,6 +57,20 @@ def _escape(code: int) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def shell_word(text: str) -> str:
+    """``text`` quoted for a shell; in the manner of bash where there is something in it that is not printable."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escapes = {"\\": "\\\\", "'": "\\'"}
+    chars = (
+        escapes.get(char, char)
+        if char.isprintable()
+        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+        for char in text
+    )
+    return f"$'{''.join(chars)}'"
 
 
 def duration(ns: float) -> str:

@@ -9,7 +9,7 @@ import pytest
 from failure_samples import FULL, REFUSED, ROOMY, refused
 
 from tracer.diagnose import diagnose
-from tracer.failure import Actor, Class, Code, Disposition, Fact, Signal, Source, Truncation
+from tracer.failure import Actor, Class, Code, Disposition, Fact, Signal, Source, Truncation, code_of
 from tracer.state import ChunkState, HostState, HugeState, QuotaState
 
 
@@ -157,6 +157,15 @@ def test_a_signal_that_was_sent_has_nothing_to_do_with_files() -> None:
     found = diagnose(replace(REFUSED, source=Source.SIGNAL, signal=signal), HostState())
     assert (found.kind, found.errno) == (Class.SENT, "")
     assert "kill[9], user 1000" in found.cause
+
+
+def test_who_is_gone_is_not_to_be_looked_for() -> None:
+    itself = Signal(Code.SENT, Disposition.FATAL, 0, Actor(REFUSED.pid, 1, "sh"), 0)
+    found = diagnose(replace(REFUSED, source=Source.SIGNAL, signal=itself), HostState())
+    assert (found.kind, found.check, "to itself" in found.cause) == (Class.SENT, "", True)
+    deleted = replace(REFUSED, source=Source.FAULT, facts=Fact.BEYOND_END, size=0, deleted=True)
+    assert diagnose(deleted, HostState()).check == ""
+    assert code_of(-1000 & 0xFFFFFFFF) is Code.SENT
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +21,7 @@ from tracer.text import (
     offset_text,
     parse_duration,
     printable,
+    shell_word,
     size_text,
 )
 
@@ -45,6 +49,14 @@ any_text = st.one_of(st.text(), st.binary().map(lambda raw: raw.decode(errors="s
 )
 def test_what_a_terminal_could_act_on_is_escaped(text: str, escaped: str) -> None:
     assert printable(text) == escaped
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "it's\n\\x \udcff\u202e", "$(reboot)\n`x`"])
+def test_a_word_for_a_shell_is_printable_and_means_the_name(name: str) -> None:
+    word = shell_word(name)
+    assert word.isprintable()
+    said = subprocess.run(["bash", "-c", f"printf %s {word}"], stdout=subprocess.PIPE, check=True).stdout
+    assert said == os.fsencode(name)
 
 
 @given(any_text)
