@@ -197,9 +197,10 @@ class Snapshot:
 
     ``time_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
     that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included. ``failures`` are counted
-    if the session was asked to tell of them. ``gone``: of ``calls``, what later snapshots will not have any more (see
-    ``Options.make_room``). ``runs``: by BPF program, how often it ran and for how many ns, where the kernel keeps count
-    of that. With ``tracepoints`` there are no calls and no ``wp_faults``: nobody sees them.
+    if the session was asked to tell of them. ``gone`` and ``gone_failures``: of ``calls`` and ``failures``, what later
+    snapshots will not have any more (see ``Options.make_room``). ``runs``: by BPF program, how often it ran and for how
+    many ns, where the kernel keeps count of that. With ``tracepoints`` there are no calls and no ``wp_faults``: nobody
+    sees them.
     """
 
     time_ns: int
@@ -215,6 +216,7 @@ class Snapshot:
     failures: Mapping[FailureSeries, int] = field(default_factory=dict)
     tracepoints: Tracepoints | None = None
     gone: Mapping[Series, Histogram] = field(default_factory=dict)
+    gone_failures: Mapping[FailureSeries, int] = field(default_factory=dict)
     runs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     #: Empty unless Options.waits.
     waits: Mapping[WaitSeries, WaitTime] = field(default_factory=dict)

@@ -34,7 +34,7 @@ from tracer.naming import RACED, Naming, path_of
 from tracer.probes import failures, in_flight, wait_functions
 from tracer.probes.maps import RawSeries
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
-from tracer.room import make_room
+from tracer.room import Removed, make_room
 from tracer.wait import InFlight
 
 #: ``enum loss`` of bpf/maps.h.
@@ -49,6 +49,8 @@ _LOSSES: Final = (
 # event reasons, bpf/event.h
 _SLOW: Final = 0x1
 _NAMED: Final = 0x2
+#: Causes of failures that the kernel has room for (bpf/failure.h).
+_CAUSES: Final = 4096
 #: Of a call that seems to last for so long, the return may have been missed (OLD_NS of bpf/in_flight.c).
 _OLD_NS: Final = 1_000_000_000
 
@@ -288,9 +290,9 @@ class Session:
             series = self._naming.series(RawSeries(*key), fstypes)
             known = calls.get(series)
             calls[series] = histogram if known is None else known + histogram
-        removed: dict[Series, Histogram] = {}
-        if gone and len(raw) > self._room:
-            removed = make_room(maps, self._naming, raw, waiting, gone())
+        removed = Removed()
+        if gone and (len(raw) > self._room or len(causes) > _CAUSES // 2):
+            removed = make_room(maps, self._naming, raw, causes, waiting, gone())
         return Snapshot(
             time_ns=now,
             elapsed_ns=now - self._opened_ns,
@@ -303,7 +305,8 @@ class Session:
             notes=self._notes,
             failures=failed,
             tracepoints=self._counts.read() if self._counts else None,
-            gone=removed,
+            gone=removed.calls,
+            gone_failures=removed.failures,
             runs=self._tracer.runs(),
             waits=self._naming.waits(maps.waits(), fstypes),
         )

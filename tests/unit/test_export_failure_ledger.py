@@ -21,8 +21,8 @@ def counted(book: FailureLedger) -> dict[tuple[str, str], int]:
 def test_failures_are_counted_by_place_class_and_errno() -> None:
     book = FailureLedger(Who(), 10)
     other = replace(FULL, dev=3)
-    book.book({FULL: 2, other: 5, replace(FULL, errno="EDQUOT"): 1}, {"/srv"})
-    book.book({FULL: 3, other: 5, replace(FULL, errno="EDQUOT"): 1}, {"/srv"})
+    book.book({FULL: 2, other: 5, replace(FULL, errno="EDQUOT"): 1}, {"/srv"}, {})
+    book.book({FULL: 3, other: 5, replace(FULL, errno="EDQUOT"): 1}, {"/srv"}, {})
     assert dict(book.counts([])) == {
         Refused(Place("ext4", "/srv"), NO_SPACE, ()): 8,
         Refused(Place("ext4", "/srv"), Kind(Class.REFUSED, "EDQUOT"), ()): 1,
@@ -38,22 +38,31 @@ def test_what_a_place_may_come_to_is_there_before_it_comes() -> None:
 
 def test_a_device_that_is_mounted_elsewhere_does_not_take_its_failures_along() -> None:
     book = FailureLedger(Who(), 10)
-    book.book({FULL: 7}, {"/srv"})
-    book.book({replace(FULL, mountpoint="/new"): 9}, {"/new"})
+    book.book({FULL: 7}, {"/srv"}, {})
+    book.book({replace(FULL, mountpoint="/new"): 9}, {"/new"}, {})
     assert counted(book) == {("/srv", "ENOSPC"): 7, ("/new", "ENOSPC"): 2}
 
 
 def test_beyond_the_bound_failures_are_counted_together_and_who_is_gone_makes_room() -> None:
     book = FailureLedger(Who(), 2)
     three = {replace(FULL, dev=n, mountpoint=f"/m{n}"): n for n in (1, 2, 3)}
-    book.book(three, {"/m1", "/m2", "/m3"})
+    book.book(three, {"/m1", "/m2", "/m3"}, {})
     assert counted(book) == {("/m1", "ENOSPC"): 1, ("/m2", "ENOSPC"): 2, ("other", "ENOSPC"): 3}
-    book.book({series: number + 1 for series, number in three.items()}, {"/m2", "/m3"})
+    book.book({series: number + 1 for series, number in three.items()}, {"/m2", "/m3"}, {})
     # /m1 failed last before it went: what it adds now is its own, and /m3 takes its place.
     assert counted(book) == {("/m2", "ENOSPC"): 3, ("/m3", "ENOSPC"): 1, ("other", "ENOSPC"): 3}
 
 
 def test_signals_without_a_filesystem_are_counted_too() -> None:
     book = FailureLedger(Who(), 10)
-    book.book({FailureSeries("", "", 0, Class.SENT, ""): 1}, set())
+    book.book({FailureSeries("", "", 0, Class.SENT, ""): 1}, set(), {})
     assert dict(book.counts([])) == {Refused(Place("", ""), Kind(Class.SENT, ""), ()): 1}
+
+
+def test_what_the_kernel_does_not_count_any_more_is_booked_once() -> None:
+    book = FailureLedger(Who(), 10)
+    series = replace(FULL, who="dd[7]")
+    book.book({series: 7, FULL: 1}, {"/srv"}, {series: 5})
+    book.book({series: 2, FULL: 1}, {"/srv"}, {series: 2})
+    book.book({series: 3, FULL: 2}, {"/srv"}, {})  # another process of that number
+    assert counted(book) == {("/srv", "ENOSPC"): 7 + 3 + 2}

@@ -82,7 +82,7 @@ def test_a_line_of_json_is_one_line_of_ascii_that_keeps_every_byte(failure: Fail
 
 def test_labels_of_metrics_are_escaped() -> None:
     ledger = FailureLedger(Who(), 10)
-    ledger.book({FailureSeries(NASTY, f"/{NASTY}", 1, Class.REFUSED, "ENOSPC"): 1}, set())
+    ledger.book({FailureSeries(NASTY, f"/{NASTY}", 1, Class.REFUSED, "ENOSPC"): 1}, set(), {})
     ((refused, number),) = ledger.counts([])
     assert number == 1
     assert all(label.isprintable() for label in refused.place)

@@ -210,7 +210,7 @@ class MkwriteCollector(Collector):
         self.up = True
         mounted = {printable(mount.mountpoint) for mount in mounts}
         self._dirtied.add(self._ledger.book(snapshot, mounted), mounted)
-        self._failures.book(snapshot.failures, mounted)
+        self._failures.book(snapshot.failures, mounted, snapshot.gone_failures)
         self._waits.book(snapshot.waits, mounted)
         self._hooks.note(snapshot.hooks)
         return snapshot, mounts

@@ -47,9 +47,13 @@ class FailureLedger:
         for place, (kind, who), number in self._ledger.counts(places, known):
             yield Refused(place, kind, who), number
 
-    def book(self, failures: Mapping[FailureSeries, int], mounted: Set[str]) -> None:
-        """Take in a snapshot's failures; ``mounted`` are the mount points that there are now."""
+    def book(self, failures: Mapping[FailureSeries, int], mounted: Set[str], gone: Mapping[FailureSeries, int]) -> None:
+        """Take in a snapshot's failures; ``mounted`` are the mount points that there are now.
+
+        ``gone`` are those that later snapshots will not count any more.
+        """
         self._ledger.book(map(self._counted, failures.items()), mounted)
+        self._ledger.release(map(self._counted, gone.items()))
 
     def _counted(self, item: tuple[FailureSeries, int]) -> Counted[tuple[Kind, tuple[str, ...]]]:
         series, number = item

@@ -54,12 +54,12 @@ class PlaceLedger(Generic[K]):
         self._counts: dict[Place, Counter[K]] = {}
 
     def counts(self, places: Iterable[Place], known: Iterable[K]) -> Iterator[tuple[Place, K, int]]:
-        """What was counted, and zeros for ``known`` labels of ``places``.
+        """What was counted, and zeros for ``known`` labels of ``places``, of as many as have room.
 
         A counter that comes to be with a 1 has a rate of 0: it must be there before it counts.
         """
         labels = tuple(known)
-        found = {(place, label): 0 for place in places for label in labels}
+        found = {(place, label): 0 for place in sorted(places)[: self._max_places] for label in labels}
         for place, counts in self._counts.items():
             found.update({(place, label): number for label, number in counts.items()})
         for place, label in sorted(found):
@@ -68,6 +68,15 @@ class PlaceLedger(Generic[K]):
     def book(self, counted: Iterable[Counted[K]], mounted: Set[str]) -> None:
         """Take in a snapshot's numbers; ``mounted`` are the mount points that there are now."""
         self.add(self._growth(counted), mounted)
+
+    def release(self, gone: Iterable[Counted[K]]) -> None:
+        """Later snapshots do not count these any more."""
+        for one in gone:
+            left = self._seen[one.identity] - one.number
+            if left:
+                self._seen[one.identity] = left
+            else:
+                del self._seen[one.identity]
 
     def add(self, grown: Mapping[tuple[Place, K], int], mounted: Set[str]) -> None:
         """Book what is new by place and label; ``mounted`` as in ``book``."""

@@ -146,6 +146,13 @@ class Maps:
         cells.add(value.raw)
         return cells.histograms().get(series)
 
+    def remove_cause(self, cause: Cause) -> bool:
+        """The same of failures; whether it was there."""
+        with unpreempted():
+            found = not libbpf().bpf_map_delete_elem(self._descriptors["causes"], _CAUSE.pack(*cause))
+        self._read.pop("causes", None)
+        return found
+
     def slots(self) -> Iterator[Slot]:
         """Calls that have not returned, or still wait for their PTE."""
         mapped, size = self._mapped["slots"], ct.sizeof(self._slot)
