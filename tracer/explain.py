@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from tracer.diagnose import Diagnosis, diagnose
 from tracer.failure import Burst, Failure
 from tracer.host.state import StateReader
 from tracer.state import HostState
+
+#: Kinds of failures that are remembered; the kernel knows the last 4,096.
+_KNOWN: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,13 @@ class Explainer:
             yield self._known[kind]
 
     def repeats(self, seen: dict[Burst, int]) -> Iterator[Repeated]:
-        """What has been counted since the last time; ``seen`` are the kernel's counts (``Session.bursts``)."""
+        """What has been counted since the last time; ``seen`` are the kernel's counts (``Session.bursts``).
+
+        What the kernel has forgotten begins anew when it comes again.
+        """
+        if len(self._known) > _KNOWN:
+            self._known = {kind: explained for kind, explained in self._known.items() if kind in seen}
+            self._told = {kind: self._told[kind] for kind in self._known}
         for kind, count in seen.items():
             if kind not in self._known:
                 continue
