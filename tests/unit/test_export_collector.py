@@ -28,6 +28,7 @@ from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
 from tracer.model import (
     Backend,
+    Filters,
     Hook,
     Initiator,
     Loss,
@@ -378,3 +379,18 @@ def test_every_metric_is_documented() -> None:
         assert f"## {name}\n" in text, name
         for label in family.samples[0].labels:
             assert label == "le" or f"`{label}`" in text
+
+
+def test_only_filesystems_that_are_traced_begin_with_zeros() -> None:
+    table = Mounts.parse(b"1 1 8:1 / /a rw - ext4 /dev/sda rw\n2 1 8:2 / /b rw - xfs /dev/sdb rw\n")
+    for filters, expected in (
+        (Filters(), {"/a", "/b"}),
+        (Filters(fs=("xfs",)), {"/b"}),
+        (Filters(mounts=("/a/",)), {"/a"}),
+        (Filters(fs=("xfs",), mounts=("/a",)), set()),
+    ):
+        source = MkwriteCollector(Source(shot()), "1", mounts=lambda: table, filters=filters)
+        found = scrape(source).get("mkwrite_failures_total", [])
+        assert {labels["mountpoint"] for labels, _ in found} == expected
+    many = MkwriteCollector(Source(shot()), "1", 1, mounts=lambda: table)
+    assert {labels["mountpoint"] for labels, _ in scrape(many)["mkwrite_dirtied_bytes_total"]} == {"/a"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tracer.cli.names import PROGRAM, version
-from tracer.cli.options import duration_option, session_options, tracing_options
+from tracer.cli.options import duration_option, given, session_options, tracing_options
 from tracer.model import By, Options
 
 if TYPE_CHECKING:
@@ -97,7 +97,10 @@ def _give_up_rights(
 @click.option("--user", default="nobody", show_default=True, metavar="NAME", help="Whom root becomes once it traces.")
 @duration_option
 @tracing_options
+@click.pass_context
 def export(
+    context: click.Context,
+    /,
     listen: str | None,
     web_config: Path | None,
     textfile: Path | None,
@@ -132,6 +135,8 @@ def export(
         raise click.UsageError("--once does not serve: leave --listen and --web.config.file out")
     if cgroups and per not in (None, By.CGROUP):
         raise click.UsageError(f"--cgroups tells calls apart by cgroup: leave --per {per} out")
+    if given(context, "top") and not per:
+        raise click.UsageError("--top says how many of --per: give that, too.")
     address = None if textfile and not listen else Address.parse(listen or DEFAULT_LISTEN)
     load = partial(WebConfig.load, web_config) if web_config else WebConfig
     load()  # before it takes the time to attach
@@ -143,7 +148,7 @@ def export(
     room = replace(options, max_series=max(options.max_series, Options.max_series), make_room=True)
     give_back_what_is_free()
     with opened(room) as session, Stop() as stop:
-        collector = MkwriteCollector(session, version(), options.max_series, who)
+        collector = MkwriteCollector(session, version(), options.max_series, who, filters=options.filters)
         more = [RiskCollector()] if risk else []
         if once:
             for _ in follow(session, stop, until(duration or 0)):
@@ -163,7 +168,8 @@ def export(
         with Daemon(collector, first, version(), load, file, more) as daemon, Hangup() as hangup:
             if address:
                 click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)
-            click.echo(f"{PROGRAM}: {hooks(first).plain}", err=True)
+            for line in (hooks(first).plain, *first.notes):
+                click.echo(f"{PROGRAM}: {line}", err=True)
             for events in follow(session, stop, until(duration)):
                 daemon.beat(events)
                 if hangup.heard():

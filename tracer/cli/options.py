@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from tracer.model import Backend, By, Filters, Options
 from tracer.text import duration, parse_duration
@@ -122,3 +123,8 @@ def session_options(
         failures=failures,
         waits=waits,
     )
+
+
+def given(context: click.Context, name: str) -> bool:
+    """Whether the user gave this option, rather than its default."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE

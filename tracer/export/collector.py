@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, Protocol
 
@@ -28,7 +28,7 @@ from tracer.export.wait_ledger import WaitLedger
 from tracer.export.who import OTHER, Who
 from tracer.histogram import LOWER_NS, Histogram
 from tracer.host.mounts import Mount, MountChanges, preferred
-from tracer.model import Snapshot, Tracepoints
+from tracer.model import Filters, Snapshot, Tracepoints
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class _Families:
             labels=["hook", "function", "backend", "reason"],
         )
         self.sigbus = CounterMetricFamily(
-            "mkwrite_sigbus", "SIGBUS that tasks' own faults caused (tracepoint backend only)."
+            "mkwrite_sigbus", "SIGBUS that tasks brought on themselves (tracepoint backend only)."
         )
         self.protection_faults = CounterMetricFamily(
             "mkwrite_protection_faults",
@@ -155,10 +155,12 @@ class MkwriteCollector(Collector):
         max_series: int = 1000,
         who: Who | None = None,
         mounts: Callable[[], Iterable[Mount]] | None = None,
+        filters: Filters = Filters(),  # noqa: B008  # frozen
     ) -> None:
         self._source = source
         self._version = version
         self._mounts = mounts or MountChanges().read  # opened now: it may not be possible later
+        self._filters = filters
         self._who = who or Who()
         self._ledger = Ledger(self._who, max_series)
         self._failures = FailureLedger(self._who, max_series)
@@ -221,7 +223,7 @@ class MkwriteCollector(Collector):
         families.dropped.add_metric([], self._ledger.dropped)
         for source, kinds in self._ledger.calls():
             self._fill_source(families, source, kinds)
-        places = _places(mounts)
+        places = _places(mounts, self._filters)
         for (place, failure, who), number in self._failures.counts(places):
             families.failures.add_metric([*place, failure.kind.value, failure.errno, *who], number)
         if not snapshot.tracepoints:
@@ -273,12 +275,18 @@ class MkwriteCollector(Collector):
         family.add_metric(labels, highest)
 
 
-def _places(mounts: Iterable[Mount]) -> set[Place]:
-    """Mounted filesystems whose files can be written through mappings: where a failure can come from."""
+def _places(mounts: Sequence[Mount], filters: Filters) -> set[Place]:
+    """Mounted filesystems whose files can be written through mappings: where failures that are wanted can come from."""
     by_device: dict[int, list[Mount]] = {}
+    chosen_mounts = {os.path.normpath(mountpoint) for mountpoint in filters.mounts}
+    wanted = {mount.dev for mount in mounts if mount.mountpoint in chosen_mounts}
     for mount in mounts:
         # A fuse file system's type has a subtype in mountinfo, which the kernel's own name has not.
         fstype = mount.fstype.partition(".")[0]
+        if (filters.fs and not {fstype, mount.fstype} & set(filters.fs)) or (
+            filters.mounts and mount.dev not in wanted
+        ):
+            continue
         if "ro" not in mount.super_options and (mount.source.startswith("/dev/") or fstype in _WITHOUT_DEVICE):
             by_device.setdefault(mount.dev, []).append(mount)
     chosen = (preferred(mounts) for mounts in by_device.values())

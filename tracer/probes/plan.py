@@ -73,7 +73,7 @@ def _open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts, why: s
         tracer, counts = open_tracepoints(options, symbols, mounts)
     except OSError as error:
         raise last_refusal(error, Backend.TRACEPOINT, False) from error
-    notes = (note(why), *unfiltered(options.filters))
+    notes = (note(why), *unfiltered(options.filters, options.by))
     return Opened(tracer, Backend.TRACEPOINT, frozenset(), notes, counts=counts)
 
 

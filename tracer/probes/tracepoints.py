@@ -15,7 +15,7 @@ from tracer.kernel.btf import FIELDS, Btf, header
 from tracer.kernel.parsing import parse_cpus
 from tracer.kernel.refusals import reason
 from tracer.kernel.symbols import Symbols
-from tracer.model import Backend, Filters, Hook, Initiator, Options, Throttled, Tracepoints
+from tracer.model import Backend, By, Filters, Hook, Initiator, Options, Throttled, Tracepoints
 from tracer.probes import failures, program
 from tracer.probes.attach import attach_raw_tracepoint
 from tracer.probes.build import build, text
@@ -173,8 +173,9 @@ def note(why: str) -> str:
     )
 
 
-def unfiltered(filters: Filters) -> tuple[str, ...]:
-    """Faults and pauses have no file."""
+def unfiltered(filters: Filters, by: By | None) -> Iterator[str]:
+    """Faults and pauses have no file, and nobody's name is at hand without calls."""
     if filters.fs or filters.mounts or filters.handlers:
-        return ("SIGBUS, wp faults and throttling are not counted with --fs, --mount or --handler: they name no file.",)
-    return ()
+        yield "SIGBUS, wp faults and throttling are not counted with --fs, --mount or --handler: they name no file."
+    if by:
+        yield f"There are no calls to be told apart by {by}."
