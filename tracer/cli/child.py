@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from tracer.errors import Exit, MkwriteError
@@ -15,8 +17,12 @@ _CHECK_S: Final = 0.2
 
 
 def check_command(command: Sequence[str]) -> None:
-    """Raise MkwriteError if the command cannot be found."""
+    """Raise MkwriteError if the command cannot be found, or is nothing that can be run."""
     if shutil.which(command[0]) is None:
+        if shutil.which(command[0], os.F_OK) or ("/" in command[0] and Path(command[0]).exists()):
+            raise MkwriteError(
+                f"{command[0]!r} cannot be run.", "It is no program, or may not be run.", Exit.CANNOT_RUN
+            )
         raise MkwriteError(
             f"There is no command {command[0]!r}.",
             "Check its name and PATH, as root sees it.",

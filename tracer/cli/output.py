@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Mapping
 from typing import Final, TextIO
 
@@ -20,8 +21,10 @@ class Output(Console):
 
     def __init__(self, file: TextIO | None = None, *, stderr: bool = False) -> None:
         super().__init__(file=file, stderr=stderr, markup=False, emoji=False, highlight=False)
-        if not self.is_terminal and "COLUMNS" not in os.environ:
+        if not self.is_terminal and not os.environ.get("COLUMNS", "").strip("0"):
             self.width = WIDE
+        elif not self.width:
+            self.width = 80  # COLUMNS=0 on a terminal
 
     def print_line(self, text: Text) -> None:
         """Print one line at once, however long it is."""
@@ -36,3 +39,11 @@ class Output(Console):
 def print_json(record: Mapping[str, object], file: TextIO | None = None) -> None:
     """Print a record as one line, at once."""
     print(json_line(record), file=file, flush=True)
+
+
+def check_reader() -> None:
+    """Raise BrokenPipeError if nobody reads the standard output any more: there may be nothing to write for long."""
+    poll = select.poll()
+    poll.register(1, 0)
+    if any(happened & select.POLLERR for _, happened in poll.poll(0)):
+        raise BrokenPipeError

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from tracer.cli.options import INTERVAL, duration_option, json_option
+from tracer.cli.options import INTERVAL, duration_option, given, json_option
 
 if TYPE_CHECKING:
     from tracer.cli.run import Stop
@@ -21,6 +22,12 @@ Examples:
 """
 
 
+def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter("a number is needed.", context, parameter)
+    return value
+
+
 @click.command(epilog=EXAMPLES)
 @click.option("--pid", multiple=True, type=click.IntRange(min=1), metavar="PID", help="Only this process.")
 @click.option("--fs", multiple=True, metavar="TYPE", help="Only this filesystem type, such as ext4.")
@@ -28,6 +35,7 @@ Examples:
     "--above",
     type=click.FloatRange(min=0),
     default=100.0,
+    callback=_finite,
     show_default=True,
     metavar="PERCENT",
     help="Exit with 20 if files may ask for more than that part of what is free.",
@@ -73,8 +81,8 @@ def risk(
         else:
             out.print(RiskView(found, coming))
 
-    if duration is not None and not watch:
-        raise click.UsageError("-d/--duration goes with --watch.")
+    if not watch and (duration is not None or given(context, "interval")):
+        raise click.UsageError("-i/--interval and -d/--duration go with --watch.")
     check(Filters(fs=fs, pids=pid), Mounts.read(), ())
     found = survey(pid, fs, remote=remote)
     if watch:

@@ -53,7 +53,7 @@ def sigbus(
     COMMAND's.
     """
     from tracer.cli.child import check_command, run_command
-    from tracer.cli.output import Output, print_json
+    from tracer.cli.output import Output, check_reader, print_json
     from tracer.cli.run import Stop, opened, until
     from tracer.explain import Explainer
     from tracer.export.failure_json import explained_dict, repeated_dict
@@ -88,6 +88,7 @@ def sigbus(
             end = until(duration)
             while not stop.requested and not watch.done and time.monotonic_ns() < end:
                 watch.step(min(_WAIT_S, max(0.0, (end - time.monotonic_ns()) / 1e9)))
+                check_reader()
             code = 1 if once and not watch.done else 0
         final = session.finish()
         watch.handle(session.failures())

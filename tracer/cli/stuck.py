@@ -34,7 +34,7 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
 
     from rich.text import Text
 
-    from tracer.cli.output import Output, print_json
+    from tracer.cli.output import Output, check_reader, print_json
     from tracer.cli.run import Stop, opened, until
     from tracer.errors import MkwriteError
     from tracer.export.jsonl import stuck_dict
@@ -59,6 +59,7 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
         while True:
             while not stop.requested and time.monotonic_ns() < min(due, end):
                 time.sleep(min(0.1, max(0.0, (min(due, end) - time.monotonic_ns()) / 1e9)))
+                check_reader()
             found = calls.look(session, threshold)
             if as_json:
                 print_json({"time_ns": time.time_ns(), "stuck": [stuck_dict(one) for one in found]})

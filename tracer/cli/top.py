@@ -66,6 +66,8 @@ def top(
     from tracer.export.jsonl import snapshot_dict, stuck_dict
     from tracer.ui.top import TopView
 
+    if once and (iterations or duration is not None):
+        raise click.UsageError("--once is one interval: leave -n/--iterations and -d/--duration out.")
     out = Output()
     who = (tracing["by"] or "").upper()
     with opened(session_options(**tracing, failures=True, waits=True)) as session, Stop() as stop:

@@ -73,12 +73,14 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
 
 def _with_losses(session: Session, batches: Iterable[list[Event]], notices: Output) -> Iterator[list[Event]]:
     """The batches; meanwhile new losses are told, every few seconds at most."""
+    from tracer.cli.output import check_reader
     from tracer.ui.status import losses
 
     told = 0
     due = time.monotonic() + LOSSES_S
     for batch in batches:
         yield batch
+        check_reader()
         if time.monotonic() >= due:
             due = time.monotonic() + LOSSES_S
             snapshot = session.snapshot()
