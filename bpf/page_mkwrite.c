@@ -97,7 +97,7 @@ static __always_inline int take_over(struct slot *slot, u64 task, u64 now)
 	/* Negative where the slot's task has returned since `now`. */
 	long settled = now - slot->start_ns - slot->latency_ns;
 
-	if (slot->series.kind && (slot->task == task || settled > RACED_AFTER_NS)) {
+	if (config(TELL_RACED) && slot->series.kind && (slot->task == task || settled > RACED_AFTER_NS)) {
 		settle_raced(slot);
 		return 1;
 	}
@@ -192,12 +192,12 @@ static __always_inline void count_agreed(struct series *series, u64 ns, struct v
 }
 
 /* The handler refused, or wants the fault to be taken again: the call is over. */
-static __always_inline void count_ended(struct slot *slot, u64 ns, struct vm_fault *vmf, u32 vm_fault)
+static __always_inline void count_ended(struct slot *slot, u32 kind, u64 ns, struct vm_fault *vmf, u32 vm_fault)
 {
 	struct series series = slot->series;
 	u32 outcome = outcome_of(vm_fault), reason;
 
-	series.kind |= KIND_OUTCOME(outcome);
+	series.kind = kind | KIND_OUTCOME(outcome);
 	remember_fstype(series.dev, vmf);
 	reason = reason_of(ns, count_shared(&series, ns));
 #ifdef FAILURES
@@ -226,12 +226,11 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slo
 	struct vm_area_struct *vma = GET(vmf, vma);
 	struct inode *inode = GET(GET(vma, vm_file), f_inode);
 	struct series *series = &slot->series;
+	u32 kind;
 
 	series->handler = (u64)GET(GET(vma, vm_ops), page_mkwrite);
 	series->dev = GET(GET(inode, i_sb), s_dev);
-	slot->latency_ns = ns;
-	barrier(); /* with a kind, the slot may be taken over as soon as it is old enough */
-	series->kind = kind_of(vmf);
+	kind = kind_of(vmf);
 	if (config(EXTRAS) && !apply_extras(series, inode, &vm_fault)) {
 		slot->owner = 0;
 		release(slot);
@@ -240,20 +239,24 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slo
 	end_waits(slot);
 	if (vm_fault != VM_FAULT_LOCKED &&
 	    (vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) != VM_FAULT_LOCKED) {
-		count_ended(slot, ns, vmf, vm_fault);
+		count_ended(slot, kind, ns, vmf, vm_fault);
 		release(slot);
 		return;
 	}
 	if (!config(TELL_RACED)) {
+		series->kind = kind;
 		count_agreed(series, ns, vmf, AT_RETURN);
 		release(slot);
 		return;
 	}
+	slot->latency_ns = ns;
 	if (is_slow(ns)) {
 		slot->inode = GET(inode, i_ino);
 		slot->pgoff = GET(vmf, pgoff);
 		slot->address = GET(vmf, address);
 	}
+	barrier(); /* with a kind, the slot may be taken over as soon as it is old enough */
+	series->kind = kind;
 }
 
 static __always_inline void unmatched(void)
