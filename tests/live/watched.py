@@ -47,19 +47,7 @@ class Watched:
 
     def waits_for(self, reason: Wait, waiter: Waiter, fstype: str, place: Path, doing: Callable[[], None]) -> CallEvent:
         """One store waits while ``doing``, for ``reason`` alone, as long as it takes; the parts sum to the whole."""
-        return self.all_is(reason, waiter, fstype, place, *self.waited(waiter, doing))
-
-    def all_is(
-        self,
-        reason: Wait,
-        waiter: Waiter,
-        fstype: str,
-        place: Path,
-        counted: Snapshot,
-        events: list[CallEvent],
-        took: int,
-    ) -> CallEvent:
-        """What was ``waited`` is for ``reason``."""
+        counted, events, took = self.waited(waiter, doing)
         waits = {s: t for s, t in counted.waits.items() if t.count and s.mountpoint == str(place)}
         (event,) = (event for event in events if event.pid == waiter.pid)
         tell(reason, event.fstype, parts_of(event), took, waiter, self.session)
