@@ -29,6 +29,7 @@ from tests.live.guest import (
     eventually,
     frozen,
     inside,
+    lost,
     survived,
     truth,
     workload,
@@ -39,6 +40,8 @@ EXT4 = Filters(fs=("ext4",))
 ROOT = Path(__file__).resolve().parents[2]
 #: Slots of calls in flight and the hash map for those whose slot is taken: SLOT_BITS, and inflight of bpf/maps.h.
 SLOTS, OVERFLOW = 8192, 4096
+#: Calls whose return a kprobe waits for at a time (tracer/probes/attach.py).
+RETURNS = 4096
 #: Calls that may lose their slot: two tasks take it on two CPUs within an instant, which an emulated one may stretch.
 AT_ONCE = 3
 
@@ -60,12 +63,20 @@ def test_threads_by_the_ten_thousand_wait_in_one_call_each(mounts: dict[str, Pat
         final = session.finish().since(before)
     counted, full = calls(final, path=FaultPath.WRITE_PROTECT), final.lost[Loss.INFLIGHT_FULL]
     # The return of a call that had no room finds no entry, nor does that of one whose slot another took as it did.
-    lost = final.lost[Loss.UNMATCHED_RETURN]
-    survived(f"{threads:,} threads fault at once", session.backend, threads, counted, lost)
-    assert counted + lost == threads
+    unmatched = final.lost[Loss.UNMATCHED_RETURN]
+    missed = sum(hook.missed for hook in final.hooks if hook.function == "do_page_mkwrite")
+    survived(f"{threads:,} threads fault at once", session.backend, threads, counted, unmatched + missed)
     assert bool(full) == (threads > SLOTS + OVERFLOW)
-    assert 0 <= lost - full <= AT_ONCE
-    assert final.lost == {**NO_LOSS, Loss.INFLIGHT_FULL: full, Loss.UNMATCHED_RETURN: lost}
+    if session.backend is Backend.KPROBE:  # as on a kernel that preempts fentry programs
+        assert abs(missed - (threads - RETURNS)) <= AT_ONCE
+        assert abs(counted + unmatched + missed - threads) <= AT_ONCE
+        assert unmatched <= full + AT_ONCE
+    else:
+        assert counted + unmatched == threads
+        assert missed == 0
+        assert 0 <= unmatched - full <= AT_ONCE
+    others = {Loss.INFLIGHT_FULL: full, Loss.UNMATCHED_RETURN: unmatched, Loss.MISSED_PROBE: missed}
+    assert lost(final) == {**NO_LOSS, **others}
 
 
 @pytest.mark.parametrize(("limit", "enough"), [("4M", False), ("96M", True)])
