@@ -144,10 +144,10 @@ def _reclaims(watched: Watched) -> bool:
     slow = [event for event in events if event.pid == waiter.pid]
     if not slow:
         return False
-    (event,) = slow
+    event = max(slow, key=lambda event: event.latency_ns)  # others may have waited for less than _waits() asks for
     tell(Wait.RECLAIM, event.fstype, parts_of(event), took, waiter, watched.session)
     waits = {series.reason: time for series, time in counted.waits.items() if series.mountpoint == str(disk.place)}
-    assert abs(waits[Wait.RECLAIM].ns - event.waits[Wait.RECLAIM]) <= 1
+    assert waits[Wait.RECLAIM].ns >= event.waits[Wait.RECLAIM] - 1
     assert event.latency_ns - event.waits[Wait.RECLAIM] < event.latency_ns / 20
     # Of a cgroup that is full few pages may be dirty, however many may be elsewhere: some of the stores are throttled.
     throttled = waits[Wait.THROTTLE].ns if Wait.THROTTLE in waits else 0
