@@ -128,53 +128,6 @@ def test_a_signal_that_was_sent_is_no_fault(stage: Stage) -> None:
     assert (failure.source, failure.inode, failure.inferred) == (Source.SIGNAL, 0, False)
 
 
-#: Sends itself SIGBUS with codes that nobody has, as often below 0 as above (rt_sigqueueinfo(2), struct siginfo).
-FORGER = """
-import ctypes, os, signal, struct
-signal.signal(signal.SIGBUS, signal.SIG_IGN)
-for number in range(int(os.environ["MADE"])):
-    for code in (-1000 - number, 1000 + number):
-        info = struct.pack("iii", signal.SIGBUS, 0, code).ljust(128, bytes(1))
-        assert ctypes.CDLL(None).syscall(129, os.getpid(), int(signal.SIGBUS), info) == 0
-"""
-
-
-def test_codes_that_a_process_makes_up_fill_no_map() -> None:
-    made = 5003
-    with counting(comms=("python3",)) as session:
-        subprocess.run(["/usr/bin/python3", "-c", FORGER], env={"MADE": str(made)}, check=True)
-        told = session.failures()
-        final = session.finish()
-    assert {series.kind: number for series, number in final.failures.items()} == {Class.SENT: made, Class.OTHER: made}
-    assert {failure.signal.code for failure in told if failure.signal} == {Code.SENT, Code.OTHER}
-    assert len(told) < made // 10
-    assert sum(final.lost.values()) == 0
-
-
-#: Processes that send themselves SIGBUS, one after the other.
-CROWD = "import os\nfor _ in range({}):\n    if not os.fork(): os.kill(os.getpid(), 7)\n    os.wait()"
-
-
-def test_failures_of_processes_that_are_gone_make_room() -> None:
-    """More of them than there is room for at once; each is booked once."""
-    each, times = 1151, 5
-    ledger = FailureLedger(Who(By.PROCESS, 20), 1000)
-    options = Options(
-        Backend.TRACEPOINT, failures=True, by=By.PROCESS, make_room=True, filters=Filters(comms=("python3",))
-    )
-    with Session(options) as session:
-        for _ in range(times):
-            subprocess.run(["/usr/bin/python3", "-c", CROWD.format(each)], check=True)
-            for _ in range(2):
-                snapshot = session.snapshot()
-                session.failures()
-                ledger.book(snapshot.failures, set(), snapshot.gone_failures)
-        final = session.finish()
-    assert each * times > 4096
-    assert sum(number for _, number in ledger.counts(())) == each * times
-    assert final.lost[Loss.SERIES_FULL] == 0
-
-
 def test_an_access_that_is_not_aligned(stage: Stage) -> None:
     """An emulated processor does not look at EFLAGS.AC: there the program goes on, and nothing is told."""
     victim = subprocess.Popen([VICTIM, "misaligned"], stdout=subprocess.DEVNULL)
@@ -267,3 +220,52 @@ def test_what_cannot_be_seen_ends_with_a_clear_error() -> None:
     done = subprocess.run(command("hist", "--backend", "tracepoint"), capture_output=True, text=True, check=False)
     assert done.returncode == 12
     assert "Calls and their latencies cannot be seen here: tracepoint backend" in done.stderr
+
+
+# Last: the session of all victims is not read meanwhile, and its ring fills up.
+
+#: Sends itself SIGBUS with codes that nobody has, as often below 0 as above (rt_sigqueueinfo(2), struct siginfo).
+FORGER = """
+import ctypes, os, signal, struct
+signal.signal(signal.SIGBUS, signal.SIG_IGN)
+for number in range(int(os.environ["MADE"])):
+    for code in (-1000 - number, 1000 + number):
+        info = struct.pack("iii", signal.SIGBUS, 0, code).ljust(128, bytes(1))
+        assert ctypes.CDLL(None).syscall(129, os.getpid(), int(signal.SIGBUS), info) == 0
+"""
+
+
+def test_codes_that_a_process_makes_up_fill_no_map() -> None:
+    made = 5003
+    with counting(comms=("python3",)) as session:
+        subprocess.run(["/usr/bin/python3", "-c", FORGER], env={"MADE": str(made)}, check=True)
+        told = session.failures()
+        final = session.finish()
+    assert {series.kind: number for series, number in final.failures.items()} == {Class.SENT: made, Class.OTHER: made}
+    assert {failure.signal.code for failure in told if failure.signal} == {Code.SENT, Code.OTHER}
+    assert len(told) < made // 10
+    assert sum(final.lost.values()) == 0
+
+
+#: Processes that send themselves SIGBUS, one after the other.
+CROWD = "import os\nfor _ in range({}):\n    if not os.fork(): os.kill(os.getpid(), 7)\n    os.wait()"
+
+
+def test_failures_of_processes_that_are_gone_make_room() -> None:
+    """More of them than there is room for at once; each is booked once."""
+    each, times = 1151, 5
+    ledger = FailureLedger(Who(By.PROCESS, 20), 1000)
+    options = Options(
+        Backend.TRACEPOINT, failures=True, by=By.PROCESS, make_room=True, filters=Filters(comms=("python3",))
+    )
+    with Session(options) as session:
+        for _ in range(times):
+            subprocess.run(["/usr/bin/python3", "-c", CROWD.format(each)], check=True)
+            for _ in range(2):
+                snapshot = session.snapshot()
+                session.failures()
+                ledger.book(snapshot.failures, set(), snapshot.gone_failures)
+        final = session.finish()
+    assert each * times > 4096
+    assert sum(number for _, number in ledger.counts(())) == each * times
+    assert final.lost[Loss.SERIES_FULL] == 0

@@ -131,6 +131,8 @@ def _reclaims(watched: Watched) -> bool:
                     if _may_be_in_call(waiter.pid):
                         hold()
                         return
+                    if not waiter.stores(3):  # what is to be written may need memory, too
+                        break
                     waiter.took()
                 raise _NoCallWaitsError
 
