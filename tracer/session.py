@@ -49,8 +49,6 @@ _LOSSES: Final = (
 # event reasons, bpf/event.h
 _SLOW: Final = 0x1
 _NAMED: Final = 0x2
-#: Causes of failures that the kernel has room for (bpf/failure.h).
-_CAUSES: Final = 4096
 #: Of a call that seems to last for so long, the return may have been missed (OLD_NS of bpf/in_flight.c).
 _OLD_NS: Final = 1_000_000_000
 
@@ -291,7 +289,7 @@ class Session:
             known = calls.get(series)
             calls[series] = histogram if known is None else known + histogram
         removed = Removed()
-        if gone and (len(raw) > self._room or len(causes) > _CAUSES // 2):
+        if gone and (len(raw) > self._room or len(causes) > maps.room_for_causes // 2):
             removed = make_room(maps, self._naming, raw, causes, waiting, gone())
         return Snapshot(
             time_ns=now,

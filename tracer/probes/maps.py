@@ -209,6 +209,11 @@ class Maps:
         found = self._unless_unchanged("causes", self._changes().causes_counted)
         return {Cause(*_CAUSE.unpack(key)): int.from_bytes(value, "little") for key, value in found}
 
+    @property
+    def room_for_causes(self) -> int:
+        """How many causes there may be."""
+        return self._specs["causes"].max_entries if "causes" in self._specs else 0
+
     def waits(self) -> dict[RawWait, tuple[int, int, int]]:
         """Calls that waited, their time in ns and the longest; none without the programs that tell."""
         if "waited" not in self._specs:
