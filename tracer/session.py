@@ -226,9 +226,8 @@ class Session:
         """How long the calls of the slots have been in flight, if they still are. Asked for where one is old only."""
         if max(ages, default=0) < _OLD_NS or not self._waits or not self._waits.sees_all:
             return ages
-        return [age for age in ages if age < _OLD_NS] + [
-            call.age_ns for call in self._in_flight() if call.age_ns >= _OLD_NS
-        ]
+        seen = (int(event.latency_ns) for event, _, _ in self._waits.in_flight())
+        return [*(age for age in ages if age < _OLD_NS), *(age for age in seen if age >= _OLD_NS)]
 
     def _drain(self) -> None:
         kind = self._tracer.events.type

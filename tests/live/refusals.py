@@ -242,6 +242,11 @@ class Stage:
                 return found
             self._known += self._session.failures(0.2)
 
+    def seen(self) -> set[int]:
+        """The processes of which there were failures, once the session has ended."""
+        self._known += self._session.failures()
+        return {failure.pid for failure in self._known}
+
 
 def overlay(which: str) -> tuple[Path, Path]:
     """A file of an overlay whose upper filesystem is full, and that filesystem's mount point."""

@@ -34,14 +34,13 @@ from tests.live.guest import (
     truth,
     workload,
 )
+from tracer.probes.attach import MAXACTIVE
 from tracer.session import Session
 
 EXT4 = Filters(fs=("ext4",))
 ROOT = Path(__file__).resolve().parents[2]
 #: Slots of calls in flight and the hash map for those whose slot is taken: SLOT_BITS, and inflight of bpf/maps.h.
 SLOTS, OVERFLOW = 8192, 4096
-#: Calls whose return a kprobe waits for at a time (tracer/probes/attach.py).
-RETURNS = 4096
 #: Calls that may lose their slot: two tasks take it on two CPUs within an instant, which an emulated one may stretch.
 AT_ONCE = 3
 
@@ -68,7 +67,7 @@ def test_threads_by_the_ten_thousand_wait_in_one_call_each(mounts: dict[str, Pat
     survived(f"{threads:,} threads fault at once", session.backend, threads, counted, unmatched + missed)
     assert bool(full) == (threads > SLOTS + OVERFLOW)
     if session.backend is Backend.KPROBE:  # as on a kernel that preempts fentry programs
-        assert abs(missed - (threads - RETURNS)) <= AT_ONCE
+        assert abs(missed - (threads - MAXACTIVE)) <= AT_ONCE
         assert abs(counted + unmatched + missed - threads) <= AT_ONCE
         assert unmatched <= full + AT_ONCE
     else:

@@ -134,8 +134,8 @@ def story(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Story]:
         _lose(disk)
         process.communicate("\n", timeout=60)
         told.accepted["btrfs-lost"] = process.returncode
-        told.seen = {begun[name].pid for name in told.accepted if stage.of(begun[name].pid)}
         final = session.finish()
+        told.seen = stage.seen() & {begun[name].pid for name in told.accepted}
     assert [f"{hook.name}: {hook.detail}" for hook in final.hooks if not hook.attached] == []
     tell(request, backend, told.met)
     yield told

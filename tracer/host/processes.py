@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,7 @@ class Process:
         return f"{self.comm}[{self.pid}]"
 
 
+@cache
 def host_pids() -> bool:
     """Whether /proc shows pids as the host has them, and as the programs do: not in a pid namespace of its own."""
     return Path("/proc/self/ns/pid").readlink() == Path(_INIT_PID)
