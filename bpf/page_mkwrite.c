@@ -270,8 +270,8 @@ static __always_inline void dirtied(struct vm_fault *vmf)
 	u64 task = bpf_get_current_task();
 	struct slot *slot = slot_of(task);
 
-	/* Mappings without a handler come here too. */
-	if (!slot || !slot->series.kind)
+	/* Mappings without a handler come here too: of a task whose last call has raced, perhaps. */
+	if (!slot || !slot->series.kind || !GET(GET(GET(vmf, vma), vm_ops), page_mkwrite))
 		return;
 	count_agreed(&slot->series, slot->latency_ns, vmf, AT_DIRTY);
 	release(slot);

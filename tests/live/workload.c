@@ -124,7 +124,7 @@ static void cow(long n)
 	step();
 }
 
-static volatile char *blocked_pages;
+static volatile char *blocked_pages, *pages_of_memory;
 static long n_blocked_pages;
 static pthread_barrier_t unblocked;
 
@@ -132,10 +132,14 @@ static void *blocked_thread(void *number)
 {
 	pthread_barrier_wait(&unblocked);
 	blocked_pages[(long)number % n_blocked_pages * PAGE] = 2;
+	pages_of_memory[(long)number * PAGE] = 2;
 	return NULL;
 }
 
-/* Threads store to read-only pages, thread i to page i modulo n, once they are let go: on a frozen filesystem. */
+/*
+ * Threads store to read-only pages, thread i to page i modulo n, once they are let go: on a frozen filesystem. Then
+ * each stores to shared memory, for which no filesystem is asked.
+ */
 static void blocked(const char *path, long n, long threads)
 {
 	pthread_t *thread = calloc(threads, sizeof(*thread));
@@ -143,6 +147,9 @@ static void blocked(const char *path, long n, long threads)
 
 	blocked_pages = map_clean(path, n, PAGE);
 	n_blocked_pages = n;
+	pages_of_memory = mmap(NULL, threads * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (pages_of_memory == MAP_FAILED)
+		err(1, "mmap");
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, 32 << 10);
 	pthread_barrier_init(&unblocked, NULL, threads + 1);
