@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,28 @@ def test_the_members_of_a_cgroup_are_those_that_our_proc_has(tmp_path: Path) -> 
     # Neither the whole host, nor what is gone.
     assert list(cgroups.members("/")) == []
     assert list(cgroups.members("cgroup:7")) == []
+
+
+def test_cgroups_as_deep_as_a_path_can_be_are_found_and_deeper_ones_harm_nobody(tmp_path: Path) -> None:
+    # Any user may nest those that were delegated to him.
+    cgroups = hierarchy(tmp_path, "a")
+    above = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("deep", dir_fd=above)
+        below = os.open("deep", os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    last = os.fstat(above).st_ino
+    os.close(above)
+    assert cgroups.path_of((tmp_path / "a").stat().st_ino) == "/a"
+    assert cgroups.path_of((tmp_path / "/".join(["deep"] * 700)).stat().st_ino) == "/deep" * 700
+    assert cgroups.path_of(last) == f"cgroup:{last}"
+    assert cgroups.ids() is None
+    subprocess.run(["rm", "-rf", tmp_path / "deep"], check=True)
+
+
+def test_ids_are_all_or_none(tmp_path: Path) -> None:
+    cgroups = hierarchy(tmp_path, "a", "b/c")
+    assert cgroups.ids() == {path.stat().st_ino for path in (tmp_path, *tmp_path.rglob("*"))}
+    (tmp_path / "b").chmod(0)
+    assert os.geteuid() == 0 or cgroups.ids() is None

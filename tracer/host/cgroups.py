@@ -59,7 +59,7 @@ class Cgroups:
         if path is None:
             if len(self._paths) >= _CACHED:
                 self._paths.clear()
-            self._walk()
+            self._paths |= self._present()[0]
             # An id seen in an event was alive by then: one that is not found now will not come back.
             path = self._paths.setdefault(cgroup_id, f"cgroup:{cgroup_id}")
         return path
@@ -74,16 +74,32 @@ class Cgroups:
                 if line != "0":
                     yield int(line)
 
-    def ids(self) -> set[int]:
-        """Of all cgroups that there are now."""
-        return {os.fstat(fd).st_ino for *_, fd in os.fwalk(self.root)} if self.root else set()
+    def ids(self) -> set[int] | None:
+        """Of all cgroups that there are now; None if there may be more: some could not be read."""
+        found, complete = self._present()
+        return set(found) if complete else None
 
-    def _walk(self) -> None:
-        if self.root is None:
-            return
-        for directory, _, _, fd in os.fwalk(self.root):
-            path = f"/{os.path.relpath(directory, self.root)}" if directory != str(self.root) else "/"
-            self._paths[os.fstat(fd).st_ino] = path
+    def _present(self) -> tuple[dict[int, str], bool]:
+        """The paths of all cgroups by id, and whether there are no others. However deep users nest theirs."""
+        found: dict[int, str] = {}
+        complete = True
+        left = [""] if self.root else []
+        with suppress(OSError):
+            if self.root:
+                found[self.root.stat().st_ino] = "/"
+        while left:
+            above = left.pop()
+            try:
+                with os.scandir(f"{self.root}{above}") as entries:
+                    below = {entry.inode(): f"{above}/{entry.name}" for entry in entries if entry.is_dir()}
+            except FileNotFoundError:
+                continue  # it has gone
+            except OSError:
+                complete = False
+                continue
+            found |= below
+            left += below.values()
+        return found, complete
 
 
 def _what_exists(root: Path, missing: Path) -> str:

@@ -39,5 +39,5 @@ def _process_is_gone(pid: int) -> bool:
     return False
 
 
-def _not_in(present: set[int]) -> IsGone:
-    return lambda number: number not in present
+def _not_in(present: set[int] | None) -> IsGone:
+    return lambda number: present is not None and number not in present
