@@ -87,7 +87,7 @@ def _fault(failure: Failure, state: HostState, errno: str, inferred: str) -> Dia
 def _tmpfs(kind: Class, errno: str) -> Diagnosis:
     return Diagnosis(
         kind,
-        f"tmpfs could not give the page: {errno}.",
+        f"tmpfs could not give the page{errno and f': {errno}'}.",
         "Look in the kernel's log; a page of tmpfs may have been swapped out to a device that failed.",
         "dmesg | tail -50",
         errno,

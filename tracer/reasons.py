@@ -130,7 +130,7 @@ def _no_memory(failure: Failure, state: HostState) -> Reason:
     return (
         "There was no memory for the page or for the filesystem's work on it, in the host or in the cgroup.",
         "Raise the memory limit of the cgroup, or give the host more memory.",
-        f"cat /sys/fs/cgroup{state.cgroup}/memory.events; dmesg | tail -50",
+        f"cat {shell_word(f'/sys/fs/cgroup{state.cgroup}/memory.events')}; dmesg | tail -50",
     )
 
 

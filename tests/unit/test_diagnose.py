@@ -183,3 +183,8 @@ def test_names_are_escaped() -> None:
     failure = replace(REFUSED, source=Source.FAULT, facts=Fact.BEYOND_END, size=0, truncation=cut, file="/a\n\x1b]0;b")
     found = diagnose(failure, HostState())
     assert all(text.isprintable() for text in (found.cause, found.remedy, found.check))
+
+
+def test_a_cgroup_is_named_so_that_a_shell_takes_it_as_one_word() -> None:
+    check = diagnose(refused(errno.ENOMEM), HostState(cgroup="/x; rm -rf ~ #\x1b")).check
+    assert check.startswith("cat $'/sys/fs/cgroup/x; rm -rf ~ #\\x1b/memory.events'; ")

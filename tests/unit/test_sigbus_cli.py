@@ -93,3 +93,12 @@ def test_help_has_examples() -> None:
     examples = lines[lines.index("  Examples:") + 1 :]
     assert all(line.startswith("    mkwrite sigbus") for line in examples)
     assert max(map(len, lines)) <= 80
+
+
+def test_output_that_cannot_be_written_ends_as_it_does_without_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tracer.cli.output.print_json", full)
+    result = invoke("--json", "--", "sleep", "0.3")
+    assert isinstance(result.exception, OSError) and result.exception.errno == errno.ENOSPC

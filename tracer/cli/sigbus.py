@@ -115,6 +115,7 @@ class _Watch:
         self._once = once
         self._due = time.monotonic() + _REPEATS_S
         self._ended = False
+        self._error: Exception | None = None
         self.done = False
 
     def step(self, timeout_s: float) -> None:
@@ -151,7 +152,12 @@ class _Watch:
         finally:
             self._ended = True
             thread.join()
+            if self._error:
+                raise self._error
 
     def _loop(self) -> None:
-        while not self._ended:
-            self.step(_WAIT_S)
+        try:
+            while not self._ended:
+                self.step(_WAIT_S)
+        except Exception as error:  # the command goes on; its end is that of meanwhile(), which raises it
+            self._error = error

@@ -46,9 +46,9 @@ def report(explained: Explained, width: int) -> Text:
         ("quota", _quota(state)),
         ("pool", _pool(state)),
         ("class", f"{diagnosis.kind.value}{errno}{', inferred' if failure.inferred else ''}"),
-        ("cause", diagnosis.cause),
-        ("remedy", diagnosis.remedy),
-        ("check", diagnosis.check),
+        ("cause", printable(diagnosis.cause)),
+        ("remedy", printable(diagnosis.remedy)),
+        ("check", printable(diagnosis.check)),
     ]
     for label, content in lines:
         if content:
