@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import shlex
+import signal
 import struct
 import subprocess
 import sys
@@ -164,3 +165,15 @@ def test_colours_are_left_out_where_they_are_not_wanted(screens: list[Screen]) -
     assert "\x1b[32m█" in coloured.text
     assert "\x1b[32m" not in plain.text
     assert "█" in plain.text
+
+
+def test_a_command_hears_that_the_terminal_is_gone() -> None:
+    # Its keys' signals reach all processes of a terminal; that it is gone, the leader of the session alone.
+    run = "import sys; from tracer.cli.child import run_command; sys.exit(run_command(['sleep', '60'], lambda: None))"
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-c", f"print('ready', flush=True); {run}"])
+    assert os.read(terminal, 5) == b"ready"
+    time.sleep(0.5)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP

@@ -49,8 +49,9 @@ def run_command(command: Sequence[str], meanwhile: Callable[[], object]) -> int:
         while child.poll() is None:
             meanwhile()
             info = signal.sigtimedwait(_FORWARDED | {signal.SIGCHLD}, _CHECK_S)
-            # si_code is positive for signals of the kernel, of a terminal then.
-            if info is not None and info.si_signo in _FORWARDED and info.si_code <= 0:
+            # si_code is positive for signals of the kernel, of a terminal then: all its processes have those of keys.
+            # That it is gone only the leader of its session hears (__tty_hangup in drivers/tty/tty_io.c).
+            if info and info.si_signo in _FORWARDED and (info.si_code <= 0 or info.si_signo == signal.SIGHUP):
                 child.send_signal(info.si_signo)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
