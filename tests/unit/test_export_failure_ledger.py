@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tracer.export.failure_ledger import FailureLedger, Kind, Refused
-from tracer.export.place_ledger import Place
+from tracer.export.place_ledger import Place, PlaceLedger
 from tracer.export.who import Who
 from tracer.failure import Class, FailureSeries
+from tracer.model import By
 
 FULL = FailureSeries("ext4", "/srv", 8 << 20 | 1, Class.REFUSED, "ENOSPC")
 NO_SPACE = Kind(Class.REFUSED, "ENOSPC")
@@ -24,15 +25,15 @@ def test_failures_are_counted_by_place_class_and_errno() -> None:
     book.book({FULL: 2, other: 5, replace(FULL, errno="EDQUOT"): 1}, {"/srv"}, {})
     book.book({FULL: 3, other: 5, replace(FULL, errno="EDQUOT"): 1}, {"/srv"}, {})
     assert dict(book.counts([])) == {
-        Refused(Place("ext4", "/srv"), NO_SPACE, ()): 8,
-        Refused(Place("ext4", "/srv"), Kind(Class.REFUSED, "EDQUOT"), ()): 1,
+        Refused(Place("ext4", "/srv"), NO_SPACE): 8,
+        Refused(Place("ext4", "/srv"), Kind(Class.REFUSED, "EDQUOT")): 1,
     }
 
 
 def test_what_a_place_may_come_to_is_there_before_it_comes() -> None:
     counts = dict(FailureLedger(Who(), 10).counts([Place("xfs", "/x")]))
-    assert counts[Refused(Place("xfs", "/x"), NO_SPACE, ())] == 0
-    assert counts[Refused(Place("xfs", "/x"), Kind(Class.BEYOND_END, ""), ())] == 0
+    assert counts[Refused(Place("xfs", "/x"), NO_SPACE)] == 0
+    assert counts[Refused(Place("xfs", "/x"), Kind(Class.BEYOND_END, ""))] == 0
     assert set(counts.values()) == {0}
 
 
@@ -56,7 +57,7 @@ def test_beyond_the_bound_failures_are_counted_together_and_who_is_gone_makes_ro
 def test_signals_without_a_filesystem_are_counted_too() -> None:
     book = FailureLedger(Who(), 10)
     book.book({FailureSeries("", "", 0, Class.SENT, ""): 1}, set(), {})
-    assert dict(book.counts([])) == {Refused(Place("", ""), Kind(Class.SENT, ""), ()): 1}
+    assert dict(book.counts([])) == {Refused(Place("", ""), Kind(Class.SENT, "")): 1}
 
 
 def test_what_the_kernel_does_not_count_any_more_is_booked_once() -> None:
@@ -66,3 +67,27 @@ def test_what_the_kernel_does_not_count_any_more_is_booked_once() -> None:
     book.book({series: 2, FULL: 1}, {"/srv"}, {series: 2})
     book.book({series: 3, FULL: 2}, {"/srv"}, {})  # another process of that number
     assert counted(book) == {("/srv", "ENOSPC"): 7 + 3 + 2}
+
+
+def test_whom_it_happened_to_is_told_apart_as_far_as_there_is_room() -> None:
+    book = FailureLedger(Who(By.PROCESS, 10_000), 100)
+    for number in range(500):
+        series = replace(FULL, who=f"dd[{number}]")
+        book._who.note({series.who: 1}, number)
+        book.book({series: 1}, {"/srv"}, {series: 1})
+    counts = dict(book.counts([]))
+    assert (len(counts), sum(counts.values())) == (101, 500)
+    assert counts[Refused(Place("other", "other", ("other",)), NO_SPACE)] == 400
+
+
+def test_for_whom_nothing_was_counted_for_an_hour_makes_room() -> None:
+    now = 0.0
+    book: PlaceLedger[str] = PlaceLedger(2, ("other",), lambda: now)
+    places = [Place("ext4", "/srv", (f"c{number}",)) for number in range(4)]
+    book.add({(places[0], "EIO"): 1, (places[1], "EIO"): 2}, {"/srv"})
+    book.add({(places[2], "EIO"): 4}, {"/srv"})
+    now = 3601.0
+    book.add({(places[1], "EIO"): 8}, {"/srv"})
+    book.add({(places[3], "EIO"): 16}, {"/srv"})
+    found = {place.who: number for place, _, number in book.counts([], [])}
+    assert found == {("other",): 4, ("c1",): 10, ("c3",): 16}

@@ -224,13 +224,14 @@ class MkwriteCollector(Collector):
         for source, kinds in self._ledger.calls():
             self._fill_source(families, source, kinds)
         places = _places(mounts, self._filters)
-        for (place, failure, who), number in self._failures.counts(places):
-            families.failures.add_metric([*place, failure.kind.value, failure.errno, *who], number)
+        for (place, failure), number in self._failures.counts(places):
+            failed = [place.fstype, place.mountpoint, failure.kind.value, failure.errno, *place.who]
+            families.failures.add_metric(failed, number)
         if not snapshot.tracepoints:
             for place, reason, ns in self._waits.counts(places):
-                families.waits.add_metric([*place, reason.value], ns / 1e9)
+                families.waits.add_metric([place.fstype, place.mountpoint, reason.value], ns / 1e9)
             for place, number in self._dirtied.counts(places):
-                families.dirtied.add_metric(place, number)
+                families.dirtied.add_metric([place.fstype, place.mountpoint], number)
         for wp_outcome, number in snapshot.wp_faults.items():
             self._count(families.wp_faults, (wp_outcome.value,), number)
         for kind, number in snapshot.lost.items():

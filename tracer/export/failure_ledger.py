@@ -23,29 +23,28 @@ class Refused(NamedTuple):
 
     place: Place
     kind: Kind
-    who: tuple[str, ...]
 
 
 #: What any filesystem on a device may come to.
 _KNOWN: Final = (
     *(Kind(Class.REFUSED, errno) for errno in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "")),
     Kind(Class.BEYOND_END, ""),
-    Kind(Class.MEDIA, "EIO"),
+    *(Kind(Class.MEDIA, errno) for errno in ("EIO", "ESTALE", "")),
 )
 
 
 class FailureLedger:
-    """Failures of at most ``max_places`` filesystems."""
+    """Failures of at most ``max_places`` filesystems, or of so many together with whom they happened to."""
 
     def __init__(self, who: Who, max_places: int) -> None:
         self._who = who
-        self._ledger: PlaceLedger[tuple[Kind, tuple[str, ...]]] = PlaceLedger(max_places)
+        self._ledger: PlaceLedger[Kind] = PlaceLedger(max_places, who.others)
 
     def counts(self, places: Iterable[Place]) -> Iterator[tuple[Refused, int]]:
         """What has failed, and zeros for ``places``."""
-        known = [(kind, self._who.nobody) for kind in _KNOWN]
-        for place, (kind, who), number in self._ledger.counts(places, known):
-            yield Refused(place, kind, who), number
+        of_nobody = [place._replace(who=self._who.nobody) for place in places]
+        for place, kind, number in self._ledger.counts(of_nobody, _KNOWN):
+            yield Refused(place, kind), number
 
     def book(self, failures: Mapping[FailureSeries, int], mounted: Set[str], gone: Mapping[FailureSeries, int]) -> None:
         """Take in a snapshot's failures; ``mounted`` are the mount points that there are now.
@@ -55,8 +54,8 @@ class FailureLedger:
         self._ledger.book(map(self._counted, failures.items()), mounted)
         self._ledger.release(map(self._counted, gone.items()))
 
-    def _counted(self, item: tuple[FailureSeries, int]) -> Counted[tuple[Kind, tuple[str, ...]]]:
+    def _counted(self, item: tuple[FailureSeries, int]) -> Counted[Kind]:
         series, number = item
         kind = Kind(series.kind, series.errno)
-        place = Place(printable(series.fstype), printable(series.mountpoint))
-        return Counted((series.dev, kind, series.who), place, (kind, self._who.values(series.who)), number)
+        place = Place(printable(series.fstype), printable(series.mountpoint), self._who.values(series.who))
+        return Counted((series.dev, kind, series.who), place, kind, number)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -18,10 +19,11 @@ K = TypeVar("K", bound=_Sortable)
 
 
 class Place(NamedTuple):
-    """A mounted filesystem, as labels name it."""
+    """A mounted filesystem, as labels name it, and whom it was counted for, where that is told apart."""
 
     fstype: str
     mountpoint: str
+    who: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +39,28 @@ class Counted(Generic[K]):
     number: int
 
 
-_OTHERS: Final = Place(OTHER, OTHER)
+#: For whom nothing was counted for so long, he makes room for others.
+_IDLE_S: Final = 3600.0
 
 
 class PlaceLedger(Generic[K]):
     """Books what is new in each snapshot under the labels of that moment.
 
-    At most ``max_places`` filesystems have numbers of their own, the others together are "other"; one that is not
-    mounted any more makes room, the one first that was counted for the longest ago.
+    At most ``max_places`` have numbers of their own, the others together are "other", and for ``others``. One that is
+    not mounted any more makes room, or whom nothing was counted for in an hour: the one first that was counted for the
+    longest ago.
     """
 
-    def __init__(self, max_places: int) -> None:
+    def __init__(
+        self, max_places: int, others: tuple[str, ...] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._max_places = max_places
+        self._others = Place(OTHER, OTHER, others)
+        self._clock = clock
         self._seen: dict[Hashable, int] = {}
         #: The last place that was counted for is the last one.
         self._counts: dict[Place, Counter[K]] = {}
+        self._heard: dict[Place, float] = {}
 
     def counts(self, places: Iterable[Place], known: Iterable[K]) -> Iterator[tuple[Place, K, int]]:
         """What was counted, and zeros for ``known`` labels of ``places``, of as many as have room.
@@ -83,8 +92,9 @@ class PlaceLedger(Generic[K]):
         for (place, label), number in grown.items():
             counts = self._counts.pop(place, None)
             if counts is None and not self._has_room(mounted):
-                place = _OTHERS
+                place = self._others
                 counts = self._counts.pop(place, None)
+            self._heard[place] = self._clock()
             self._counts[place] = counts or Counter()
             self._counts[place][label] += number
 
@@ -104,11 +114,13 @@ class PlaceLedger(Generic[K]):
         return grown
 
     def _has_room(self, mounted: Set[str]) -> bool:
-        own = self._counts.keys() - {_OTHERS}
+        own = [place for place in self._counts if place != self._others]
         if len(own) < self._max_places:
             return True
-        gone = next((place for place in self._counts if place in own and place.mountpoint not in mounted), None)
-        if gone is None:
+        idle = self._clock() - _IDLE_S
+        gone = (p for p in own if p.mountpoint not in mounted or (p.who and self._heard[p] < idle))
+        first = next(gone, None)
+        if first is None:
             return False
-        del self._counts[gone]
+        del self._counts[first], self._heard[first]
         return True
