@@ -43,6 +43,11 @@ def test_a_reader_sees_the_old_or_the_new(tmp_path: Path) -> None:
     assert seen <= contents
 
 
+def test_what_was_there_stays_until_there_is_something_new(tmp_path: Path) -> None:
+    (tmp_path / "mkwrite.prom").write_text("mkwrite_up 1\n")
+    assert Textfile(tmp_path).path.read_text() == "mkwrite_up 1\n"
+
+
 def test_a_directory_that_is_none_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MkwriteError, match="No such file"):
         Textfile(tmp_path / "nowhere")
@@ -54,6 +59,8 @@ def test_what_hinders_later_is_logged_and_leaves_nothing_behind(
     file = Textfile(tmp_path)
     file.remove()
     file.path.mkdir()
-    file.write(b"x")
+    file.renew(b"x")
     assert "cannot be written" in caplog.text
+    with pytest.raises(MkwriteError, match="cannot be written"):
+        file.write(b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["mkwrite.prom"]

@@ -165,6 +165,8 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("basic_auth_users: {bob: builder}", "bcrypt"),
         (f"basic_auth_users: {{'a:b': '{BOB}'}}", "bcrypt"),
         ("basic_auth_users: {1: x}", "mapping"),
+        ("a: 2024-13-45", "not YAML"),
+        ("!!timestamp x", "not YAML"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_the_reason(keys: Path, text: str, why: str) -> None:

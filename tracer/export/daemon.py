@@ -83,7 +83,7 @@ class Daemon:
             self._due_ns = now + READ_EVERY_NS
             self._history.add(self._collector.read())
             if self._file:
-                self._file.write(exposition(*self._collectors))
+                self._file.renew(exposition(*self._collectors))
             notify("READY=1" if first else "WATCHDOG=1")
         elif self._mount_changes:
             # What a filesystem did until it was unmounted is booked under its name, before another has the device.

@@ -26,24 +26,35 @@ class Textfile:
         """Raises MkwriteError when the directory cannot be written to."""
         self.path = directory / _NAME
         try:
-            _replace(self.path, b"")
+            with tempfile.NamedTemporaryFile(prefix=f".{_NAME}.", dir=directory):
+                pass
         except OSError as error:
-            raise MkwriteError(
-                f"{printable(str(self.path))} cannot be written: {error.strerror}.",
-                "Name the directory of node_exporter's --collector.textfile.directory.",
-            ) from error
+            raise self._unwritable(error) from error
 
     def write(self, metrics: bytes) -> None:
-        """Replace the file. What hinders is logged: it may pass, and the file's age tells meanwhile."""
+        """Replace the file. Raises MkwriteError."""
         try:
             _replace(self.path, metrics)
         except OSError as error:
-            _log.warning("%s cannot be written: %s", printable(str(self.path)), error.strerror)
+            raise self._unwritable(error) from error
+
+    def renew(self, metrics: bytes) -> None:
+        """Replace the file. What hinders is logged: it may pass, and the file's age tells meanwhile."""
+        try:
+            self.write(metrics)
+        except MkwriteError as error:
+            _log.warning("%s", error.problem)
 
     def remove(self) -> None:
         """Nobody is to take the last counts for present ones."""
         with contextlib.suppress(OSError):
             self.path.unlink()
+
+    def _unwritable(self, error: OSError) -> MkwriteError:
+        return MkwriteError(
+            f"{printable(str(self.path))} cannot be written: {error.strerror}.",
+            "Name the directory of node_exporter's --collector.textfile.directory, with room for a file in it.",
+        )
 
 
 def _replace(path: Path, content: bytes) -> None:

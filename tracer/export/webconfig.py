@@ -99,7 +99,7 @@ class WebConfig:
                 f"The web configuration {printable(str(path))} cannot be read: {error.strerror}.",
                 "Name a readable file with --web.config.file.",
             ) from error
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:  # of its scalars, too
             raise _wrong(path, "it is not YAML") from error
         config = _mapping(path, "the file", config, {"tls_server_config", "basic_auth_users"})
         tls = _mapping(path, "tls_server_config", config.get("tls_server_config"), _TLS_KEYS)
