@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -105,6 +105,11 @@ class Naming:
         """Drop the names of processes or cgroups that nothing is counted under any more."""
         for who in whos:
             self._who.pop((0, who), None)
+
+    def keep(self, counted: Iterable[tuple[int, int]], room: int) -> None:
+        """Drop names of files that nothing is counted under, if there are more than ``room``: (dev, who) of all."""
+        if self._by is By.FILE and len(self._who) > room:
+            self._who = {key: self._who[key] for key in set(counted) & self._who.keys()}
 
     def event(self, event: Any, file: str) -> CallEvent:
         """An event with its names. ``event`` is a struct event of bpf/event.h, ``file`` its path."""

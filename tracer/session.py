@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import chain
 from types import TracebackType
 from typing import Final
 
@@ -264,6 +265,8 @@ class Session:
         maps = self._tracer.maps
         raw = maps.histograms()
         causes = maps.causes()
+        counted = chain(((key.dev, key.who) for key in map(RawSeries._make, raw)), ((c.dev, c.who) for c in causes))
+        self._naming.keep(counted, 4 * self._room + 2 * maps.room_for_causes)
         self._drain()  # now: events name what has been counted
         now = time.monotonic_ns()
         ages: list[int] = []

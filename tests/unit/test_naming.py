@@ -244,3 +244,11 @@ def test_paths_are_numbered_as_the_programs_do() -> None:
         assert path_in(kind | 0x7E) is path
     assert path_in(VALID) is FaultPath.FIRST_WRITE and not FaultPath.FIRST_WRITE.dax
     assert path_in(VALID | WRITE_PROTECT) is FaultPath.WRITE_PROTECT and not FaultPath.WRITE_PROTECT.dax
+
+
+def test_names_of_files_that_nothing_is_counted_under_are_dropped_once_there_are_too_many(host: Host) -> None:
+    naming = host.naming(By.FILE)
+    for number in range(100):
+        naming.name_series(1, number, b"", f"/srv/{number}")
+        naming.keep([(1, 7)], 50)
+    assert len(naming._who) <= 51 and naming._who[1, 7] == "/srv/7"
