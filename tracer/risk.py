@@ -106,7 +106,7 @@ class Verdict:
     """A limit, the demands that are held to it, the largest first, and all that may be taken of what is left.
 
     ``new`` and ``rewrites`` hold for all files of the filesystem where the limit is its space: root's writes are
-    not held to what is left to others, but take it.
+    not held to what is left to others, but take it; and for those on all volumes of a thin pool.
     """
 
     limit: Limit
@@ -143,6 +143,8 @@ def assess(demands: Iterable[Demand]) -> tuple[Verdict, ...]:
         takers = several
         if limit.kind in _SPACES:
             takers = [demand for kind in _SPACES for demand in meeting.get((limit.place, kind, ""), ())]
+        elif limit.kind is LimitKind.THIN_POOL:  # one for the filesystems on all its volumes
+            takers = [d for (_, kind, who), some in meeting.items() if (kind, who) == key[1:] for d in some]
         new, rewrites = sum(d.asks(limit.kind) for d in takers), sum(d.rewrites for d in takers)
         verdicts.append(Verdict(limit, tuple(several), new, rewrites))
     return tuple(sorted(verdicts, key=_danger))

@@ -199,3 +199,14 @@ def rules_unknown(directory: Path) -> bool:
 @pytest.mark.parametrize("arguments", ["--above -1", "--above x", "-d 1s", "-i 1ms --watch"])
 def test_bad_usage(arguments: str) -> None:
     assert invoke(*arguments.split()).exit_code == Exit.USAGE
+
+
+def test_filesystems_on_one_thin_pool_ask_for_it_together() -> None:
+    pool, other = (limit(10, LimitKind.THIN_POOL, place, "vg-pool") for place in (SRV, TREE))
+    alone = limit(10, LimitKind.THIN_POOL, replace(SRV, mountpoint="/alone"), "vg-other")
+    verdicts = assess([demand(6, pool), demand(6, other, inode=8), demand(6, alone, inode=9)])
+    assert [(v.limit.place.mountpoint, v.state, v.new) for v in verdicts] == [
+        ("/tree", State.SHORT, 12),
+        ("/srv", State.SHORT, 12),
+        ("/alone", State.OK, 6),
+    ]
