@@ -73,7 +73,7 @@ class Histogram:
     def since(self, earlier: Histogram) -> Histogram:
         """What was recorded after ``earlier``, an older state of the same series.
 
-        The largest latency of an interval is known to its bucket only, unless it is a new record.
+        The largest latency of an interval is known to its bucket only, unless it is a new record or the only one.
         """
         buckets = tuple(max(0, now - then) for now, then in zip(self.buckets, earlier.buckets, strict=True))
         top = max((i for i, n in enumerate(buckets) if n), default=None)
@@ -81,7 +81,8 @@ class Histogram:
             largest = self.max_ns
         else:
             largest = 0 if top is None else min(self.max_ns, upper_ns(top))
-        return Histogram(buckets, max(0, self.sum_ns - earlier.sum_ns), largest)
+        sum_ns = max(0, self.sum_ns - earlier.sum_ns)
+        return Histogram(buckets, sum_ns, min(largest, sum_ns))
 
     def quantile(self, q: float) -> float:
         """The latency in ns below which a share ``q`` (0..1) of the calls lies; 0.0 when empty.
