@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -89,8 +90,11 @@ class TracepointCounts:
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
-        """What is attached, and what could not be."""
-        return tuple(self._hooks)
+        """What is attached and how often the kernel skipped each since, and what could not be attached."""
+        return tuple(
+            replace(hook, missed=program.recursion_misses(self._programs[hook.function])) if hook.attached else hook
+            for hook in self._hooks
+        )
 
     def read(self) -> Tracepoints:
         """The counts so far."""

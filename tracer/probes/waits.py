@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from tracer.errors import MkwriteError
@@ -37,7 +38,8 @@ class WaitHooks:
         """``bpf`` as configured; ``maps`` by descriptor, the caller's. What cannot be hooked is told."""
         self._bpf, self._maps = bpf, maps
         self._backend, self._symbols = backend, symbols
-        self._attached: list[tuple[Hook, int]] = []
+        #: Each with its program and what holds it there, as descriptors.
+        self._attached: list[tuple[Hook, int, int]] = []
         self._missing: list[Hook] = []
         #: By program, reason and function (fentry programs are loaded for one function).
         self._programs: dict[tuple[str, int, str], int] = {}
@@ -89,7 +91,7 @@ class WaitHooks:
             self._attach(f"{what}_return", REASONS.index(reason), symbol.name, btf, at_return=True)
             self._attach(f"{what}_entry", REASONS.index(reason), symbol.name, btf, at_return=False)
         except (OSError, MkwriteError) as error:
-            for _, descriptor in self._attached[before:]:
+            for *_, descriptor in self._attached[before:]:
                 os.close(descriptor)
             del self._attached[before:]
             self._miss(symbol.name, self._backend, error)
@@ -113,7 +115,7 @@ class WaitHooks:
             descriptor = attach_kprobe(loaded, function)
         backend = Backend.FENTRY if fentry else Backend.KPROBE
         where = f"{function}:{'return' if at_return else 'entry'}"
-        self._attached.append((Hook(where, function, backend, attached=True), descriptor))
+        self._attached.append((Hook(where, function, backend, attached=True), loaded, descriptor))
 
     def _load(self, name: str, reason: int, function: str, btf: Btf | None, at_return: bool) -> int:
         own = {_REASON: reason, _DIRTY_CODE: self._dirty_code}
@@ -126,13 +128,22 @@ class WaitHooks:
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
-        """What is attached, and what could not be."""
-        return (*(hook for hook, _ in self._attached), *self._missing)
+        """What is attached and how often the kernel skipped each since, and what could not be attached."""
+        returns = self._returns.missed() if self._returns else {}
+        attached = (
+            replace(
+                hook,
+                missed=program.recursion_misses(loaded)
+                + (returns.get(hook.function, 0) if hook.name.endswith(":return") else 0),
+            )
+            for hook, loaded, _ in self._attached
+        )
+        return (*attached, *self._missing)
 
     @property
     def in_tracefs(self) -> bool:
         """Whether there are return probes of it, to be read and removed."""
-        return any(hook.backend is Backend.KPROBE for hook, _ in self._attached)
+        return any(hook.backend is Backend.KPROBE for hook, *_ in self._attached)
 
     def missed(self) -> int:
         """How often the kernel skipped a program, or a return."""
@@ -151,7 +162,7 @@ class WaitHooks:
     def detach(self) -> None:
         """Remove the hooks; what they counted stays readable."""
         while self._attached:
-            os.close(self._attached.pop()[1])
+            os.close(self._attached.pop()[-1])
         if self._returns:
             self._returns.close()
             self._returns = None
