@@ -65,7 +65,7 @@ _TRACING: tuple[Callable[[_Function], _Function], ...] = (
     click.option("--mount", multiple=True, metavar="DIR", help="Only the filesystem mounted at DIR."),
     click.option("--pid", multiple=True, type=click.IntRange(min=1), metavar="PID", help="Only this process."),
     click.option("--comm", multiple=True, metavar="NAME", help="Only tasks of this name (comm)."),
-    click.option("--cgroup", multiple=True, metavar="PATH", help="Only this cgroup and those below it."),
+    click.option("--cgroup", multiple=True, metavar="PATH", help="Only this cgroup and those below it, to 31 levels."),
     click.option("--handler", multiple=True, metavar="NAME", help="Only this handler's calls."),
     click.option(
         "--backend",
