@@ -228,6 +228,7 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slo
 	struct series *series = &slot->series;
 	u32 kind;
 
+	slot->vma = (u64)vma; /* now: it would be kept on the stack */
 	series->handler = (u64)GET(GET(vma, vm_ops), page_mkwrite);
 	series->dev = GET(GET(inode, i_sb), s_dev);
 	kind = kind_of(vmf);
@@ -270,8 +271,8 @@ static __always_inline void dirtied(struct vm_fault *vmf)
 	u64 task = bpf_get_current_task();
 	struct slot *slot = slot_of(task);
 
-	/* Mappings without a handler come here too: of a task whose last call has raced, perhaps. */
-	if (!slot || !slot->series.kind || !GET(GET(GET(vmf, vma), vm_ops), page_mkwrite))
+	/* Mappings without a handler come here too: of a task whose last call has raced, perhaps, in another mapping. */
+	if (!slot || !slot->series.kind || slot->vma != (u64)GET(vmf, vma))
 		return;
 	count_agreed(&slot->series, slot->latency_ns, vmf, AT_DIRTY);
 	release(slot);
