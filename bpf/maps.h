@@ -55,7 +55,7 @@ struct slot {
 	u64 vmf;
 	u64 latency_ns;
 	struct series series; /* kind != 0: the handler agreed, and the PTE is still to be made writable */
-	u64 vma; /* of the call that waits for its PTE */
+	u64 vma;	      /* of the last call that returned */
 	u64 inode;
 	u64 pgoff;
 	u64 address;

@@ -271,7 +271,7 @@ static __always_inline void dirtied(struct vm_fault *vmf)
 	u64 task = bpf_get_current_task();
 	struct slot *slot = slot_of(task);
 
-	/* Mappings without a handler come here too: of a task whose last call has raced, perhaps, in another mapping. */
+	/* Mappings without a handler come here too: of a task whose last call, in another one, has raced, perhaps. */
 	if (!slot || !slot->series.kind || slot->vma != (u64)GET(vmf, vma))
 		return;
 	count_agreed(&slot->series, slot->latency_ns, vmf, AT_DIRTY);
