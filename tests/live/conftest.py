@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import BACKENDS, HANDLERS, NO_LOSS, WORKLOAD, Backend, Options, mount, workload
+from tests.live.guest import BACKENDS, HANDLERS, NO_LOSS, WORKLOAD, Backend, Options, lost, mount, workload
 from tests.live.watched import Watched
 from tracer.failure import Failure
 from tracer.kernel.preemption import preemptible
@@ -110,7 +110,7 @@ def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
     with Session(Options(backend=request.param, slower_ns=100_000_000, waits=True)) as session:
         yield Watched(session)
         final = session.finish()
-        assert final.lost == NO_LOSS
+        assert lost(final) == NO_LOSS
         assert [hook for hook in final.hooks if not hook.attached] == []
 
 
@@ -125,7 +125,7 @@ def clean_kernel() -> Iterator[None]:
 
     before = bpf_state()
     yield
-    assert eventually(is_clean), f"left behind: {bpf_state()} instead of {before}"
+    assert eventually(is_clean, 120), f"left behind: {bpf_state()} instead of {before}"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

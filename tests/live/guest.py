@@ -181,8 +181,10 @@ def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:
 
 def traces(before: set[str]) -> None:
     """Wait until a command that was started since ``before`` traces: what a call begins with is hooked last of all."""
-    assert eventually(lambda: any("name page_mkwrite_e" in line for line in bpf_state()[0] - before), 120)
-    time.sleep(2)  # until it is attached, and the command waits for its end
+    assert eventually(lambda: any("name page_mkwrite_e" in line for line in bpf_state()[0] - before), 600)
+    programs: set[str] = set()
+    while programs != (programs := bpf_state()[0]):
+        time.sleep(2)  # until all is attached, and the command waits for its end
 
 
 @contextmanager
@@ -237,6 +239,10 @@ def lost(final: Snapshot) -> dict[Loss, int]:
         hook.missed for hook in final.hooks if hook.function == "do_wp_page" and hook.backend is Backend.FENTRY
     )
     return {**final.lost, Loss.MISSED_PROBE: final.lost[Loss.MISSED_PROBE] - skipped}
+
+
+#: More events than a ring buffer has room for, some thousands.
+SOME_RINGS = 20_000
 
 
 def survived(fault: str, backend: object, made: int, counted: int, lost: int = 0) -> None:

@@ -215,7 +215,8 @@ class Stage:
             lines.append(process.stdout.readline())
             meanwhile(process.pid)
             if kill:
-                time.sleep(0.3)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
                 process.kill()
         return self.end(process, lines, count)
 

@@ -6,7 +6,18 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.live.guest import WORKLOAD, Backend, FaultPath, Filters, Options, Steps, calls, run, workload
+from tests.live.guest import (
+    SOME_RINGS,
+    WORKLOAD,
+    Backend,
+    FaultPath,
+    Filters,
+    Options,
+    Steps,
+    calls,
+    run,
+    workload,
+)
 from tracer.model import By, Initiator, Loss, Outcome, WpOutcome
 from tracer.session import Session
 
@@ -128,7 +139,9 @@ def test_slow_calls_are_sent_one_by_one(backend: Backend, mounts: dict[str, Path
 
 def test_events_that_nobody_reads_are_counted_as_lost(mounts: dict[str, Path]) -> None:
     with Session(Options(slower_ns=1, filters=Filters(fs=("tmpfs", "ext4")))) as session:
-        made = int(workload("storm", mounts["ext4"] / "unread", 3, 2))
+        made = 0
+        while made < SOME_RINGS:
+            made += int(workload("storm", mounts["ext4"] / "unread", 3, 2))
         final = session.finish()
         received = len(session.events())
     assert calls(final, path=FaultPath.FIRST_WRITE) == made

@@ -107,7 +107,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def ended(process: subprocess.Popen[str]) -> str:
     """Its output; it must have ended well, without a word of something wrong."""
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     return output

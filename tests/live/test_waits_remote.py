@@ -156,7 +156,7 @@ def test_of_nested_waits_the_innermost_counts_once(watched: Watched, server: Ser
         _changed(other, 5)
         with _cut_off():
             waiter.store(5)
-            hold()
+            hold(2)  # long beside the commit that follows
             stack = Path(f"/proc/{waiter.pid}/stack").read_text()
 
     # All of it is within nfs_wb_folio, too, which is "server": that has the page written, and waits for that.
@@ -221,8 +221,8 @@ def test_a_cache_that_takes_a_page_late(watched: Watched, server: Server) -> Non
         thaw.enter_context(frozen(cache))
         for thread in threads:
             thread.start()
-        ready = eventually(lambda: "opened" in reached, 5)
-        print("reached", reached)
+        assert eventually(lambda: " ".join(reached) == now(REACHED), 60), reached
+        ready = eventually(lambda: "opened" in reached, 0 if "opened" in now(REACHED) else 5)
         assert " ".join(reached) == now(REACHED)
         if ready:
 

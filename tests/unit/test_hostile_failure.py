@@ -85,4 +85,4 @@ def test_labels_of_metrics_are_escaped() -> None:
     ledger.book({FailureSeries(NASTY, f"/{NASTY}", 1, Class.REFUSED, "ENOSPC"): 1}, set(), {})
     ((refused, number),) = ledger.counts([])
     assert number == 1
-    assert all(label.isprintable() for label in refused.place)
+    assert all(label.isprintable() for label in (refused.place.fstype, refused.place.mountpoint))
