@@ -182,3 +182,11 @@ assert table.lookup(number) == ("tmpfs", short), "forgotten after umount"
 def test_the_table_follows_mounts_and_remembers_them(tmp_path: Path) -> None:
     command = ["unshare", "-m", sys.executable, "-c", _FOLLOW, str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=60)
+
+
+def test_a_fuse_filesystem_is_of_its_type_with_the_subtype_or_without() -> None:
+    (mount,) = Mounts.parse(b"30 1 0:40 / /srv rw - fuse.sshfs host:/ rw\n").entries
+    assert mount.kernel_type == "fuse"
+    assert [mount.is_of(types) for types in ((), ("fuse",), ("fuse.sshfs", "xfs"), ("sshfs", "xfs"))] == [
+        True, True, True, False,
+    ]  # fmt: skip

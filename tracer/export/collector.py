@@ -282,13 +282,10 @@ def _places(mounts: Sequence[Mount], filters: Filters) -> set[Place]:
     chosen_mounts = {os.path.normpath(mountpoint) for mountpoint in filters.mounts}
     wanted = {mount.dev for mount in mounts if mount.mountpoint in chosen_mounts}
     for mount in mounts:
-        # A fuse file system's type has a subtype in mountinfo, which the kernel's own name has not.
-        fstype = mount.fstype.partition(".")[0]
-        if (filters.fs and not {fstype, mount.fstype} & set(filters.fs)) or (
-            filters.mounts and mount.dev not in wanted
-        ):
+        if not mount.is_of(filters.fs) or (filters.mounts and mount.dev not in wanted):
             continue
-        if "ro" not in mount.super_options and (mount.source.startswith("/dev/") or fstype in _WITHOUT_DEVICE):
+        kept = mount.source.startswith("/dev/") or mount.kernel_type in _WITHOUT_DEVICE
+        if kept and "ro" not in mount.super_options:
             by_device.setdefault(mount.dev, []).append(mount)
     chosen = (preferred(mounts) for mounts in by_device.values())
-    return {Place(printable(m.fstype.partition(".")[0]), printable(m.mountpoint)) for m in chosen if m}
+    return {Place(printable(m.kernel_type), printable(m.mountpoint)) for m in chosen if m}

@@ -104,7 +104,7 @@ def scan(
             mount = places.find(mapping.dev, pid) or _huge(mapping)
             if mount is None:
                 memory += mapping.writable
-            elif mount.fstype not in _WINDOWS and _wanted(mount.fstype, fstypes):
+            elif mount.fstype not in _WINDOWS and mount.is_of(fstypes):
                 key = (mapping.dev, mapping.inode, mapping.name)
                 groups.setdefault(key, (mount, []))[1].append(mapping)
     merged: dict[tuple[int, int], list[MappedFile]] = {}
@@ -116,11 +116,6 @@ def scan(
     mapping_pids = sorted({pid for file in whole for pid in file.pids})
     known = {pid: process for pid in mapping_pids if (process := processes.read(pid)) is not None}
     return Scan(whole, known, hidden, memory)
-
-
-def _wanted(fstype: str, fstypes: Collection[str]) -> bool:
-    """Whether it is one of those; a FUSE filesystem's type has a subtype behind a dot."""
-    return not fstypes or not {fstype, fstype.partition(".")[0]}.isdisjoint(fstypes)
 
 
 def _file(mount: Mount, mappings: list[Mapping], remote: bool) -> tuple[tuple[int, int], MappedFile] | None:

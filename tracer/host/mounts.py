@@ -10,7 +10,7 @@ import os
 import re
 import select
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,15 @@ class Mount:
     fstype: str
     source: str
     super_options: tuple[str, ...]
+
+    @property
+    def kernel_type(self) -> str:
+        """The kernel's own name of the type; mountinfo has a subtype behind a dot (show_type, fs/proc_namespace.c)."""
+        return self.fstype.partition(".")[0]
+
+    def is_of(self, fstypes: Collection[str]) -> bool:
+        """Whether its type is one of those, with the subtype or without; of none given, any is."""
+        return not fstypes or self.fstype in fstypes or self.kernel_type in fstypes
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Peer:
 
 def peer_of(mount: Mount, daemons: Sequence[Daemon]) -> Peer | None:
     """The peer of a mount; None for what is local, and where a FUSE daemon cannot be told (see ``fuse_daemons``)."""
-    fstype = mount.fstype.partition(".")[0]
+    fstype = mount.kernel_type
     if fstype in _SERVED:
         return Peer(mount.source)
     if fstype in ("fuse", "fuseblk") and (daemon := _daemon_of(mount, daemons)) is not None:
