@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,5 +134,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         for line in report.capstdout.splitlines():
             if line.startswith(("SURVIVED ", "WAITED ")):
                 print(f"\n{line}", flush=True)
-    if report.failed:
-        print(f"\n{report.nodeid} {report.when}\n{report.longreprtext}", flush=True)
+    if report.outcome not in ("passed", "skipped"):  # but failed, or rerun
+        print(f"\n{report.nodeid} {report.when} {report.outcome}\n{report.longreprtext}", flush=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell the runner of what had to be measured again."""
+    report = yield
+    if report.when == "teardown" and (runs := getattr(item, "execution_count", 1)) > 1:
+        report.user_properties.append(("runs", runs))
+    return report

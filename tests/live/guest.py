@@ -169,7 +169,7 @@ def bpf_state() -> tuple[set[str], set[str], set[str]]:
     return programs, maps, set(events.read_text().splitlines()) if events.exists() else set()
 
 
-def eventually(test: Callable[[], bool], seconds: float = 20.0) -> bool:
+def eventually(test: Callable[[], bool], seconds: float = 120.0) -> bool:
     """Whether ``test`` comes true in time; the kernel frees programs some time after they are closed."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -14,8 +14,9 @@ import pytest
 
 from tests.live.guest import HANDLERS, bpf_state, command, frozen, traces
 from tests.live.slow_disk import Waiter, hold
+from tests.live.watched import TIMED
 
-pytestmark = pytest.mark.front
+pytestmark = [pytest.mark.front, TIMED]
 
 FREEZE = "percpu_rwsem_wait"
 

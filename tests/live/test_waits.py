@@ -14,11 +14,13 @@ import pytest
 
 from tests.live.guest import HANDLERS, Backend, Options, bpf_state, command, dirty_limits, eventually, frozen, traces
 from tests.live.slow_disk import Disk, Waiter, hold, write_back
-from tests.live.watched import SLACK_NS, Watched, tell
+from tests.live.watched import SLACK_NS, TIMED, Watched, tell
 from tracer.breakdown import breakdowns
 from tracer.session import Session
 from tracer.stuck import StuckCalls
 from tracer.wait import Wait
+
+pytestmark = TIMED
 
 PAGES = 97
 

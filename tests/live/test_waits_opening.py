@@ -10,9 +10,12 @@ import pytest
 
 from tests.live.guest import BACKENDS, HANDLERS, eventually, frozen
 from tests.live.slow_disk import Disk, Waiter, hold
+from tests.live.watched import TIMED
 from tracer.model import Backend, Filters, Options
 from tracer.session import Session
 from tracer.wait import Wait
+
+pytestmark = TIMED
 
 #: More than the tracer takes to come, in an emulated guest on a busy machine.
 PAGES, STALL_S = 499, 0.2

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from tests.live.guest import ROOT, cgroup, dirty_limits, eventually, inside, run
 from tests.live.slow_disk import Device, Disk, Waiter, hold
-from tests.live.watched import Watched, tell
+from tests.live.watched import TIMED, Watched, tell
 from tracer.breakdown import parts_of
 from tracer.wait import Wait
+
+pytestmark = TIMED
 
 PAGES = 97
 _MIB = 1 << 20

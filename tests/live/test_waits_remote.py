@@ -18,9 +18,11 @@ from tests.filesystems.stage import Stage, release
 from tests.live.guest import eventually, frozen, run
 from tests.live.hung_fuse import SIZE, fuse
 from tests.live.slow_disk import Disk, Waiter, hold, wait_out, write_out
-from tests.live.watched import Watched
+from tests.live.watched import TIMED, Watched
 from tracer.stuck import StuckCall, StuckCalls
 from tracer.wait import Wait
+
+pytestmark = TIMED
 
 PAGES = 61
 _NUMBERS = count()

@@ -73,6 +73,10 @@ class Prometheus:
         """Names of the alerts that fire."""
         return {alert["labels"]["alertname"] for alert in self._get("alerts")["alerts"] if alert["state"] == "firing"}
 
+    def fired(self) -> set[str]:
+        """Names of the alerts that fire, or did within the last hour, if only between two looks."""
+        return {one["metric"]["alertname"] for one in self.query('max_over_time(ALERTS{alertstate="firing"}[1h])')}
+
     def _ready(self) -> bool:
         assert self._process.poll() is None, (self._directory / "prometheus.log").read_text()
         try:
