@@ -72,7 +72,7 @@ class Steps:
 
     def end(self) -> None:
         """Wait for its end, which must be good."""
-        assert self._process.wait(timeout=120) == 0
+        assert self._process.wait(timeout=600) == 0
 
 
 @contextmanager

@@ -227,7 +227,7 @@ class Stage:
 
     def end(self, process: subprocess.Popen[str], lines: Sequence[str] = (), count: int = 1) -> Met:
         """Let a victim go on to its end; ``lines`` are those that it was heard to say."""
-        lines = [*lines, *process.communicate("\n", timeout=60)[0].splitlines()]
+        lines = [*lines, *process.communicate("\n", timeout=300)[0].splitlines()]
         said = next((line.split() for line in lines if " 0x" in line), ["", "0"])
         found = self.of(process.pid, count)
         assert found, f"{process.args!r}: exit code {process.returncode}, and nothing was seen of it"

@@ -277,7 +277,7 @@ def test_a_module_that_comes_when_the_rights_to_hook_it_are_gone(host: Host) -> 
     missing = [one["metric"] for one in host.server.query("mkwrite_hook_attached == 0")]
     assert {(one["job"], "f2fs" in one["function"], one["reason"]) for one in missing} == {("spare", True, "late")}
     host.spare.send_signal(signal.SIGTERM)
-    assert host.spare.wait(60) == 0
+    assert host.spare.wait(300) == 0
     with exporter("--listen", host.address, "--max-series", "1"):
         host.resolves("MkwriteHookMissing")
         hooked = 'mkwrite_hook_attached{job="spare",function=~".*f2fs.*"} == 1'

@@ -240,7 +240,7 @@ def at(port: int) -> Iterator[str]:
     with exporter("--listen", f"127.0.0.1:{port}") as (process, address):
         yield address
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
 
 
 @pytest.mark.slow

@@ -146,9 +146,9 @@ def test_the_exporter_has_them_with_an_empty_mount_point() -> None:
         assert process.stderr is not None
         address = process.stderr.readline().split()[-1]
         make_calls()
-        with urllib.request.urlopen(address, timeout=30) as response:
+        with urllib.request.urlopen(address, timeout=120) as response:
             text = response.read().decode()
-        with urllib.request.urlopen(address.removesuffix("metrics"), timeout=30) as response:
+        with urllib.request.urlopen(address.removesuffix("metrics"), timeout=120) as response:
             page = response.read().decode()
     ended(process)
     told = {

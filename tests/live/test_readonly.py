@@ -117,11 +117,11 @@ def story(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Story]:
         told.remount = subprocess.run(
             ["mount", "-o", "remount,ro", told.files["busy"].parent], capture_output=True, text=True, check=False
         )
-        begun["busy"].communicate("\n", timeout=60)
+        begun["busy"].communicate("\n", timeout=300)
         with emergency():
             assert not {str(told.files[name].parent) for name in (*REFUSE, *ACCEPT)} & _writable()
             for name in ACCEPT:
-                begun[name].communicate("\n", timeout=60)
+                begun[name].communicate("\n", timeout=300)
             for name in REFUSE:
                 told.met[name] = stage.end(begun[name], [said[name]])
         told.accepted |= {name: begun[name].returncode for name in ("busy", *ACCEPT)}
@@ -132,7 +132,7 @@ def story(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Story]:
         assert process.stdout is not None
         process.stdout.readline()
         _lose(disk)
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=300)
         told.accepted["btrfs-lost"] = process.returncode
         final = session.finish()
         told.seen = stage.seen() & {begun[name].pid for name in told.accepted}

@@ -410,7 +410,7 @@ def test_a_shutdown_that_was_not_seen_is_told_by_what_cannot_be_opened(backend: 
     process.stdout.readline()
     refusal.refuse(file.parent)
     with Session(Options(backend, failures=True)) as session:
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=300)
         (failure,) = Stage(session).of(process.pid)
         explained = next(iter(Explainer().explain([failure])))
     assert process.returncode == -signal.SIGBUS

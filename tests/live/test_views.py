@@ -80,7 +80,7 @@ def test_export_is_scraped_over_http(mounts: dict[str, Path]) -> None:
         assert process.stderr is not None
         address = process.stderr.readline().split()[-1]
         workload("first-write", mounts["ext4"] / "export", PAGES)
-        with urllib.request.urlopen(address, timeout=30) as response:
+        with urllib.request.urlopen(address, timeout=120) as response:
             text = response.read().decode()
     process.communicate(timeout=300)
     assert process.returncode == 0

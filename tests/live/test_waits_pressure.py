@@ -144,7 +144,7 @@ def _reclaims(watched: Watched) -> bool:
             return False
         finally:
             waiter.end()
-            assert taker[0].wait(60) == 0
+            assert taker[0].wait(300) == 0
     slow = [event for event in events if event.pid == waiter.pid]
     if not slow:
         return False

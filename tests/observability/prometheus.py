@@ -55,7 +55,7 @@ class Prometheus:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.wait(60)
+        self._process.wait(300)
         self._log.close()
 
     def query(self, expression: str) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ class Prometheus:
         return data
 
     def _fetch(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=300)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()

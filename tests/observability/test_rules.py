@@ -58,7 +58,7 @@ def test_the_metrics_follow_the_conventions() -> None:
     from .exporter import exporter
 
     with exporter() as address:
-        connection = http.client.HTTPConnection(address, timeout=30)
+        connection = http.client.HTTPConnection(address, timeout=300)
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()

@@ -68,7 +68,7 @@ def start(*arguments: str, **more: str) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit code, stdout and stderr; no traceback in any case."""
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert "Traceback" not in err
     return process.returncode, out, err
 
@@ -282,7 +282,7 @@ def test_what_waits_for_events_ends_when_nobody_reads_any_more(command: str) -> 
     process = start(*command.split())
     assert process.stdout is not None
     process.stdout.close()
-    assert process.wait(timeout=30) == 128 + signal.SIGPIPE
+    assert process.wait(timeout=120) == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize("output", ["-", "/dev/stdout"])
@@ -394,7 +394,7 @@ def test_a_bug_is_told_in_two_lines_and_its_place_on_demand() -> None:
     assert code == 1
     assert err.startswith("mkwrite: internal error: ZeroDivisionError: of all things\n")
     assert "MKWRITE_DEBUG=1" in err
-    _, detailed = start("hist", FAKE_ERROR="bug", MKWRITE_DEBUG="1").communicate(timeout=30)
+    _, detailed = start("hist", FAKE_ERROR="bug", MKWRITE_DEBUG="1").communicate(timeout=120)
     assert "Traceback" in detailed
 
 
@@ -409,7 +409,7 @@ def test_a_closed_pipe_ends_quietly(arguments: list[str]) -> None:
     assert process.stderr is not None
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait(30) == 128 + signal.SIGPIPE
+    assert process.wait(120) == 128 + signal.SIGPIPE
     assert errors == ""
 
 
@@ -419,7 +419,7 @@ def test_a_closed_pipe_ends_quietly(arguments: list[str]) -> None:
 def test_a_pipe_that_was_closed_before_is_quiet_too(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*PROGRAM, *arguments], env=environment(), stdout=writer, stderr=subprocess.PIPE, timeout=30)
+    done = subprocess.run([*PROGRAM, *arguments], env=environment(), stdout=writer, stderr=subprocess.PIPE, timeout=120)
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
@@ -436,7 +436,7 @@ def test_a_full_disk_is_told_in_one_sentence(arguments: list[str]) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
+            timeout=120,
         )
     assert done.returncode == 1
     assert done.stderr.startswith("mkwrite: The output cannot be written: No space left on device.\n")
@@ -445,7 +445,7 @@ def test_a_full_disk_is_told_in_one_sentence(arguments: list[str]) -> None:
 
 def test_closed_output_is_no_error() -> None:
     done = subprocess.run(
-        ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *PROGRAM, "hist", "-d", "1ms"], env=environment(), timeout=30
+        ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *PROGRAM, "hist", "-d", "1ms"], env=environment(), timeout=120
     )
     assert done.returncode == 0
 

@@ -47,7 +47,7 @@ class Screen:
 
     def wait_for(self, text: str, times: int = 1) -> None:
         """Read until ``text`` has come so many times."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while self.text.count(text) < times:
             assert time.monotonic() < until, self.text
             self._read(0.5)
@@ -57,7 +57,7 @@ class Screen:
 
     def end(self) -> int:
         """The exit code; the terminal must be as it was."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while self.process.poll() is None:
             assert time.monotonic() < until, self.text
             self._read(0.1)
@@ -169,11 +169,14 @@ def test_colours_are_left_out_where_they_are_not_wanted(screens: list[Screen]) -
 
 def test_a_command_hears_that_the_terminal_is_gone() -> None:
     # Its keys' signals reach all processes of a terminal; that it is gone, the leader of the session alone.
-    run = "import sys; from tracer.cli.child import run_command; sys.exit(run_command(['sleep', '60'], lambda: None))"
+    once = "functools.cache(lambda: print('waits', flush=True))"  # its signals are blocked then
+    run = "import functools, sys; from tracer.cli.child import run_command; "
+    run += f"sys.exit(run_command(['sleep', '60'], {once}))"
     pid, terminal = pty.fork()
     if not pid:
-        os.execv(sys.executable, [sys.executable, "-c", f"print('ready', flush=True); {run}"])
-    assert os.read(terminal, 5) == b"ready"
-    time.sleep(0.5)
+        os.execv(sys.executable, [sys.executable, "-c", run])
+    said = b""
+    while said != b"waits\r\n":  # all of it: the rest would be an error, once the terminal is gone
+        said += os.read(terminal, 7)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP

@@ -48,7 +48,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, list[
 
 def request(address: str, path: str) -> tuple[int, str]:
     """Status and body of a page."""
-    connection = http.client.HTTPConnection(address, timeout=30)
+    connection = http.client.HTTPConnection(address, timeout=120)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -85,13 +85,13 @@ def test_it_serves_says_where_and_ends_clean_on_a_signal(number: signal.Signals)
         assert "mkwrite_calls_total{" in first and first != second
         assert "mkwrite" in get(address, "/")
         process.send_signal(number)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert process.stderr is not None and process.stderr.read() == ""
 
 
 def test_a_duration_ends_it() -> None:
     with running("-d", "500ms") as (process, _, _):
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_a_port_in_use_is_two_sentences_and_no_traceback() -> None:
@@ -127,7 +127,7 @@ def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_where_that_is_wr
         assert process.stderr.readline() == "Reloaded.\n"
         assert status(address) == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_scrapes_during_reloads_are_all_answered(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_scrapes_during_reloads_are_all_answered(tmp_path: Path) -> None:
             process.send_signal(signal.SIGHUP)
             assert "mkwrite_up 1.0" in get(address, "/metrics")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_a_wrong_configuration_is_bad_usage_before_anything_is_attached(tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_a_textfile_is_written_and_goes_with_the_exporter(tmp_path: Path) -> Non
     with subprocess.Popen([*COMMAND, "--textfile", str(tmp_path)], env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr is not None and b"backend: " in process.stderr.readline()
-            end = time.monotonic() + 30
+            end = time.monotonic() + 120
             while not (file.exists() and file.stat().st_size) and time.monotonic() < end:
                 time.sleep(0.05)
             text = file.read_text()
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(120) == 0
         finally:
             process.kill()
     assert "mkwrite_up 1.0" in text and "process_" not in text

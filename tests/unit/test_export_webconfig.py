@@ -56,9 +56,9 @@ def served(web: WebConfig) -> Server:
 def status(server: Server, context: ssl.SSLContext | None, user: str = "") -> int:
     """Status of a scrape."""
     connection = (
-        http.client.HTTPSConnection(server.address.host, server.address.port, timeout=10, context=context)
+        http.client.HTTPSConnection(server.address.host, server.address.port, timeout=120, context=context)
         if context
-        else http.client.HTTPConnection(server.address.host, server.address.port, timeout=10)
+        else http.client.HTTPConnection(server.address.host, server.address.port, timeout=120)
     )
     headers = {"Authorization": "Basic " + base64.b64encode(user.encode()).decode()} if user else {}
     try:
