@@ -81,6 +81,33 @@ def test_folded_stacks_are_lines_of_frames_and_microseconds(mounts: dict[str, Pa
     }
 
 
+def test_stuck_has_the_call_for_as_long_as_it_lasts(mounts: dict[str, Path], waiter: Waiter) -> None:
+    place, before = mounts["ext4"], bpf_state()[0]
+    arguments = command("stuck", "--json", "-i", "500ms")
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout is not None
+        traces(before)
+        calls: list[dict[str, Any]] = []
+        with frozen(place):
+            waiter.store(5)
+            for _ in range(99):  # a busy machine looks when it can
+                calls += [one for one in json.loads(shown.stdout.readline())["stuck"] if one["pid"] == waiter.pid]
+                if len(calls) == 3:
+                    break
+        took = waiter.took()
+        shown.send_signal(signal.SIGINT)
+        _, errors = shown.communicate(timeout=120)
+    assert shown.returncode == 0, errors
+    assert len(calls) == 3
+    ages = [one["age_ns"] for one in calls]
+    assert ages == sorted(ages)
+    assert 1_000_000_000 <= ages[0] < ages[-1] < took
+    for one in calls:
+        assert (one["age_is_at_least"], one["reason"], one["handler"]) == (False, "freeze", HANDLERS["ext4"])
+        assert (one["mountpoint"], one["file"], one["offset"]) == (str(place), str(place / "stacked"), 5 * 4096)
+        assert FREEZE in one["stack"]
+
+
 def test_top_has_what_is_stuck(mounts: dict[str, Path], waiter: Waiter) -> None:
     place = mounts["ext4"]
     arguments = command("top", "-i", "500ms", "--json", "--pid", str(waiter.pid))

@@ -38,6 +38,7 @@ def test_a_fuse_daemon_that_answers_late(watched: Watched, tmp_path: Path) -> No
         # The kernel learns that the daemon knows no flush: a child that closes what it inherits waits for none.
         os.close(os.dup(stream.fileno()))
         waiter = Waiter(path, SIZE // 4096)
+        stuck: list[StuckCall] = []
 
         def answer_late() -> None:
             hang.set()
@@ -45,11 +46,17 @@ def test_a_fuse_daemon_that_answers_late(watched: Watched, tmp_path: Path) -> No
             write_out(stream.fileno(), 5)
             waiter.store(5)
             hold()
+            stuck.extend(StuckCalls().look(watched.session, 300_000_000))
             hang.clear()
 
         waiter.store(5)
         waiter.took()
         watched.waits_for(Wait.WRITEBACK, waiter, "fuse", tmp_path, answer_late)
+        (one,) = stuck
+        assert (one.at_least, one.reason, one.call.handler) == (False, "writeback", "fuse_page_mkwrite")
+        assert (one.call.pid, one.call.file, one.call.mountpoint) == (waiter.pid, str(path), str(tmp_path))
+        # The daemon is a thread of ours.
+        assert one.peer == f"{Path('/proc/self/comm').read_text().strip()}[{os.getpid()}]"
         waiter.end()
 
 
