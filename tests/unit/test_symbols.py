@@ -123,6 +123,17 @@ def test_a_function_of_a_module_loaded_later_is_named(tmp_path: Path) -> None:
     assert "ntfs_filemap_page_mkwrite" in symbols.handlers()
 
 
+def test_who_refuses_faults_is_named_without_another_pass(tmp_path: Path) -> None:
+    faults = "ffffffff81253ac0 T filemap_fault\nffffffffc0a51240 t ext4_dax_fault\t[ext4]\n"
+    directory = proc(tmp_path, RECORDED + faults + "ffffffff81253ad0 T filemap_fault_once\n")
+    symbols = Symbols(proc=directory)
+    assert symbols.handlers().keys() == HANDLERS
+    (directory / "kallsyms").write_text("")
+    assert symbols.name_of(0xFFFFFFFF81253AC0) == "filemap_fault"
+    assert symbols.name_of(0xFFFFFFFFC0A51240) == "ext4_dax_fault"
+    assert symbols.name_of(0xFFFFFFFF81253AD0) == "0xffffffff81253ad0"
+
+
 def test_refresh_forgets_the_names_of_modules_that_went(tmp_path: Path) -> None:
     directory = proc(tmp_path, RECORDED, EXT4)
     symbols = Symbols(proc=directory)

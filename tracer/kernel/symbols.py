@@ -42,6 +42,8 @@ _GENERATED = (b"__", b"bpf_", b"event_", b"perf_trace_", b"trace_")
 
 # One line: "ffffffffc0a51230 t ext4_page_mkwrite\t[ext4]"; the module is there for modules only.
 _LINE = rb"^([0-9a-f]+) (\S) (%s)(?:\t\[([^\]\n]*)\])?$"
+#: Who else refuses a fault, which is to be named without another pass: the host is asked for its state after that.
+_FAULT = re.compile(_LINE % rb"\w+_fault")
 _HANDLER = re.compile(_LINE % (rb"\w*page_mkwrite|" + rb"|".join(_ODD_HANDLERS)))
 _FUNCTION = re.compile(rb"([0-9a-f]+) [tTwW] ([^\t]+)")
 _TEXT_LINE = re.compile(rb"^([0-9a-f]+) [tT] ", re.MULTILINE)
@@ -114,7 +116,8 @@ class Symbols:
     def name_of(self, address: int) -> str:
         """The function that starts at ``address``, or did when its module was there; "0x..." if there is none.
 
-        An address not seen before costs a pass: it may belong to a module loaded since.
+        An address not seen before costs a pass, 0.1 s and more, unless it is a handler's or called ``*_fault``: it may
+        belong to a module loaded since.
         """
         self._scan_once()
         name = self._names.get(address)
@@ -167,6 +170,8 @@ class Symbols:
                 handlers.setdefault(symbol.name, Handler(symbol.name, symbol.address, symbol.module))
                 if symbol.address:
                     self._names.setdefault(symbol.address, symbol.name)
+            for symbol in _faults_in(block):
+                self._names.setdefault(symbol.address, symbol.name)
             # One pass over the words costs as much as looking for some ten names.
             wanted = self._wanted if len(self._wanted) < 10 else self._wanted & set(block.split())
             for name in wanted:
@@ -232,6 +237,13 @@ def _handlers_in(block: bytes) -> Iterator[Symbol]:
                 continue
             if match[3] not in _HELPERS and not match[3].startswith(_GENERATED):
                 yield _symbol(match)
+
+
+def _faults_in(block: bytes) -> Iterator[Symbol]:
+    """What may serve as ``vm_ops->fault``, by its name, where addresses are shown."""
+    for line in _lines_with(block, b"_fault"):
+        if (match := _FAULT.match(line)) and match[2] in b"tT" and int(match[1], 16):
+            yield _symbol(match)
 
 
 def _named_in(block: bytes, name: bytes) -> Iterator[Symbol]:
