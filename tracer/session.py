@@ -35,6 +35,7 @@ from tracer.naming import RACED, Naming, path_of
 from tracer.probes import failures, in_flight, wait_functions
 from tracer.probes.maps import RawSeries
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
+from tracer.probes.program import runs
 from tracer.room import Removed, make_room
 from tracer.wait import InFlight
 
@@ -85,6 +86,7 @@ class Session:
         self._notes = opened.notes
         self._inner = opened.inner
         self._counts = opened.counts
+        self._parts = tuple(part for part in (self._tracer, self._counts, self._waits) if part)
         ring = self._tracer.failures
         self._reader = FailureReader(ring.type, self._naming, opened.backend is Backend.TRACEPOINT) if ring else None
         self.backend: Backend = opened.backend
@@ -105,8 +107,7 @@ class Session:
     @property
     def hooks(self) -> tuple[Hook, ...]:
         """What is attached now."""
-        hooks = (*self._tracer.hooks, *(self._counts.hooks if self._counts else ()))
-        return (*hooks, *(self._waits.hooks if self._waits else ()))
+        return tuple(hook for part in self._parts for hook in part.hooks)
 
     @property
     def in_tracefs(self) -> bool:
@@ -187,11 +188,8 @@ class Session:
                 self._bursts = self._tracer.maps.bursts()
                 # No fault is under way any more: a call that still waits for its PTE has raced.
                 self._final = self._read(lost, 0, hooks)
-                if self._waits:
-                    self._waits.close()
-                self._tracer.close()
-                if self._counts:
-                    self._counts.close()
+                for part in reversed(self._parts):
+                    part.close()
                 self._mounts.close()
             return self._final
 
@@ -247,11 +245,8 @@ class Session:
         lost = dict.fromkeys(Loss, 0)
         lost.update(zip(_LOSSES, self._tracer.maps.lost(), strict=True))
         lost[Loss.UNMATCHED_RETURN] -= self._unclaimed
-        lost[Loss.MISSED_PROBE] = self._tracer.missed()
-        if self._waits:
-            lost[Loss.MISSED_PROBE] += self._waits.missed()
+        lost[Loss.MISSED_PROBE] = sum(part.missed() for part in self._parts)
         if self._counts:
-            lost[Loss.MISSED_PROBE] += self._counts.missed()
             lost[Loss.SERIES_FULL] += self._counts.full()
         return lost
 
@@ -307,7 +302,7 @@ class Session:
             tracepoints=self._counts.read() if self._counts else None,
             gone=removed.calls,
             gone_failures=removed.failures,
-            runs=self._tracer.runs(),
+            runs=runs(one for part in self._parts for one in part.programs),
             waits=self._naming.waits(maps.waits(), fstypes),
         )
 

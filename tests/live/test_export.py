@@ -199,6 +199,7 @@ def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns()
         before = get(address)
         assert value(before, "mkwrite_oldest_inflight_seconds") == 0
         assert {waited(before, reason) for reason in Wait} == {0}
+        BPF_STATS.write_text("1")
         with frozen(place):
             waiter.store(0)
             assert eventually(lambda: value(get(address), "mkwrite_inflight") == 1)
@@ -213,6 +214,10 @@ def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns()
         took = waiter.took() / 1e9
         assert 0 < first < second < took
         after = get(address)
+        BPF_STATS.write_text("0")
+    # Of all that is loaded, those that follow waits and look for who waits among them.
+    timed = {"page_mkwrite_entry", "page_mkwrite_return", "wait_entry", "wait_return", "in_flight"}
+    assert timed <= set(re.findall(r'^mkwrite_bpf_runs_total{program="(\w+)"}', after, re.MULTILINE))
     waiter.end()
     assert (value(after, "mkwrite_inflight"), value(after, "mkwrite_oldest_inflight_seconds")) == (0, 0)
     freeze = waited(after, Wait.FREEZE)

@@ -41,8 +41,10 @@ class InFlightReader:
         loaded = program.load(bpf, _PROGRAM, maps, program.TRACING, program.ITER, number, own=own)
         try:
             self._link = checked(libbpf().bpf_link_create(loaded, 0, program.ITER, None))
-        finally:
+        except OSError:
             os.close(loaded)
+            raise
+        self.program: Final = (_PROGRAM, loaded)
 
     def read(self) -> Iterator[tuple[Any, bytes, Wait | None]]:
         """Each call as a struct event (bpf/event.h), its path's bytes, and what it waits for now if that has a name."""
@@ -59,8 +61,9 @@ class InFlightReader:
 
     def close(self) -> None:
         """Free the iterator."""
-        with suppress(OSError):
-            os.close(self._link)
+        for descriptor in (self._link, self.program[1]):
+            with suppress(OSError):
+                os.close(descriptor)
 
 
 def _places(symbols: Symbols) -> dict[int, int]:

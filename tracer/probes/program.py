@@ -7,7 +7,7 @@ import errno
 import mmap
 import os
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -268,7 +268,15 @@ def recursion_misses(descriptor: int) -> int:
     return int(_info(descriptor).recursion_misses)
 
 
-def runs(descriptor: int) -> tuple[int, int]:
-    """How often a program ran, and for how many ns, while kernel.bpf_stats_enabled was 1."""
-    info = _info(descriptor)
-    return int(info.run_cnt), int(info.run_time_ns)
+def runs(programs: Iterable[tuple[str, int]]) -> dict[str, tuple[int, int]]:
+    """Of loaded programs (name, descriptor), by name: how often they ran, and for how many ns.
+
+    While kernel.bpf_stats_enabled was 1; only those that the kernel kept count of.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for name, descriptor in programs:
+        info = _info(descriptor)
+        if info.run_cnt:
+            number, ns = found.get(name, (0, 0))
+            found[name] = number + int(info.run_cnt), ns + int(info.run_time_ns)
+    return found

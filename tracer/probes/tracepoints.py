@@ -96,6 +96,11 @@ class TracepointCounts:
             for hook in self._hooks
         )
 
+    @property
+    def programs(self) -> Iterator[tuple[str, int]]:
+        """What is loaded: name, descriptor."""
+        return ((_PROGRAMS[tracepoint], descriptor) for tracepoint, descriptor in self._programs.items())
+
     def read(self) -> Tracepoints:
         """The counts so far."""
         counts = self._counts()

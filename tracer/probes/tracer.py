@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -148,15 +148,10 @@ class Tracer:
         total = sum(map(program.recursion_misses, self._state.programs.values()))
         return total + (sum(self._returns.missed().values()) if self._returns else 0)
 
-    def runs(self) -> dict[str, tuple[int, int]]:
-        """By program, how often it ran and for how many ns; only those that the kernel kept count of."""
-        found: dict[str, tuple[int, int]] = {}
-        for (name, *_), descriptor in self._state.programs.items():
-            number, ns = program.runs(descriptor)
-            before = found.get(name, (0, 0))
-            if number:
-                found[name] = before[0] + number, before[1] + ns
-        return found
+    @property
+    def programs(self) -> Iterator[tuple[str, int]]:
+        """What is loaded: name, descriptor."""
+        return ((name, descriptor) for (name, *_), descriptor in self._state.programs.items())
 
     def attach_if_possible(self, place: Place, types: Btf | None) -> None:
         """The same, but that what an optional place lacks is told among the hooks."""

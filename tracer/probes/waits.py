@@ -141,6 +141,13 @@ class WaitHooks:
         return (*attached, *self._missing)
 
     @property
+    def programs(self) -> Iterator[tuple[str, int]]:
+        """What is loaded: name, descriptor."""
+        yield from ((name, descriptor) for (name, *_), descriptor in self._programs.items())
+        if self._in_flight:
+            yield self._in_flight.program
+
+    @property
     def in_tracefs(self) -> bool:
         """Whether there are return probes of it, to be read and removed."""
         return any(hook.backend is Backend.KPROBE for hook, *_ in self._attached)
