@@ -1,6 +1,7 @@
 """The table of docs/commands/sigbus.md, from what the live tests print of each report.
 
-tests/live/run 5.10 6.1 6.12 newest -k "test_sigbus or test_causes or test_stale" | python -m tests.live.reported
+tests/live/run 5.10 6.1 6.12 6.18 newest -k "test_sigbus or test_causes or test_stale or test_readonly" |
+    python -m tests.live.reported
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def tell(request: pytest.FixtureRequest, backend: Backend, met: Mapping[str, Met
 def _reported(met: Met) -> str:
     """Class, effect and errno of a report."""
     failure, diagnosis = met.explained.failure, met.explained.diagnosis
-    effect = failure.signal.disposition.value if failure.signal else "EFAULT"
+    effect = failure.signal.disposition.value if failure.signal else "none"
     errno_from = "inferred" if diagnosis.inferred_from else failure.errno_from or "-"
     return f"{diagnosis.kind} | {effect} | {diagnosis.errno or '-'} | {errno_from}"
 
