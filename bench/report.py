@@ -147,10 +147,17 @@ def _readout(here: Document) -> Iterator[str]:
 
 def _start_here(here: Document) -> Iterator[str]:
     yield from _table(
-        "Start here: from exec to the end, no function traced",
-        ["", "s of CPU time", "s", "peak MB"],
+        "Start here: from exec to the end, or to the first sample of what stays; no function traced",
+        ["", "s of CPU time", "s", "peak MB", "steady MB", "CPU then, %"],
         (
-            [name, f"{row['cpu_s']:.2f}", f"{row['wall_s']:.2f}", f"{row['peak_mb']:.0f}"]
+            [
+                name,
+                f"{row['cpu_s']:.2f}",
+                f"{row['wall_s']:.2f}",
+                f"{row['peak_mb']:.0f}",
+                f"{row['steady_mb']:.0f}" if "steady_mb" in row else "",
+                f"{row['rest_percent']:.2f}" if "rest_percent" in row else "",
+            ]
             for name, row in here["start"].items()
         ),
     )

@@ -1,6 +1,6 @@
-"""What starting costs, and what stays in memory: CPU seconds to the first sample, and resident memory.
+"""What starting costs, and what stays in memory: CPU seconds to the first sample, resident memory, CPU at rest.
 
-In a guest under -icount a CPU second is 10^9 instructions. Here, on the host, only what needs no tracing can run.
+In a guest under -icount a CPU second is 10^9 instructions. Here, on the host, only what hooks no function can run.
 """
 
 from __future__ import annotations
@@ -26,8 +26,17 @@ import http.server, threading, prometheus_client
 prometheus_client.Counter("calls", "Calls.").inc()
 prometheus_client.generate_latest()
 """
+_SERVER = f"""{_EXPORTER}
+server, _ = prometheus_client.start_http_server(0, "127.0.0.1")
+print(f"http://127.0.0.1:{{server.server_port}}/metrics", flush=True)
+threading.Event().wait()
+"""
+#: Where it may hook no function, it may still run at times.
+_TIMER = 'interval:ms:100 { if (@n == 0) { printf("ready\\n"); } @n++; }'
 _SCRAPES = 20
 _RUNS = 3
+#: What stays is looked at for so long, and scraped as Prometheus might.
+_REST_S, _SCRAPE_EVERY_S = 60, 5
 
 Row = dict[str, float]
 
@@ -99,10 +108,46 @@ def _exporter() -> Row:
         process.wait()
 
 
+def _staying(*command: str) -> Row:
+    """A process that stays: to its first sample, then for a minute. It says where it listens, or "ready"."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command, env=_ENVIRONMENT, cwd="/", stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        said = next(filter(None, map(re.compile(r"ready|http://\S+").search, process.stdout)), None)
+        if said is None:
+            raise RuntimeError(f"{command[0]} did not start")
+        url = said[0] if said[0] != "ready" else ""
+        if url:
+            _get(url)
+        row = {"wall_s": time.monotonic() - started, "cpu_s": _cpu_seconds_of_all(process.pid)}
+        before, at = _cpu_seconds(process.pid), time.monotonic()
+        while time.monotonic() < at + _REST_S:
+            time.sleep(_SCRAPE_EVERY_S)
+            if url:
+                _get(url)
+        return row | {
+            "rest_percent": (_cpu_seconds(process.pid) - before) / (time.monotonic() - at) * 100,
+            "steady_mb": _memory_mb(process.pid, "VmRSS"),
+            "peak_mb": _memory_mb(process.pid, "VmHWM"),
+        }
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        body: bytes = answer.read()
+    return body
+
+
 def _scrape() -> bool:
     try:
-        with urllib.request.urlopen(_URL, timeout=60) as answer:
-            return b"\nmkwrite_up 1" in answer.read()
+        return b"\nmkwrite_up 1" in _get(_URL)
     except OSError:
         return False
 
@@ -110,6 +155,12 @@ def _scrape() -> bool:
 def _cpu_seconds(pid: int) -> float:
     """Of all threads, those that have ended included: the clock that clock_getcpuclockid(3) names."""
     return time.clock_gettime(-8 * pid - 6)
+
+
+def _cpu_seconds_of_all(pid: int) -> float:
+    """The same, with children that it waited for: utime, stime, cutime and cstime of proc_pid_stat(5)."""
+    fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mb(pid: int, what: str) -> float:
@@ -143,6 +194,14 @@ HERE: dict[str, Callable[[], Row]] = {
     "mkwrite export --once, fentry and kprobe refused first": lambda: _finished([*_MKWRITE, "export", "--once"]),
     "mkwrite export --once --backend tracepoint": lambda: _finished([*_MKWRITE, "export", "--once", *_TRACEPOINTS]),
     "mkwrite export --once --backend tracepoint, first time on this kernel": lambda: _without_cache(*_TRACEPOINTS),
+    "mkwrite export --backend tracepoint, serving": lambda: _staying(
+        *_MKWRITE, "export", "--listen", "127.0.0.1:0", *_TRACEPOINTS
+    ),
+    "a Python exporter without tracing, serving": lambda: _staying(sys.executable, "-c", _SERVER),
+    "python3 -c 'import bcc', idle": lambda: _staying(
+        _DISTRIBUTION, "-c", "import bcc, time; print('ready', flush=True); time.sleep(600)"
+    ),
+    "bpftrace of a timer, ten times a second": lambda: _staying("bpftrace", "-B", "line", "-e", _TIMER),
 }
 
 _HISTOGRAM = "kprobe:do_page_mkwrite { @s[tid] = nsecs; } kretprobe:do_page_mkwrite { @ = hist(nsecs - @s[tid]); }"
