@@ -36,7 +36,7 @@ help:
 	@echo 'make test-deployment  the image, built and run as the pod of the DaemonSet (root)'
 	@echo 'make test-examples  programs as they come that die of SIGBUS, and their reports: docs/commands/sigbus.md (root)'
 	@echo 'make fuzz      parsers of what the kernel and users write, guided by coverage (a quarter of an hour)'
-	@echo 'make bench     what tracing costs, beside other tracers: docs/performance.md (root)'
+	@echo 'make bench     what tracing costs, beside other tracers; build/bench.json, too: docs/performance.md (root; an hour and a half)'
 	@echo 'make lint      ruff, mypy, clang-format'
 
 # Installs the packages that are missing, and says how where it may not.
@@ -79,7 +79,8 @@ demo: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(call packages,$(BENCH_PACKAGES))
-	$(BIN)/python bench/run
+	mkdir -p build
+	$(BIN)/python bench/run --json build/bench.json
 
 test: lint unit live
 
