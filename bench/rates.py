@@ -64,6 +64,7 @@ def _refusals(backend: Backend, full: Path) -> dict[str, Any]:
         "of_process": of_process,
         "calls": sum(h.count for series, h in final.calls.items() if series.outcome is Outcome.SIGBUS),
     }
+    told = [failure for failure in told if failure.pid == load.pid]  # others of this machine may be refused, too
     ordinals = [failure.ordinal for failure in told]
     if ordinals != sorted(set(ordinals)) or not all(one.signal and (one.errno or one.inferred) for one in told):
         raise RuntimeError(f"what was told of one by one does not fit: {ordinals}")
