@@ -10,28 +10,17 @@ from typing import Any
 
 import pytest
 
-from tests.filesystems import disks, remote
 from tests.filesystems.observe import Observation, observe
-from tests.filesystems.recipe import Recipe, now
+from tests.filesystems.recipe import Recipe, State, now
 from tests.filesystems.stage import Stage
 
-RECIPES = (*disks.RECIPES, *remote.RECIPES)
 _ROWS: dict[str, dict[str, Any]] = {}
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "recipe" in metafunc.fixturenames:
-        rows = [pytest.param(one, id=one.name, marks=() if one.short else (pytest.mark.matrix,)) for one in RECIPES]
-        metafunc.parametrize("recipe", rows, scope="module")
-
-
 @pytest.fixture(scope="module")
-def observed(recipe: Recipe) -> Iterator[Observation | None]:
-    """What was seen of it; None where it is not there to be seen."""
+def observed(recipe: Recipe) -> Iterator[Observation]:
+    """What was seen of it."""
     _ROWS[recipe.name] = _row(recipe, None)
-    if now(recipe.absent) or recipe.build is None:
-        yield None
-        return
     with Stage(recipe.name) as stage:
         found = observe(recipe, stage)
         _ROWS[recipe.name] = _row(recipe, found)
@@ -40,15 +29,11 @@ def observed(recipe: Recipe) -> Iterator[Observation | None]:
 
 def _row(recipe: Recipe, found: Observation | None) -> dict[str, Any]:
     """One row for ``matrix``; its tests say which backends were exact."""
-    absent = now(recipe.absent)
-    state = "absent" if absent else "not run" if recipe.unrun else "mmap refused" if recipe.refused else "seen"
-    if state == "seen" and found is None:
-        state = "failed"
     explained = found.explained if found else None
     return {
         "handler": now(recipe.handler),
-        "state": "no call" if state == "seen" and not now(recipe.handler) else state,
-        "why": absent or recipe.unrun or recipe.why,
+        "state": recipe.state if found or recipe.state in (State.ABSENT, State.UNRUN) else "failed",
+        "why": now(recipe.absent) or recipe.unrun or recipe.why,
         "exact": {},
         "calls": {
             path: {backend: sum(calls.count for calls in series.values()) for backend, series in backends.items()}
@@ -61,6 +46,14 @@ def _row(recipe: Recipe, found: Observation | None) -> dict[str, Any]:
         "errno": explained.diagnosis.errno if explained else "",
         "errno_from": explained.failure.errno_from if explained else "",
     }
+
+
+def pytest_runtest_setup(item: pytest.Function) -> None:
+    """What is not set up has a row, too."""
+    if "recipe" in item.fixturenames:
+        recipe = item.callspec.params["recipe"]
+        assert isinstance(recipe, Recipe)
+        _ROWS.setdefault(recipe.name, _row(recipe, None))
 
 
 def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]) -> None:

@@ -195,8 +195,8 @@ RECIPES = (
         absent={(0, 0): _NO_NTFS3, (6, 12): "", (7, 0): _NO_NTFS3},
     ),
     Recipe(
-        "ntfs", "ntfs", "ntfs", "ntfs_filemap_page_mkwrite", _disk("ntfs", 32, "mkntfs", "-F", "-Q", "-q"), delays=True,
-        absent={(0, 0): _NO_NTFS, (7, 0): ""},
+        "ntfs", "ntfs", "ntfs", "ntfs_filemap_page_mkwrite", _disk("ntfs", 32, "mkntfs", "-F", "-Q", "-q"),
+        inferred="ENOSPC", delays=True, absent={(0, 0): _NO_NTFS, (7, 0): ""},
     ),
     Recipe("jfs", "jfs", "jfs", _PLAIN, _disk("jfs", 32, "mkfs.jfs", "-q"), Full.WRITEBACK,),
     Recipe("minix", "minix", "minix", _PLAIN, _disk("minix", 32, "mkfs.minix", "-3"), Full.WRITEBACK),

@@ -29,6 +29,7 @@ from tracer.model import Path as FaultPath
 from tracer.session import Session
 
 Calls = Mapping[Series, Histogram]
+_ROUNDS = 16
 
 
 @dataclass
@@ -102,19 +103,19 @@ def _told(place: Place) -> dict[str, Any]:
 
 def _fill(recipe: Recipe, place: Place, found: Observation) -> None:
     """Leave no space, then write into holes."""
-    if now(recipe.full) in (Full.GIVEN, Full.ENDLESS):  # there is nothing to be tried
-        found.full = now(recipe.full)
+    where = place.fills or place.path
+    if not os.statvfs(where).f_blocks:
+        found.full = Full.ENDLESS
         return
-    for name in ("first", "again"):
-        (place.path / name).unlink()
-    file = place.path / "holes"
-    with file.open("wb") as stream:
-        stream.truncate(HOLES * recipe.stride)
+    file = _holes(recipe, place)
+    if now(recipe.full) is Full.GIVEN and file.stat().st_blocks * 512 >= file.stat().st_size:
+        found.full = Full.GIVEN
+        return
     os.sync()
     with Session(Options(failures=True, every_errno=True)) as session:
-        fill(place.fills or place.path)
+        fill(where)
         if recipe.delays:
-            os.sync()
+            _fill_up(where)
         end = child(partial(write_back, file, HOLES, recipe.stride))
         found.late = end.late or end.refused
         if end.sigbus:
@@ -125,7 +126,31 @@ def _fill(recipe: Recipe, place: Place, found: Observation) -> None:
         else:
             found.full = Full.WRITEBACK if end.late else Full.LOST
     with suppress(OSError):
-        (place.fills or place.path).joinpath("filler").unlink()
+        (where / "filler").unlink()
+
+
+def _holes(recipe: Recipe, place: Place) -> Path:
+    """A file that was not written to, if one can be had."""
+    if recipe.files:
+        return place.path / recipe.files[0]
+    for name in ("first", "again"):
+        (place.path / name).unlink()
+    file = place.path / "holes"
+    with file.open("wb") as stream:
+        stream.truncate(HOLES * recipe.stride)
+    return file
+
+
+def _fill_up(where: Path) -> None:
+    """Write until statfs finds nothing free, too: a write is promised more than it takes when it is written back."""
+    with (where / "filler").open("ab", buffering=0) as stream:
+        for _ in range(_ROUNDS):
+            os.sync()
+            if not os.statvfs(where).f_bavail:
+                return
+            with suppress(OSError):
+                while True:
+                    stream.write(bytes(4096))
 
 
 def _of(session: Session, pid: int) -> Explained | None:

@@ -26,6 +26,16 @@ class Full(StrEnum):
     ENDLESS = "it has no limit of its own"
 
 
+class State(StrEnum):
+    """What becomes of a recipe on the running kernel."""
+
+    SEEN = "seen"
+    SILENT = "no call"
+    REFUSED = "mmap refused"
+    ABSENT = "absent"
+    UNRUN = "not run"
+
+
 @dataclass(frozen=True)
 class Place:
     """Where files are made. ``seen`` is the mount point to be told, ``fills`` where to fill it up: else both ``path``.
@@ -70,6 +80,17 @@ class Recipe:
     delays: bool = False
     repeats: bool = False
     short: bool = False
+
+    @property
+    def state(self) -> State:
+        """What is to be expected of it here."""
+        if now(self.absent):
+            return State.ABSENT
+        if self.unrun:
+            return State.UNRUN
+        if self.refused:
+            return State.REFUSED
+        return State.SEEN if now(self.handler) else State.SILENT
 
 
 def now(value: Since[T]) -> T:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.filesystems import disks, remote
 from tests.filesystems.counts import AGAIN, FIRST
 from tests.filesystems.observe import Observation
-from tests.filesystems.recipe import Full, Recipe, now
+from tests.filesystems.recipe import Full, Recipe, State, now
+from tests.live.guest import run
 from tracer.failure import Class
 from tracer.filesystems import Refusal
 from tracer.model import FUNCTION_BACKENDS, Backend, Filters, Initiator, Options, Outcome
@@ -28,20 +31,32 @@ PATHS = {FaultPath.FIRST_WRITE: FIRST, FaultPath.WRITE_PROTECT: AGAIN}
 DAX_PATHS = {FaultPath.FIRST_WRITE: FaultPath.DAX_FAULT, FaultPath.WRITE_PROTECT: FaultPath.PFN_MKWRITE}
 
 
+def each(applies: Callable[[Recipe], object]) -> pytest.MarkDecorator:
+    """The recipes of which a test has something to say on the running kernel."""
+    rows = [
+        pytest.param(one, id=one.name, marks=() if one.short else (pytest.mark.matrix,))
+        for one in (*disks.RECIPES, *remote.RECIPES)
+        if applies(one)
+    ]
+    return pytest.mark.parametrize("recipe", rows, scope="module")
+
+
+def mapped(recipe: Recipe) -> bool:
+    """Whether its files can be mapped for writing."""
+    return recipe.state in (State.SEEN, State.SILENT)
+
+
+@each(lambda recipe: recipe.module)
 def test_the_kernel_has_it_or_not_as_expected(recipe: Recipe) -> None:
-    if recipe.module:
-        loads = subprocess.run(["modprobe", recipe.module], capture_output=True, check=False).returncode == 0
-        names = {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}
-        assert (loads, recipe.fstype in names) == ((False, False) if now(recipe.absent) else (True, True))
+    loads = subprocess.run(["modprobe", recipe.module], capture_output=True, check=False).returncode == 0
+    names = {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}
+    assert (loads, recipe.fstype in names) == ((False, False) if recipe.state is State.ABSENT else (True, True))
 
 
 @pytest.mark.parametrize("backend", FUNCTION_BACKENDS)
 @pytest.mark.parametrize("path", PATHS)
-def test_calls_are_counted_exactly(
-    recipe: Recipe, observed: Observation | None, path: FaultPath, backend: Backend
-) -> None:
-    if observed is None:
-        return
+@each(mapped)
+def test_calls_are_counted_exactly(recipe: Recipe, observed: Observation, path: FaultPath, backend: Backend) -> None:
     told = {
         (one.handler, one.fstype, one.mountpoint, one.dev, one.path, one.outcome, one.initiator): calls.count
         for one, calls in observed.calls[path][backend].items()
@@ -63,44 +78,39 @@ def test_calls_are_counted_exactly(
     assert sum(told.values()) == observed.hits[path]
 
 
-def test_latencies_are_sane(observed: Observation | None) -> None:
-    if observed is None:
-        return
-    for path, backends in observed.calls.items():
-        for series in backends.values():
-            for calls in series.values():
+@each(lambda recipe: recipe.state is State.SEEN)
+def test_latencies_are_sane(observed: Observation) -> None:
+    for path in PATHS:
+        for backend in FUNCTION_BACKENDS:
+            assert observed.calls[path][backend]
+            for calls in observed.calls[path][backend].values():
                 assert 0 < calls.max_ns <= calls.sum_ns < observed.wall_ns[path]
 
 
-def test_a_full_disk_refuses_when_expected(recipe: Recipe, observed: Observation | None) -> None:
-    if observed is None:
-        return
+@each(lambda recipe: recipe.state is State.REFUSED)
+def test_mmap_refuses_what_is_shared_and_may_be_written(recipe: Recipe, observed: Observation) -> None:
     assert observed.refused == recipe.refused
-    if not recipe.refused:
-        assert observed.full is now(recipe.full)
 
 
-def test_sigbus_knows_the_errno_or_says_what_it_infers_it_from(recipe: Recipe, observed: Observation | None) -> None:
-    if observed is None or observed.full is not Full.FAULT:
-        return
+@each(mapped)
+def test_a_full_disk_refuses_when_expected(recipe: Recipe, observed: Observation) -> None:
+    assert observed.full is now(recipe.full)
+    assert observed.late == ("ENOSPC" if observed.full in (Full.WRITEBACK, Full.MMAP) else "")
+
+
+@each(lambda recipe: mapped(recipe) and now(recipe.full) is Full.FAULT)
+def test_sigbus_knows_the_errno_or_says_what_it_infers_it_from(recipe: Recipe, observed: Observation) -> None:
     assert observed.explained is not None
     failure, diagnosis = observed.explained.failure, observed.explained.diagnosis
     assert failure.errno_name == now(recipe.errno)
-    if now(recipe.errno):
-        expected = now(recipe.errno), False
-    elif recipe.inferred:
-        expected = recipe.inferred, True
-    else:  # what statfs finds free depends on what was written back by then
-        space = observed.explained.state.space
-        expected = ("ENOSPC", True) if space and not space.free else ("", False)
+    expected = (now(recipe.errno), False) if now(recipe.errno) else (recipe.inferred, True)
     assert (diagnosis.errno, bool(diagnosis.inferred_from)) == expected
     assert diagnosis.kind in (Class.REFUSED, Class.TMPFS_FULL, Class.HUGETLB)
     assert Path(failure.file).name == "holes"
 
 
-def test_doctor_says_what_was_seen(recipe: Recipe, observed: Observation | None) -> None:
-    if observed is None:
-        return
+@each(lambda recipe: mapped(recipe) or recipe.state is State.REFUSED)
+def test_doctor_says_what_was_seen(recipe: Recipe, observed: Observation) -> None:
     told = observed.told
     asked = {series.handler for backends in observed.calls.values() for calls in backends.values() for series in calls}
     if recipe.dax:
@@ -108,18 +118,15 @@ def test_doctor_says_what_was_seen(recipe: Recipe, observed: Observation | None)
     else:
         assert set(told["handlers"]) == asked
     assert told["notifies"] == bool(asked)
-    assert told["refusal"] in (REFUSALS[observed.full] if observed.full else {Refusal.MAPPING})
-    if observed.full is Full.FAULT:
-        assert observed.explained is not None
-        assert told["errno_exact"] == bool(observed.explained.failure.errno_name)
-    else:
-        assert not told["errno_exact"]
+    assert told["refusal"] in (REFUSALS[now(recipe.full)] if mapped(recipe) else {Refusal.MAPPING})
+    assert told["errno_exact"] == bool(now(recipe.errno))
     assert (told["peer"] or "") == observed.peer
     assert (told["peer_pid"] is not None) == (told["fstype"].partition(".")[0] in ("fuse", "fuseblk"))
 
 
+@each(lambda recipe: recipe.state is State.UNRUN)
 def test_its_handler_can_be_hooked_though_it_is_not_run(recipe: Recipe) -> None:
-    if recipe.unrun:
-        handler = now(recipe.handler)
-        with Session(Options(backend=Backend.KPROBE, filters=Filters(handlers=(handler,)))) as session:
-            assert handler in {hook.function for hook in session.hooks if hook.attached}
+    run("modprobe", recipe.module)
+    handler = now(recipe.handler)
+    with Session(Options(backend=Backend.KPROBE, filters=Filters(handlers=(handler,)))) as session:
+        assert handler in {hook.function for hook in session.hooks if hook.attached}
