@@ -1,8 +1,9 @@
 """What is known of each filesystem's side of page_mkwrite: handler, refusals, copy-on-write, fallocate. No I/O.
 
-Checked on kernels 5.10 to 7.3: handlers, refusals and whether an errno is seen by ``tests/filesystems``, which fills
-them up, and what fallocate does by tests of ext4, xfs, btrfs, f2fs and tmpfs; where a filesystem could not be had
-(bcachefs, zfs, hfs, hfsplus, ceph, orangefs, afs), by its code or documentation.
+Handlers, refusals and whether an errno is seen are checked by ``tests/filesystems``, which fills filesystems up: those
+of docs/support-matrix.md on kernels 6.12 and 7.3, a few of them from 5.10 on. What fallocate does is checked by tests
+of ext4, xfs, btrfs, f2fs and tmpfs. The rest is by code or documentation: all of bcachefs, bfs, cramfs, ecryptfs,
+erofs, hfs, hfsplus, iso9660, msdos, reiserfs, squashfs and zfs, and of ceph and orangefs all but the handler's name.
 """
 
 from __future__ import annotations
