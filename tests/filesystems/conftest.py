@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def _row(recipe: Recipe, found: Observation | None) -> dict[str, Any]:
     """One row for ``matrix``; its tests say which backends were exact."""
     explained = found.explained if found else None
     return {
+        "release": os.uname().release,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "handler": now(recipe.handler),
         "state": recipe.state if found or recipe.state in (State.ABSENT, State.UNRUN) else "failed",
         "why": now(recipe.absent) or recipe.unrun or recipe.why,

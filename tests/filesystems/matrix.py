@@ -18,8 +18,11 @@ What `mkwrite` tells of each filesystem, as the tests saw it: they set it up in 
 {first} pages for the first time and {again} pages that were mapped read-only, compare with what each backend counted,
 then fill it up and write into a hole. `make test-filesystems` repeats that; this page is made from its results.
 
+{runs}
+
 A cell names the backends that told the exact number of calls on both paths, with the right handler, filesystem, device
-and mount point. Anything else has its cause below.
+and mount point. Anything else has its cause below; of what is *not run*, the handler was hooked by its name all the
+same.
 """
 _FULL = """\
 ## When no space is left
@@ -46,7 +49,7 @@ def render(results: dict[str, Rows], first: int, again: int) -> str:
     """The document."""
     names = list(dict.fromkeys(name for rows in results.values() for name in rows))
     lines = [
-        _HEAD.format(first=first, again=again),
+        _HEAD.format(first=first, again=again, runs="\n".join(_runs(results))),
         f"| filesystem | handler | {' | '.join(results)} |",
         f"|---|---|{'---|' * len(results)}",
     ]
@@ -63,6 +66,13 @@ def render(results: dict[str, Rows], first: int, again: int) -> str:
             lines.append(f"| {name} | {full} | {_by_kernel({k: _errno(row) for k, row in told.items()})} |")
     lines += ["", _CAUSES, *_causes(results, names)]
     return "\n".join(lines) + "\n"
+
+
+def _runs(results: dict[str, Rows]) -> Iterator[str]:
+    """Which kernels they were, and when."""
+    for kernel, rows in results.items():
+        runs = sorted({(row["date"], row["release"]) for row in rows.values()})
+        yield f"- {kernel}: {'; '.join(f'{release} on {date}' for date, release in runs)}"
 
 
 def _cell(row: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ from tests.filesystems.matrix import DOCUMENT, load, render
 
 def row(**changes: Any) -> dict[str, Any]:
     seen = {"handler": "h", "state": "seen", "why": "", "exact": {"fentry": True, "kprobe": True}, "full": None}
-    return {**seen, "late": "", "errno": "", "errno_from": "", "calls": {}, **changes}
+    run = {"release": "6.1.0-56-amd64", "date": "2026-11-27"}
+    return {**run, **seen, "late": "", "errno": "", "errno_from": "", "calls": {}, **changes}
 
 
 def test_the_document_is_up_to_date() -> None:
@@ -27,12 +28,14 @@ def test_cells_causes_and_kernels() -> None:
             "6.12": {
                 "a": row(handler="h2", exact={"fentry": False, "kprobe": True}, full="accepted", late="EIO"),
                 "d": row(full="SIGBUS at the fault", errno="ENOSPC"),
-                "c": row(state="mmap refused", handler="", why="read-only"),
+                "c": row(state="mmap refused", handler="", why="read-only", release="6.12.9", date="2026-11-28"),
             },
         },
         3,
         5,
     )
+    assert "- 6.1: 6.1.0-56-amd64 on 2026-11-27\n" in text
+    assert "- 6.12: 6.1.0-56-amd64 on 2026-11-27; 6.12.9 on 2026-11-28\n" in text
     assert "| filesystem | handler | 6.1 | 6.12 |" in text
     assert "| a | `h` (6.1); `h2` (6.12) | fentry, kprobe | kprobe |" in text
     assert "| b | `h` | absent | not run |" in text
