@@ -35,6 +35,29 @@ _CAUSES = """\
 
 Functions are those of the kernel's source, where what is said can be read.
 """
+_OUTSIDE = """\
+## Handlers outside filesystems
+
+Drivers and the kernel itself have handlers, too. The core calls them through the same function, so their calls are
+counted like any other, under the name of the handler. Filesystem and device are those of the file that is mapped: a
+node in /dev has a mount point, a file of the kernel's own has none, and `mountpoint` is empty.
+
+| mapping | handler | filesystem | how it is tested |
+|---|---|---|---|
+| perf's buffer, before 6.18 | `perf_mmap_fault` | `anon_inodefs`, mounted nowhere | live |
+| perf's buffer, from 6.18 on | none: it is mapped by PFN (`perf_mmap_pfn_mkwrite`) | - | live: nothing is told |
+| the ring of asynchronous I/O | `filemap_page_mkwrite` | `aio`, mounted nowhere | live |
+| frame buffers with deferred I/O | `fb_deferred_io_mkwrite` | that of the node in /dev | by name |
+| graphics memory of vmwgfx | `vmw_bo_vm_mkwrite` | that of the node in /dev | by name |
+| files of kernfs that a driver lets map | `kernfs_vma_page_mkwrite` | `sysfs` | by name |
+| SELinux's policy | `sel_mmap_policy_fault` | `selinuxfs` | by name |
+
+*Live*: `tests/live/test_outside.py` writes to such mappings in the guests, and compares the numbers that `count`,
+`trace`, `hist` and `export` tell. *By name*: no test makes such a call. Unit tests see to it that the function is found
+in the kernel's symbols as recorded from Debian's kernels, for `--handler`; the filesystem is what the source leads to
+expect. What a driver maps by PFN asks pfn_mkwrite instead, and is not told. Nothing is known of when these refuse, and
+`doctor --fs` does not list them.
+"""
 
 Rows = dict[str, dict[str, Any]]
 
@@ -64,7 +87,7 @@ def render(results: dict[str, Rows], first: int, again: int) -> str:
         if told:
             full = _by_kernel({kernel: _full(row) for kernel, row in told.items()})
             lines.append(f"| {name} | {full} | {_by_kernel({k: _errno(row) for k, row in told.items()})} |")
-    lines += ["", _CAUSES, *_causes(results, names)]
+    lines += ["", _CAUSES, *_causes(results, names), "", _OUTSIDE.rstrip()]
     return "\n".join(lines) + "\n"
 
 

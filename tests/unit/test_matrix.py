@@ -43,3 +43,4 @@ def test_cells_causes_and_kernels() -> None:
     assert "| a | SIGBUS at the fault (6.1); accepted (EIO) (6.12) | ENOSPC (6.1); - (6.12) |" in text
     assert "| d | SIGBUS at the fault | ENOSPC, inferred |" in text
     assert "- **b** (6.1): not built" in text and "- **c** (6.12): read-only" in text
+    assert text.endswith(".\n")
