@@ -25,8 +25,8 @@ import pytest
 from tests.certificates import MUTUAL, client, make_keys
 from tests.live.guest import command
 
-#: Long in a guest, half a minute here.
-pytestmark = [pytest.mark.native, pytest.mark.long]
+#: Long in a guest, a minute here.
+pytestmark = [pytest.mark.native, pytest.mark.long, pytest.mark.here]
 
 PASSWORD = "builder"
 #: As in server.py.

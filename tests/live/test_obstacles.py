@@ -95,6 +95,7 @@ def test_a_compiler_without_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.here
 @pytest.mark.parametrize("files", [12, 18, 24, 30])
 def test_too_few_descriptors_are_said_wherever_they_run_out(files: int, tmp_path: Path) -> None:
     """In the compiler too, and among the last hooks that are tried, after others were refused for another reason."""
