@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ number below was printed by a run. Kernels are Debian's own builds, booted in QE
 KERNELS = """
 ## Kernels and backends
 
-Live tests that passed and failed, by the backend that they name. *Part*: the smoke suite, or other tests by name.
+Live tests that passed and failed, by the backend that they name, or that their file is about. *Tests*: how many ran. By
+the marks of `pyproject.toml`: on 6.12 all but the `long` ones and the `matrix` of filesystems; on 6.18 without `slow`,
+too; on the newest kernel without `slow` and `front`, on 6.1 and 5.10 without `newer` either; of clouds and real
+time the `smoke` suite; natively those marked `native`. Tests that were run by name besides are in the number.
 """
 RELEASES = """
 ## Releases of Debian: BCC, Python
@@ -42,14 +45,17 @@ was made is of a test that failed.
 
 #: Written by hand, and kept.
 TAIL = "## What these runs do not show"
-#: So many tests are not those of a name, or of the smoke suite.
-_WHOLE = 100
-
 _STREAMED = re.compile(r"^\[[0-9:]{8} (\S+)\] ?(.*)$")
-_ENDED = re.compile(r"^(\S+): \d+ passed, \d+ failed$")
-_TEST = re.compile(r"^(tests/live/\S+::\S+) (PASSED|FAILED|ERROR)")
+_STARTED = re.compile(r"^(?:booting|running on) (\S+)$")
+#: What a test prints comes between its name and its outcome.
+_TEST = re.compile(r"^(tests/\S+\.py::.+?)(?: ([A-Z]+) +\[ *\d+%\])?$")
+_OUTCOME = re.compile(r"^([A-Z]+) +\[ *\d+%\]$")
+#: conftest.py's heading of what it tells of a failure at once.
+_TOLD = re.compile(r" (?:setup|call|teardown) [a-z]+$")
 _BACKENDS = ("fentry", "kprobe", "tracepoint")
 _BACKEND = re.compile(r"\[(?:.*-)?(fentry|kprobe|tracepoint)(?:-.*)?\]")
+#: Tests that use the tracepoint backend alone, and so have no need to name it.
+_ALL_TRACEPOINT = re.compile(r"^tests/live/test_(tracepoints|abuse|rights)\.py::")
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -76,7 +82,7 @@ class Results:
     def read(self, text: str) -> None:
         """Take in one log. Of a test that ran twice on a kernel the later outcome counts."""
         booted: dict[str, str] = {}
-        native: dict[str, str] = {}
+        begun: dict[str, list[str]] = defaultdict(list)
         for line in text.splitlines():
             if line.startswith('{"suite"'):
                 record = json.loads(line)
@@ -89,12 +95,16 @@ class Results:
                 self.faults[row["fault"], kernel, row["backend"]] = {**row, "kernel": kernel}
             elif said.startswith("FAILED: "):
                 self.tests[f"{series} ({booted.get(series, '?')}: {said.removeprefix('FAILED: ')})"]["boot"] = "ERROR"
-            elif said.startswith("booting "):
-                booted[series] = said.removeprefix("booting ")
-            elif series == "native" and (match := _ENDED.match(said)):
-                self.tests[_known(match[1])] |= native
-            elif match := _TEST.match(said):
-                (self.tests[booted[series]] if series else native)[match[1]] = match[2]
+            elif match := _STARTED.match(said):
+                booted[series] = _known(match[1])
+            elif series not in booted or _TOLD.search(said):
+                continue
+            elif (match := _TEST.match(said)) and match[2]:
+                self.tests[booted[series]][match[1]] = match[2]
+            elif match:
+                begun[series].append(match[1])
+            elif (match := _OUTCOME.match(said)) and begun[series]:
+                self.tests[booted[series]][begun[series].pop(0)] = match[1]
 
     def read_page(self, text: str) -> None:
         """Take in an earlier page: rows that no log replaces stay, and so does what stands behind the tables."""
@@ -107,26 +117,23 @@ class Results:
 
     def _kept(self, title: str, key: int, new: Iterable[Row]) -> list[Row]:
         """Rows of an earlier page whose first ``key`` cells no new row has, and the new ones."""
-        found = {row[:key]: row for row in self.earlier[title]}
-        for row in new:
-            # Where a whole suite ran, a few tests of it say less.
-            whole = row[:key] in found and found[row[:key]][-1] == "all" and row[-1] == "part"
-            if not whole:
-                found[row[:key]] = row
-        return list(found.values())
+        return list({row[:key]: row for row in (*self.earlier[title], *new)}.values())
 
     def page(self) -> Iterator[str]:
         """The lines of the page."""
         yield HEAD + KERNELS
-        kernels = self._kept("Kernels and backends", 1, map(_cells, self._kernels()))
-        yield from table(["kernel", "flavour", *_BACKENDS, "either or both", "failed", "suite"],
+        before = {row[0]: row for row in self.earlier["Kernels and backends"]}
+        new = [row for row in map(_cells, self._kernels()) if row[0] not in before or _as_much(row, before[row[0]])]
+        kernels = _newest(self._kept("Kernels and backends", 1, new), 0, _as_much)
+        yield from table(["kernel", "flavour", *_BACKENDS, "either or both", "failed", "tests"],
                          sorted(kernels, key=lambda row: (_numbers(row[0]), row[1])))  # fmt: skip
         yield RELEASES
         yield from table(["release", "BCC", "Python", "kernel", "backend chosen", "counted, fentry", "counted, kprobe",
                           "sigbus", "top", "export"],
                          self._kept("Releases of Debian: BCC, Python", 1, map(_cells, self._releases())))  # fmt: skip
         yield FAULTS
-        faults = self._kept("Faults survived", 3, map(_cells, self._faults()))
+        faults = _newest(self._kept("Faults survived", 3, map(_cells, self._faults())), 1,
+                         lambda new, old: (new[0], new[2]) == (old[0], old[2]))  # fmt: skip
         yield from table(["fault", "kernel", "backend", "made", "counted", "lost, and said so"],
                          sorted(faults, key=lambda row: (row[0], _numbers(row[1]), row[2])))  # fmt: skip
         if self.tail:
@@ -137,12 +144,12 @@ class Results:
             counts: Counter[tuple[str, str]] = Counter()
             for test, outcome in outcomes.items():
                 backend = _BACKEND.search(test)
-                counts[backend[1] if backend else "any", outcome] += 1
+                named = backend[1] if backend else "tracepoint" if _ALL_TRACEPOINT.match(test) else "any"
+                counts[named, outcome] += 1
             flavour = next((name for name in ("cloud", "rt") if f"-{name}-" in release), "default")
             passed = [counts[name, "PASSED"] for name in (*_BACKENDS, "any")]
             failed = sum(number for (_, outcome), number in counts.items() if outcome != "PASSED")
-            suite = "none" if "boot" in outcomes else "part" if len(outcomes) < _WHOLE else "all"
-            yield release, flavour, *passed, failed, suite
+            yield release, flavour, *passed, failed, sum(passed) + failed
 
     def _releases(self) -> Iterator[Sequence[object]]:
         for record in self.releases.values():
@@ -173,6 +180,29 @@ def _known(release: str) -> str:
     if release.endswith("-amd64"):
         return release
     return f"{'.'.join(release.split('.')[:2])} without kprobes, native"
+
+
+def _as_much(new: Row, old: Row) -> bool:
+    """Whether as many tests ran as to replace others: a few by name do not replace a suite."""
+    ran, before = (int(row[-1].replace(",", "")) for row in (new, old))
+    return ran * 2 >= before
+
+
+def _newest(rows: Sequence[Row], column: int, replaces: Callable[[Row, Row], bool]) -> Iterator[Row]:
+    """The rows but those of a kernel, in that column, which one of a newer kernel of its series replaces."""
+    for row in rows:
+        if not any(
+            _series(other[column]) == _series(row[column])
+            and _numbers(other[column]) > _numbers(row[column])
+            and replaces(other, row)
+            for other in rows
+        ):
+            yield row
+
+
+def _series(release: str) -> str:
+    """A release without what tells it from the others of its series and flavour."""
+    return re.sub(r"^(\d+\.\d+)\.\d+(\+\w+)?(-\d+)?", r"\1", release)
 
 
 def _numbers(release: str) -> list[int]:
