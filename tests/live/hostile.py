@@ -1,4 +1,4 @@
-"""A process made to be hard to show: odd comm, odd path, its own mount namespace, as many mappings as there may be.
+"""A process made to be hard to show: odd comm, odd path, its own mount namespace, very many mappings.
 
 Arguments: a directory on a filesystem that is asked for writable pages, how many of the mappings to store to. It says
 "." when it has mapped, stores when told by a line, says "." again, and waits for another line. Standard library only.
@@ -18,8 +18,10 @@ COMM = b"\x1b[31m\n\"\xff%s\xe2\x80\xae'!"
 NAMES = (b"\x1b]0;owned\x07\r\n", (b"\xff\xfe\n\x9b2J '\"\\$(id)" * 16)[:255])
 _PR_SET_NAME = 15
 _CLONE_NEWNS = 0x00020000
+#: Of its file: as many as a process may have of all, where nobody raised vm.max_map_count.
+MAPPINGS = 65_530
 #: What the interpreter itself maps, and may still map.
-_OWN = 200
+OWN = 200
 
 
 def place(directory: Path) -> bytes:
@@ -39,11 +41,10 @@ def main() -> None:
     os.ftruncate(descriptor, mmap.PAGESIZE)
     libc.mmap.restype = ct.c_void_p
     libc.mmap.argtypes = (ct.c_void_p, ct.c_size_t, *[ct.c_int] * 3, ct.c_long)
-    most = int(Path("/proc/sys/vm/max_map_count").read_text()) - _OWN
     protection = mmap.PROT_READ | mmap.PROT_WRITE
     # One page again and again: neighbours that are no continuation of each other stay apart.
-    addresses = [libc.mmap(None, mmap.PAGESIZE, protection, mmap.MAP_SHARED, descriptor, 0) for _ in range(most)]
-    assert len(Path("/proc/self/maps").read_bytes().splitlines()) > most
+    addresses = [libc.mmap(None, mmap.PAGESIZE, protection, mmap.MAP_SHARED, descriptor, 0) for _ in range(MAPPINGS)]
+    assert len(Path("/proc/self/maps").read_bytes().splitlines()) > MAPPINGS
     _step()
     for address in addresses[:stores]:
         ct.c_char.from_address(address).value = b"x"

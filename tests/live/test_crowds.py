@@ -23,6 +23,7 @@ from tests.live.guest import (
     Loss,
     Options,
     Steps,
+    bpf_state,
     calls,
     cgroup,
     command,
@@ -31,6 +32,7 @@ from tests.live.guest import (
     inside,
     lost,
     survived,
+    traces,
     truth,
     workload,
 )
@@ -102,6 +104,38 @@ def test_in_a_cgroup_with_little_memory_it_counts_or_dies_cleanly(
     counted = sum(call["latency"]["count"] for call in record["calls"])
     survived(f"in a cgroup with {limit}B", "auto", made, counted)
     assert counted == made
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("clean_kernel")
+def test_killed_at_a_limit_that_is_lowered_while_it_counts_it_leaves_nothing(
+    exact: Backend | None, mounts: dict[str, Path]
+) -> None:
+    """The kernel may kill what cleans up after it, too: its return probes then go when another hooks by kprobes."""
+    limit = "16M"
+    chosen = ("--backend", exact) if exact else ()
+    with cgroup("lowered") as place, Session(Options(backend=exact, filters=EXT4)) as other:
+        before = bpf_state()
+        tracer = subprocess.Popen(inside(place, *command("count", "--fs", "ext4", *chosen, "-d", "1h")))
+        traces(before[0])
+        path = mounts["ext4"] / "lowered"
+        storm = subprocess.Popen([WORKLOAD, "storm", str(path), "3600", "3"], stdout=subprocess.PIPE)
+        (place / "memory.max").write_text(limit)
+        code = tracer.wait(300)
+        cleaned = eventually(lambda: bpf_state()[:2] == before[:2])
+        storm.terminate()
+        made = int(storm.communicate()[0])
+        final = other.finish()
+    if bpf_state()[2]:
+        with Session(Options(backend=Backend.KPROBE, filters=EXT4)):
+            pass
+    left = bpf_state()[2]
+    survived(
+        f"killed at its cgroup's limit, lowered to {limit}B while it counts: another tracer", exact or "auto", made,
+        calls(final, path=FaultPath.FIRST_WRITE),
+    )  # fmt: skip
+    assert (code, cleaned, left) == (-signal.SIGKILL, True, set())
+    assert calls(final, path=FaultPath.FIRST_WRITE) == made > 100
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from tests.live.guest import (
     command,
     eventually,
     run,
+    survived,
     workload,
 )
 from tracer.kernel.preemption import preemptible
@@ -77,6 +78,12 @@ def test_tracers_at_once_are_all_right(mounts: dict[str, Path]) -> None:
         first = one.finish()
         workload("first-write", mounts["ext4"] / "two-2", 43)
         second, third = two.finish(), three.finish()
+    for name, backend, made, final in (
+        ("the first to end", Backend.KPROBE, 41, first),
+        ("the second", Backend.FENTRY, 41 + 43, second),
+        ("the third", Backend.KPROBE, 41 + 43, third),
+    ):
+        survived(f"three tracers at once, {name}", backend, made, calls(final))
     assert calls(first) == 41
     assert calls(second) == calls(third) == 41 + 43
     for final in (first, second, third):
