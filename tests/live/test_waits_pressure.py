@@ -145,7 +145,8 @@ def _reclaims(watched: Watched) -> bool:
         finally:
             waiter.end()
             assert taker[0].wait(300) == 0
-    slow = [event for event in events if event.pid == waiter.pid]
+    # What waited for memory may have been the fault itself, and a call before it slow for another reason.
+    slow = [event for event in events if event.pid == waiter.pid and Wait.RECLAIM in event.waits]
     if not slow:
         return False
     event = max(slow, key=lambda event: event.latency_ns)  # others may have waited for less than _waits() asks for
