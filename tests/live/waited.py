@@ -24,7 +24,7 @@ def main() -> int:
         parts = row["parts"]
         what = row["test"].removeprefix("test_").replace("_", " ")
         named = [row["reason"], *(part for part in parts if part not in (row["reason"], "other", "cpu"))]
-        told = ", ".join(f"`{part}` {parts[part] / 1e6:.1f} ms" for part in named if parts[part] >= 50_000)
+        told = ", ".join(f"`{part}` {parts[part] / 1e6:.1f} ms" for part in named if parts.get(part, 0) >= 50_000)
         kernel = ".".join(row["kernel"].split(".")[:2])
         times = (parts.get("other", 0), parts["cpu"], row["busy"], row["ready"])
         cells = (what, row["fstype"], kernel, row["backend"], f"{row['took'] / 1e6:.1f} ms", told,
