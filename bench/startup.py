@@ -76,7 +76,7 @@ def _attached(command: Sequence[str], function: str = "do_page_mkwrite") -> Row:
             time.sleep(0.05)
         row = {"cpu_s": _cpu_seconds(process.pid)}
         time.sleep(1)
-        return row | {"peak_mb": _memory_mb(process.pid, "VmHWM"), "steady_mb": _memory_mb(process.pid, "VmRSS")}
+        return row | _memory(process.pid)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
@@ -98,11 +98,7 @@ def _exporter() -> Row:
         before = _cpu_seconds(process.pid)
         for _ in range(_SCRAPES):
             _scrape()
-        return {
-            "cpu_s": (_cpu_seconds(process.pid) - before) / _SCRAPES,
-            "steady_mb": _memory_mb(process.pid, "VmRSS"),
-            "peak_mb": _memory_mb(process.pid, "VmHWM"),
-        }
+        return {"cpu_s": (_cpu_seconds(process.pid) - before) / _SCRAPES, **_memory(process.pid)}
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
@@ -129,11 +125,8 @@ def _staying(*command: str) -> Row:
             time.sleep(_SCRAPE_EVERY_S)
             if url:
                 _get(url)
-        return row | {
-            "rest_percent": (_cpu_seconds(process.pid) - before) / (time.monotonic() - at) * 100,
-            "steady_mb": _memory_mb(process.pid, "VmRSS"),
-            "peak_mb": _memory_mb(process.pid, "VmHWM"),
-        }
+        used = (_cpu_seconds(process.pid) - before) / (time.monotonic() - at)
+        return row | {"rest_percent": used * 100, **_memory(process.pid)}
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
@@ -163,10 +156,11 @@ def _cpu_seconds_of_all(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def _memory_mb(pid: int, what: str) -> float:
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc", str(pid), "status").read_text())
-    assert found
-    return int(found[1]) / 1024
+def _memory(pid: int) -> Row:
+    """What it holds now, and what it held at most."""
+    text = Path("/proc", str(pid), "status").read_text()
+    kib = {name: int(number) for name, number in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+    return {"steady_mb": kib["VmRSS"] / 1024, "peak_mb": kib["VmHWM"] / 1024}
 
 
 def _without_cache(*options: str) -> Row:
