@@ -127,6 +127,16 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "tracer", *arguments]
 
 
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command of mkwrite itself; with its block it ends, whether that fails or not."""
+    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 class Truth:
     """The kernel's own count of entries to a function: the hits of a kprobe event of its own."""
 
@@ -254,5 +264,5 @@ def survived(fault: str, backend: object, made: int, counted: int, lost: int = 0
 __all__ = [
     "BACKENDS", "HANDLERS", "NO_LOSS", "ROOT", "WORKLOAD", "Backend", "FaultPath", "Filters", "Loss", "Options",
     "Outcome", "Steps", "bpf_state", "calls", "cgroup", "command", "eventually", "frozen", "give_back", "inside",
-    "load_modules", "lost", "mount", "run", "survived", "truth", "workload",
+    "load_modules", "lost", "mount", "run", "running", "survived", "truth", "workload",
 ]  # fmt: skip

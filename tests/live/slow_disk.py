@@ -88,6 +88,7 @@ class Disk(Device):
     def __exit__(self, *_: object) -> None:
         # Whoever is left on it after a test that failed is no reason for the next one to fail.
         run("umount", "--lazy", str(self.place))
+        self.place.rmdir()
         super().__exit__()
 
 
@@ -95,7 +96,8 @@ class Waiter:
     """A process that stores to pages when it is told to, and measures how long that takes.
 
     ``command`` makes its command line another, such as one in a cgroup. With ``locked`` its memory stays where it is.
-    A file that is long enough is taken as it is.
+    A file that is long enough is taken as it is. As a context manager it ends with its block, whether that fails
+    or not: a test that failed may be run again.
     """
 
     def __init__(
@@ -110,6 +112,15 @@ class Waiter:
         self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.busy = self.ready = 0
         assert self._line() == "mapped"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error:
+            self._process.kill()
+        self._process.communicate(timeout=120)
+        assert error or self._process.returncode == 0
 
     @property
     def pid(self) -> int:
@@ -135,11 +146,6 @@ class Waiter:
     def _line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
-
-    def end(self) -> None:
-        """Let it go; its end must be good."""
-        self._process.communicate()
-        assert self._process.returncode == 0
 
 
 def write_back(path: Path, page: int) -> None:

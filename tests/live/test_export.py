@@ -189,36 +189,35 @@ def test_a_device_that_is_formatted_anew_has_another_type() -> None:
 @pytest.mark.usefixtures("clean_kernel")
 def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns() -> None:
     place = small("held")
-    waiter = Waiter(place / "file", 7)
-    of_place = {"fstype": "ext4", "mountpoint": str(place)}
+    with Waiter(place / "file", 7) as waiter:
+        of_place = {"fstype": "ext4", "mountpoint": str(place)}
 
-    def waited(text: str, reason: Wait) -> float:
-        return value(text, "mkwrite_wait_seconds_total", **of_place, reason=reason.value)
+        def waited(text: str, reason: Wait) -> float:
+            return value(text, "mkwrite_wait_seconds_total", **of_place, reason=reason.value)
 
-    with exporter() as (_, address):
-        before = get(address)
-        assert value(before, "mkwrite_oldest_inflight_seconds") == 0
-        assert {waited(before, reason) for reason in Wait} == {0}
-        BPF_STATS.write_text("1")
-        with frozen(place):
-            waiter.store(0)
-            assert eventually(lambda: value(get(address), "mkwrite_inflight") == 1)
-            looks = []
-            for pause in (0, 1.3):
-                hold(pause)
-                began = time.monotonic()
-                age = value(get(address), "mkwrite_oldest_inflight_seconds")
-                looks.append((began, age, time.monotonic()))
-        (began, first, earliest), (latest, second, ended) = looks
-        assert latest - earliest <= second - first <= ended - began
-        took = waiter.took() / 1e9
-        assert 0 < first < second < took
-        after = get(address)
-        BPF_STATS.write_text("0")
-    # Of all that is loaded, those that follow waits and look for who waits among them.
-    timed = {"page_mkwrite_entry", "page_mkwrite_return", "wait_entry", "wait_return", "in_flight"}
-    assert timed <= set(re.findall(r'^mkwrite_bpf_runs_total{program="(\w+)"}', after, re.MULTILINE))
-    waiter.end()
+        with exporter() as (_, address):
+            before = get(address)
+            assert value(before, "mkwrite_oldest_inflight_seconds") == 0
+            assert {waited(before, reason) for reason in Wait} == {0}
+            BPF_STATS.write_text("1")
+            with frozen(place):
+                waiter.store(0)
+                assert eventually(lambda: value(get(address), "mkwrite_inflight") == 1)
+                looks = []
+                for pause in (0, 1.3):
+                    hold(pause)
+                    began = time.monotonic()
+                    age = value(get(address), "mkwrite_oldest_inflight_seconds")
+                    looks.append((began, age, time.monotonic()))
+            (began, first, earliest), (latest, second, ended) = looks
+            assert latest - earliest <= second - first <= ended - began
+            took = waiter.took() / 1e9
+            assert 0 < first < second < took
+            after = get(address)
+            BPF_STATS.write_text("0")
+        # Of all that is loaded, those that follow waits and look for who waits among them.
+        timed = {"page_mkwrite_entry", "page_mkwrite_return", "wait_entry", "wait_return", "in_flight"}
+        assert timed <= set(re.findall(r'^mkwrite_bpf_runs_total{program="(\w+)"}', after, re.MULTILINE))
     assert (value(after, "mkwrite_inflight"), value(after, "mkwrite_oldest_inflight_seconds")) == (0, 0)
     freeze = waited(after, Wait.FREEZE)
     print(f"stored for {took:.3f} s, frozen {freeze:.3f} s; in flight for {first:.3f} s, then {second:.3f} s")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.guest import HANDLERS, bpf_state, command, frozen, traces
+from tests.live.guest import HANDLERS, bpf_state, frozen, running, traces
 from tests.live.slow_disk import Waiter, hold
 from tests.live.watched import TIMED
 
@@ -23,16 +22,15 @@ FREEZE = "percpu_rwsem_wait"
 
 @pytest.fixture
 def waiter(mounts: dict[str, Path]) -> Iterator[Waiter]:
-    waiter = Waiter(mounts["ext4"] / "stacked", 7)
-    yield waiter
-    waiter.end()
+    with Waiter(mounts["ext4"] / "stacked", 7) as waiter:
+        yield waiter
 
 
 @contextmanager
 def traced(*arguments: str) -> Iterator[Callable[[], str]]:
     """A command that traces, and what it printed at its end."""
     before = bpf_state()[0]
-    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shown:
+    with running(*arguments) as shown:
         traces(before)
 
         def ended() -> str:
@@ -83,8 +81,7 @@ def test_folded_stacks_are_lines_of_frames_and_microseconds(mounts: dict[str, Pa
 
 def test_stuck_has_the_call_for_as_long_as_it_lasts(mounts: dict[str, Path], waiter: Waiter) -> None:
     place, before = mounts["ext4"], bpf_state()[0]
-    arguments = command("stuck", "--json", "-i", "500ms")
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shown:
+    with running("stuck", "--json", "-i", "500ms") as shown:
         assert shown.stdout is not None
         traces(before)
         calls: list[dict[str, Any]] = []
@@ -110,8 +107,7 @@ def test_stuck_has_the_call_for_as_long_as_it_lasts(mounts: dict[str, Path], wai
 
 def test_top_has_what_is_stuck(mounts: dict[str, Path], waiter: Waiter) -> None:
     place = mounts["ext4"]
-    arguments = command("top", "-i", "500ms", "--json", "--pid", str(waiter.pid))
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as top:
+    with running("top", "-i", "500ms", "--json", "--pid", str(waiter.pid)) as top:
         assert top.stdout is not None
         assert json.loads(top.stdout.readline())["stuck"] == []
         with frozen(place):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.live.guest import HANDLERS, Backend, Options, bpf_state, command, dirty_limits, eventually, frozen, traces
+from tests.live.guest import HANDLERS, Backend, Options, bpf_state, dirty_limits, eventually, frozen, running, traces
 from tests.live.slow_disk import Disk, Waiter, hold, write_back
 from tests.live.watched import SLACK_NS, TIMED, Watched, tell
 from tracer.breakdown import breakdowns
@@ -34,90 +33,85 @@ def disks() -> dict[str, Disk]:
 def test_a_call_that_began_before_there_were_hooks(disks: dict[str, Disk]) -> None:
     # First of all: in 5.10 a stack ends where another tracer's return probe is.
     disk = disks["ext4"]
-    waiter = Waiter(disk.place / "before", PAGES)
-    calls = StuckCalls()
-    with frozen(disk.place):
-        waiter.store(0)
-        assert eventually(lambda: [one.call.tid for one in calls.look(None, 0)] == [waiter.pid])
-        hold(0.5)
-        (one,) = calls.look(None, 400_000_000)
-    waiter.took()
-    assert (one.at_least, one.reason, one.call.handler) == (True, "freeze", HANDLERS["ext4"])
-    waiter.end()
+    with Waiter(disk.place / "before", PAGES) as waiter:
+        calls = StuckCalls()
+        with frozen(disk.place):
+            waiter.store(0)
+            assert eventually(lambda: [one.call.tid for one in calls.look(None, 0)] == [waiter.pid])
+            hold(0.5)
+            (one,) = calls.look(None, 400_000_000)
+        waiter.took()
+        assert (one.at_least, one.reason, one.call.handler) == (True, "freeze", HANDLERS["ext4"])
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])
 def test_a_frozen_filesystem(watched: Watched, disks: dict[str, Disk], fstype: str) -> None:
     disk = disks[fstype]
-    waiter = Waiter(disk.place / "frozen", PAGES)
+    with Waiter(disk.place / "frozen", PAGES) as waiter:
 
-    def freeze() -> None:
-        with frozen(disk.place):
-            waiter.store(0)
-            hold()
+        def freeze() -> None:
+            with frozen(disk.place):
+                waiter.store(0)
+                hold()
 
-    watched.waits_for(Wait.FREEZE, waiter, fstype, disk.place, freeze)
-    waiter.end()
+        watched.waits_for(Wait.FREEZE, waiter, fstype, disk.place, freeze)
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])
 def test_a_page_that_is_written_back(watched: Watched, disks: dict[str, Disk], fstype: str) -> None:
     disk = disks[fstype]
     path = disk.place / "stable"
-    waiter = Waiter(path, PAGES)
+    with Waiter(path, PAGES) as waiter:
 
-    def stop() -> None:
-        with disk.stopped():
-            write_back(path, 5)
-            waiter.store(5)
-            hold()
+        def stop() -> None:
+            with disk.stopped():
+                write_back(path, 5)
+                waiter.store(5)
+                hold()
 
-    watched.waits_for(Wait.WRITEBACK, waiter, fstype, disk.place, stop)
-    waiter.end()
+        watched.waits_for(Wait.WRITEBACK, waiter, fstype, disk.place, stop)
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])
 def test_a_lock_that_a_truncating_thread_holds(watched: Watched, disks: dict[str, Disk], fstype: str) -> None:
     disk = disks[fstype]
     path = disk.place / "truncated"
-    waiter = Waiter(path, PAGES)
-    thread = threading.Thread(target=os.truncate, args=(path, (PAGES - 1) * 4096))
+    with Waiter(path, PAGES) as waiter:
+        thread = threading.Thread(target=os.truncate, args=(path, (PAGES - 1) * 4096))
 
-    def truncate() -> None:
-        with disk.stopped():
-            # Truncation waits for the page's writeback, with the lock held.
-            write_back(path, PAGES - 1)
-            thread.start()
-            hold(0.2)
-            waiter.store(0)
-            hold()
+        def truncate() -> None:
+            with disk.stopped():
+                # Truncation waits for the page's writeback, with the lock held.
+                write_back(path, PAGES - 1)
+                thread.start()
+                hold(0.2)
+                waiter.store(0)
+                hold()
 
-    watched.waits_for(Wait.LOCK, waiter, fstype, disk.place, truncate)
-    thread.join()
-    waiter.end()
+        watched.waits_for(Wait.LOCK, waiter, fstype, disk.place, truncate)
+        thread.join()
 
 
 def test_a_journal_that_is_written(watched: Watched, disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
     path = disk.place / "journaled"
-    waiter = Waiter(path, PAGES)
+    with Waiter(path, PAGES) as waiter:
 
-    def commit() -> None:
-        # The inode is in the transaction that is being written out; the fault wants to change its times.
-        thread = threading.Thread(target=_sync, args=(path,))
-        os.sync()  # so that there is nothing but the transaction to be written
-        path.chmod(0o600)
-        with disk.stopped():
-            thread.start()
-            # It waits for its transaction; on a busy machine, only after a while.
-            assert eventually(lambda: bool(thread.native_id) and _state(thread.native_id) == "D")
-            hold(0.2)
-            waiter.store(0)
-            hold()
-        thread.join()
+        def commit() -> None:
+            # The inode is in the transaction that is being written out; the fault wants to change its times.
+            thread = threading.Thread(target=_sync, args=(path,))
+            os.sync()  # so that there is nothing but the transaction to be written
+            path.chmod(0o600)
+            with disk.stopped():
+                thread.start()
+                # It waits for its transaction; on a busy machine, only after a while.
+                assert eventually(lambda: bool(thread.native_id) and _state(thread.native_id) == "D")
+                hold(0.2)
+                waiter.store(0)
+                hold()
+            thread.join()
 
-    watched.waits_for(Wait.JOURNAL, waiter, "ext4", disk.place, commit)
-    waiter.end()
+        watched.waits_for(Wait.JOURNAL, waiter, "ext4", disk.place, commit)
 
 
 def _sync(path: Path) -> None:
@@ -135,49 +129,46 @@ def _state(thread: int | None) -> str:
 
 def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) -> None:
     disk, pages = disks["slow"], 499
-    waiter = Waiter(disk.place / "throttled", pages)
-    with dirty_limits(dirty_background_bytes=4 * 4096, dirty_bytes=16 * 4096):
-        counted, _, took = watched.waited(waiter, lambda: waiter.store(0, pages))
-    (found,) = (one for one in breakdowns(counted) if one.mountpoint == str(disk.place))
-    parts = {part.name: part.ns for part in found.parts}
-    tell(Wait.THROTTLE, found.fstype, parts, took, waiter, watched.session)
-    # Storing to so many pages takes its time on the CPU, and to come there.
-    assert took * 0.9 - waiter.busy - waiter.ready < parts["throttle"] <= took
-    assert sum(parts.values()) == found.ns <= took
-    assert parts["cpu"] <= waiter.busy + waiter.ready + took // 100
-    assert found.calls >= pages  # a page that is written back asks again
-    waiter.end()
+    with Waiter(disk.place / "throttled", pages) as waiter:
+        with dirty_limits(dirty_background_bytes=4 * 4096, dirty_bytes=16 * 4096):
+            counted, _, took = watched.waited(waiter, lambda: waiter.store(0, pages))
+        (found,) = (one for one in breakdowns(counted) if one.mountpoint == str(disk.place))
+        parts = {part.name: part.ns for part in found.parts}
+        tell(Wait.THROTTLE, found.fstype, parts, took, waiter, watched.session)
+        # Storing to so many pages takes its time on the CPU, and to come there.
+        assert took * 0.9 - waiter.busy - waiter.ready < parts["throttle"] <= took
+        assert sum(parts.values()) == found.ns <= took
+        assert parts["cpu"] <= waiter.busy + waiter.ready + took // 100
+        assert found.calls >= pages  # a page that is written back asks again
 
 
 def test_a_call_that_is_stuck(watched: Watched, disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
-    waiter = Waiter(disk.place / "stuck", PAGES)
-    with frozen(disk.place):
-        began = time.monotonic_ns()
-        waiter.store(7)
-        assert eventually(lambda: watched.session.snapshot().in_flight == 1)
-        hold(1.1)
-        (one,) = StuckCalls().look(watched.session, 900_000_000)
-        longest = time.monotonic_ns() - began
-        snapshot = watched.session.snapshot()
-    waiter.took()
-    assert (one.at_least, one.reason, one.call.handler) == (False, "freeze", HANDLERS["ext4"])
-    assert (one.call.pid, one.call.tid, one.call.comm) == (waiter.pid, waiter.pid, "waiter")
-    assert (one.call.fstype, one.call.mountpoint) == ("ext4", str(disk.place))
-    assert (one.call.file, one.call.offset) == (str(disk.place / "stuck"), 7 * 4096)
-    assert one.call.inode == (disk.place / "stuck").stat().st_ino
-    assert 1_000_000_000 <= one.call.age_ns <= longest
-    assert "percpu_rwsem_wait" in one.stack
-    assert snapshot.in_flight == 1
-    assert snapshot.oldest_in_flight_ns >= one.call.age_ns
-    assert eventually(lambda: watched.session.in_flight() == [])
-    waiter.end()
+    with Waiter(disk.place / "stuck", PAGES) as waiter:
+        with frozen(disk.place):
+            began = time.monotonic_ns()
+            waiter.store(7)
+            assert eventually(lambda: watched.session.snapshot().in_flight == 1)
+            hold(1.1)
+            (one,) = StuckCalls().look(watched.session, 900_000_000)
+            longest = time.monotonic_ns() - began
+            snapshot = watched.session.snapshot()
+        waiter.took()
+        assert (one.at_least, one.reason, one.call.handler) == (False, "freeze", HANDLERS["ext4"])
+        assert (one.call.pid, one.call.tid, one.call.comm) == (waiter.pid, waiter.pid, "waiter")
+        assert (one.call.fstype, one.call.mountpoint) == ("ext4", str(disk.place))
+        assert (one.call.file, one.call.offset) == (str(disk.place / "stuck"), 7 * 4096)
+        assert one.call.inode == (disk.place / "stuck").stat().st_ino
+        assert 1_000_000_000 <= one.call.age_ns <= longest
+        assert "percpu_rwsem_wait" in one.stack
+        assert snapshot.in_flight == 1
+        assert snapshot.oldest_in_flight_ns >= one.call.age_ns
+        assert eventually(lambda: watched.session.in_flight() == [])
 
 
 def test_a_call_whose_return_was_missed_is_in_flight_no_more(disks: dict[str, Disk], exact: Backend | None) -> None:
     disk = disks["ext4"]
-    waiter = Waiter(disk.place / "missed", PAGES)
-    with Session(Options(backend=exact, waits=True)) as session:
+    with Waiter(disk.place / "missed", PAGES) as waiter, Session(Options(backend=exact, waits=True)) as session:
         with frozen(disk.place):
             waiter.store(5)
             assert eventually(lambda: session.snapshot().oldest_in_flight_ns > 1_000_000_000)
@@ -189,62 +180,53 @@ def test_a_call_whose_return_was_missed_is_in_flight_no_more(disks: dict[str, Di
         assert eventually(lambda: session.snapshot().in_flight == 0)
         assert session.snapshot().oldest_in_flight_ns == 0
         assert session.in_flight() == []
-    waiter.end()
 
 
 @pytest.mark.front
 def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
-    waiter = Waiter(disk.place / "shown", PAGES)
-    before = bpf_state()[0]
-    with subprocess.Popen(
-        command("waits", "--json", "--slower", "100ms", "--pid", str(waiter.pid)),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as shown:  # fmt: skip
-        traces(before)
-        with frozen(disk.place):
-            waiter.store(0)
-            hold(1.5)
-        took = waiter.took()
-        shown.send_signal(signal.SIGINT)
-        output, errors = shown.communicate(timeout=120)
-    assert shown.returncode == 0, errors
-    found = json.loads(output)
-    (of_handler,) = found["waits"]
-    parts = {part["part"]: part["total_ns"] for part in of_handler["parts"]}
-    assert sum(parts.values()) == of_handler["total_ns"]
-    assert abs(parts["freeze"] - took) < took / 10
-    (event,) = found["longest"]
-    assert (event["pid"], event["file"]) == (waiter.pid, str(disk.place / "shown"))
-    # What balance_dirty_pages takes comes after the call.
-    within = {part: ns for part, ns in parts.items() if part != "throttle"}
-    assert event["parts_ns"] == within
-    assert sum(within.values()) == event["latency_ns"]
-    waiter.end()
+    with Waiter(disk.place / "shown", PAGES) as waiter:
+        before = bpf_state()[0]
+        with running("waits", "--json", "--slower", "100ms", "--pid", str(waiter.pid)) as shown:
+            traces(before)
+            with frozen(disk.place):
+                waiter.store(0)
+                hold(1.5)
+            took = waiter.took()
+            shown.send_signal(signal.SIGINT)
+            output, errors = shown.communicate(timeout=120)
+        assert shown.returncode == 0, errors
+        found = json.loads(output)
+        (of_handler,) = found["waits"]
+        parts = {part["part"]: part["total_ns"] for part in of_handler["parts"]}
+        assert sum(parts.values()) == of_handler["total_ns"]
+        assert abs(parts["freeze"] - took) < took / 10
+        (event,) = found["longest"]
+        assert (event["pid"], event["file"]) == (waiter.pid, str(disk.place / "shown"))
+        # What balance_dirty_pages takes comes after the call.
+        within = {part: ns for part, ns in parts.items() if part != "throttle"}
+        assert event["parts_ns"] == within
+        assert sum(within.values()) == event["latency_ns"]
 
 
 @pytest.mark.front
 def test_trace_shows_the_parts_of_a_slow_call(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
-    waiter = Waiter(disk.place / "traced", PAGES)
-    before = bpf_state()[0]
-    with subprocess.Popen(
-        command("trace", "--json", "--slower", "100ms", "-n", "1", "--pid", str(waiter.pid)),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as shown:  # fmt: skip
-        traces(before)
-        with frozen(disk.place):
-            waiter.store(9)
-            hold(1.5)
-        took = waiter.took()
-        output, errors = shown.communicate(timeout=120)
-    assert shown.returncode == 0, errors
-    (call,) = map(json.loads, output.splitlines())
-    parts = call["parts_ns"]
-    assert (call["pid"], call["file"], call["offset"]) == (waiter.pid, str(disk.place / "traced"), 9 * 4096)
-    assert abs(parts["freeze"] - took) < took / 10
-    assert sum(parts.values()) == call["latency_ns"] <= took
-    slack = max(took // 100, SLACK_NS)
-    assert -slack < took - parts["freeze"] - parts.get("other", 0) - waiter.busy < waiter.ready + slack
-    assert parts.get("other", 0) < took / 20
-    waiter.end()
+    with Waiter(disk.place / "traced", PAGES) as waiter:
+        before = bpf_state()[0]
+        with running("trace", "--json", "--slower", "100ms", "-n", "1", "--pid", str(waiter.pid)) as shown:
+            traces(before)
+            with frozen(disk.place):
+                waiter.store(9)
+                hold(1.5)
+            took = waiter.took()
+            output, errors = shown.communicate(timeout=120)
+        assert shown.returncode == 0, errors
+        (call,) = map(json.loads, output.splitlines())
+        parts = call["parts_ns"]
+        assert (call["pid"], call["file"], call["offset"]) == (waiter.pid, str(disk.place / "traced"), 9 * 4096)
+        assert abs(parts["freeze"] - took) < took / 10
+        assert sum(parts.values()) == call["latency_ns"] <= took
+        slack = max(took // 100, SLACK_NS)
+        assert -slack < took - parts["freeze"] - parts.get("other", 0) - waiter.busy < waiter.ready + slack
+        assert parts.get("other", 0) < took / 20

@@ -29,30 +29,29 @@ def disk() -> Disk:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_call_is_counted_whose_waits_cannot_be_told(disk: Disk, backend: Backend) -> None:
     place = disk.place
-    waiter = Waiter(place / f"opening-{backend}", PAGES)
-    over, stalls = threading.Event(), []
+    with Waiter(place / f"opening-{backend}", PAGES) as waiter:
+        over, stalls = threading.Event(), []
 
-    def stall(place: Path) -> None:
-        for page in range(PAGES):
-            if over.is_set():
-                break
-            with frozen(place):
-                waiter.store(page)
-                hold(STALL_S)
-            stalls.append(waiter.took())
+        def stall(place: Path) -> None:
+            for page in range(PAGES):
+                if over.is_set():
+                    break
+                with frozen(place):
+                    waiter.store(page)
+                    hold(STALL_S)
+                stalls.append(waiter.took())
 
-    stalling = threading.Thread(target=stall, args=(place,))
-    stalling.start()
-    try:
-        assert eventually(lambda: len(stalls) > 2, 300)
-        with Session(Options(backend=backend, waits=True, filters=Filters(pids=(waiter.pid,)))) as session:
-            opened = len(stalls)
-            assert eventually(lambda: len(stalls) > opened + 5, 300)
-            final = session.finish()
-    finally:
-        over.set()
-        stalling.join()
-    waiter.end()
+        stalling = threading.Thread(target=stall, args=(place,))
+        stalling.start()
+        try:
+            assert eventually(lambda: len(stalls) > 2, 300)
+            with Session(Options(backend=backend, waits=True, filters=Filters(pids=(waiter.pid,)))) as session:
+                opened = len(stalls)
+                assert eventually(lambda: len(stalls) > opened + 5, 300)
+                final = session.finish()
+        finally:
+            over.set()
+            stalling.join()
     told = Counter[Wait]()
     for series, time in final.waits.items():
         told[series.reason] += time.ns

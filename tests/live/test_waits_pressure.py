@@ -28,26 +28,25 @@ _NUMBERS = count()
 def test_a_btrfs_that_has_to_make_space(watched: Watched) -> None:
     with Disk("btrfs", 160, name=f"tickets-{next(_NUMBERS)}", options="nodatasum") as disk:
         filler = disk.place / "filler"
-        waiter = Waiter(disk.place / "file", PAGES)
-        with filler.open("wb", buffering=0) as stream:
-            for size in (_MIB, 4096):
-                try:
-                    while True:
-                        stream.write(bytes(size))
-                except OSError:
-                    pass
-            os.fsync(stream.fileno())
-        run("sync", "-f", str(disk.place))
+        with Waiter(disk.place / "file", PAGES) as waiter:
+            with filler.open("wb", buffering=0) as stream:
+                for size in (_MIB, 4096):
+                    try:
+                        while True:
+                            stream.write(bytes(size))
+                    except OSError:
+                        pass
+                os.fsync(stream.fileno())
+            run("sync", "-f", str(disk.place))
 
-        def make_space() -> None:
-            # What is deleted can be used again once a transaction is on the disk.
-            filler.unlink()
-            with disk.stopped():
-                waiter.store(0)
-                hold()
+            def make_space() -> None:
+                # What is deleted can be used again once a transaction is on the disk.
+                filler.unlink()
+                with disk.stopped():
+                    waiter.store(0)
+                    hold()
 
-        watched.waits_for(Wait.SPACE, waiter, "btrfs", disk.place, make_space)
-        waiter.end()
+            watched.waits_for(Wait.SPACE, waiter, "btrfs", disk.place, make_space)
 
 
 def test_an_xfs_whose_log_is_full(watched: Watched) -> None:
@@ -56,29 +55,30 @@ def test_an_xfs_whose_log_is_full(watched: Watched) -> None:
         log = stack.enter_context(Device(f"log-{number}", 16, delay_ms=70))
         make = ("--unsupported", "-m", "reflink=0", "-l", f"logdev={log.path},size=4m")
         disk = stack.enter_context(Disk("xfs", 320, name=f"logged-{number}", make=make, options=f"logdev={log.path}"))
-        waiter = Waiter(disk.place / "file", PAGES)
-        made: list[int] = []
-        over = threading.Event()
+        with Waiter(disk.place / "file", PAGES) as waiter:
+            made: list[int] = []
+            over = threading.Event()
 
-        def change() -> None:
-            for one in count():
-                if over.is_set():
-                    return
-                (disk.place / f"{one}").touch()
-                made.append(one)
+            def change() -> None:
+                for one in count():
+                    if over.is_set():
+                        return
+                    (disk.place / f"{one}").touch()
+                    made.append(one)
 
-        def fill() -> None:
-            thread = threading.Thread(target=change)
-            with log.stopped():
-                thread.start()
-                assert eventually(partial(_halts, made))
-                over.set()
-                waiter.store(0)
-                hold()
-            thread.join()
+            def fill() -> None:
+                thread = threading.Thread(target=change)
+                with log.stopped():
+                    thread.start()
+                    try:
+                        assert eventually(partial(_halts, made))
+                    finally:
+                        over.set()
+                    waiter.store(0)
+                    hold()
+                thread.join()
 
-        watched.waits_for(Wait.JOURNAL, waiter, "xfs", disk.place, fill)
-        waiter.end()
+            watched.waits_for(Wait.JOURNAL, waiter, "xfs", disk.place, fill)
 
 
 def _halts(made: list[int]) -> bool:
@@ -116,35 +116,34 @@ def _reclaims(watched: Watched) -> bool:
         Path("/proc/sys/vm/drop_caches").write_text("3")
         # What a CPU has in stock for the cgroup is a reserve: both are to use the same.
         within = partial(inside, place, "taskset", "-c", "0")
-        waiter = Waiter(path, pages, partial(within, "choom", "-n", "-1000", "--"), locked=True)
-        waiter.store(0)
-        waiter.took()
-        taker: list[subprocess.Popen[bytes]] = []
+        with Waiter(path, pages, partial(within, "choom", "-n", "-1000", "--"), locked=True) as waiter:
+            waiter.store(0)
+            waiter.took()
+            taker: list[subprocess.Popen[bytes]] = []
 
-        def press() -> None:
-            line = within("dd", f"if={taken}", "of=/dev/null", f"bs={16 * _MIB}", "count=1", "status=none")
-            with swap.stopped():
-                # It takes what there is, and waits for the swap to take some of it.
-                taker.append(subprocess.Popen(line))
-                assert eventually(lambda: _sleeps(taker[0].pid))
-                for page in range(1, pages):
-                    if not _waits(waiter, page):
-                        continue
-                    if _may_be_in_call(waiter.pid):
-                        hold()
-                        return
-                    if not waiter.stores(3):  # what is to be written may need memory, too
-                        break
-                    waiter.took()
-                raise _NoCallWaitsError
+            def press() -> None:
+                line = within("dd", f"if={taken}", "of=/dev/null", f"bs={16 * _MIB}", "count=1", "status=none")
+                with swap.stopped():
+                    # It takes what there is, and waits for the swap to take some of it.
+                    taker.append(subprocess.Popen(line))
+                    assert eventually(lambda: _sleeps(taker[0].pid))
+                    for page in range(1, pages):
+                        if not _waits(waiter, page):
+                            continue
+                        if _may_be_in_call(waiter.pid):
+                            hold()
+                            return
+                        if not waiter.stores(3):  # what is to be written may need memory, too
+                            break
+                        waiter.took()
+                    raise _NoCallWaitsError
 
-        try:
-            counted, events, took = watched.waited(waiter, press)
-        except _NoCallWaitsError:
-            return False
-        finally:
-            waiter.end()
-            assert taker[0].wait(300) == 0
+            try:
+                counted, events, took = watched.waited(waiter, press)
+            except _NoCallWaitsError:
+                return False
+            finally:
+                assert taker[0].wait(300) == 0
     # What waited for memory may have been the fault itself, and a call before it slow for another reason.
     slow = [event for event in events if event.pid == waiter.pid and Wait.RECLAIM in event.waits]
     if not slow:

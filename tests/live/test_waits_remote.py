@@ -37,27 +37,28 @@ def test_a_fuse_daemon_that_answers_late(watched: Watched, tmp_path: Path) -> No
         _allow_dirty_pages(tmp_path)
         # The kernel learns that the daemon knows no flush: a child that closes what it inherits waits for none.
         os.close(os.dup(stream.fileno()))
-        waiter = Waiter(path, SIZE // 4096)
-        stuck: list[StuckCall] = []
+        with Waiter(path, SIZE // 4096) as waiter:
+            stuck: list[StuckCall] = []
 
-        def answer_late() -> None:
-            hang.set()
-            # What was stored is on its way to the daemon when it changes again.
-            write_out(stream.fileno(), 5)
+            def answer_late() -> None:
+                hang.set()
+                try:
+                    # What was stored is on its way to the daemon when it changes again.
+                    write_out(stream.fileno(), 5)
+                    waiter.store(5)
+                    hold()
+                    stuck.extend(StuckCalls().look(watched.session, 300_000_000))
+                finally:
+                    hang.clear()
+
             waiter.store(5)
-            hold()
-            stuck.extend(StuckCalls().look(watched.session, 300_000_000))
-            hang.clear()
-
-        waiter.store(5)
-        waiter.took()
-        watched.waits_for(Wait.WRITEBACK, waiter, "fuse", tmp_path, answer_late)
-        (one,) = stuck
-        assert (one.at_least, one.reason, one.call.handler) == (False, "writeback", "fuse_page_mkwrite")
-        assert (one.call.pid, one.call.file, one.call.mountpoint) == (waiter.pid, str(path), str(tmp_path))
-        # The daemon is a thread of ours.
-        assert one.peer == f"{Path('/proc/self/comm').read_text().strip()}[{os.getpid()}]"
-        waiter.end()
+            waiter.took()
+            watched.waits_for(Wait.WRITEBACK, waiter, "fuse", tmp_path, answer_late)
+            (one,) = stuck
+            assert (one.at_least, one.reason, one.call.handler) == (False, "writeback", "fuse_page_mkwrite")
+            assert (one.call.pid, one.call.file, one.call.mountpoint) == (waiter.pid, str(path), str(tmp_path))
+            # The daemon is a thread of ours.
+            assert one.peer == f"{Path('/proc/self/comm').read_text().strip()}[{os.getpid()}]"
 
 
 def _allow_dirty_pages(place: Path) -> None:
@@ -83,7 +84,8 @@ class Server:
         options = f"vers=3,nolock,proto=tcp,mountproto=tcp{more}"
         return stage.mount("nfs", f"127.0.0.1:{self.disk.place}", options)
 
-    def waiters(self, name: str) -> tuple[Waiter, Waiter]:
+    @contextmanager
+    def waiters(self, name: str) -> Iterator[tuple[Waiter, Waiter]]:
         """Two processes that store to a file there, of two users: their requests are not merged, one goes first.
 
         Both have it open, and not this process: whoever closes what it inherits from us would wait, too.
@@ -91,7 +93,11 @@ class Server:
         path = self.place / name
         path.touch()
         path.chmod(0o666)
-        return Waiter(path, PAGES), Waiter(path, PAGES, lambda *line: ("setpriv", "--reuid", OTHER_USER, *line))
+        with (
+            Waiter(path, PAGES) as waiter,
+            Waiter(path, PAGES, lambda *line: ("setpriv", "--reuid", OTHER_USER, *line)) as other,
+        ):
+            yield waiter, other
 
     def write_out(self, name: str, page: int, *, wait: bool = False) -> None:
         """Begin to write a page to the server, or ``wait`` until it has it, though maybe not on its disk."""
@@ -116,64 +122,58 @@ def server() -> Iterator[Server]:
 
 
 def test_an_nfs_server_that_commits_late(watched: Watched, server: Server) -> None:
-    waiter, other = server.waiters("uncommitted")
+    with server.waiters("uncommitted") as (waiter, other):
 
-    def commit() -> None:
-        _changed(other, 5)
-        with server.disk.stopped():
-            # The server takes it, and then is asked to have it on its disk.
-            server.write_out("uncommitted", 5, wait=True)
-            waiter.store(5)
-            hold()
+        def commit() -> None:
+            _changed(other, 5)
+            with server.disk.stopped():
+                # The server takes it, and then is asked to have it on its disk.
+                server.write_out("uncommitted", 5, wait=True)
+                waiter.store(5)
+                hold()
 
-    watched.waits_for(Wait.SERVER, waiter, "nfs", server.place, commit)
-    waiter.end()
-    other.end()
+        watched.waits_for(Wait.SERVER, waiter, "nfs", server.place, commit)
 
 
 def test_an_nfs_server_that_is_away(watched: Watched, server: Server) -> None:
-    waiter, other = server.waiters("away")
-    stuck: list[StuckCall] = []
+    with server.waiters("away") as (waiter, other):
+        stuck: list[StuckCall] = []
 
-    def be_away() -> None:
-        _changed(other, 5)
-        with ExitStack() as away:
-            with server.disk.stopped():
-                # The server takes it. Whether it is on its disk, nobody can ask any more, nor hear.
-                server.write_out("away", 5, wait=True)
-                away.enter_context(_cut_off())
-            waiter.store(5)
-            hold()
-            stuck.extend(StuckCalls().look(watched.session, 300_000_000))
+        def be_away() -> None:
+            _changed(other, 5)
+            with ExitStack() as away:
+                with server.disk.stopped():
+                    # The server takes it. Whether it is on its disk, nobody can ask any more, nor hear.
+                    server.write_out("away", 5, wait=True)
+                    away.enter_context(_cut_off())
+                waiter.store(5)
+                hold()
+                stuck.extend(StuckCalls().look(watched.session, 300_000_000))
 
-    # Nothing gets there, and the kernel sends again ever later: it takes longer than the server is away.
-    watched.waits_for(Wait.SERVER, waiter, "nfs", server.place, be_away)
-    (one,) = stuck
-    assert (one.at_least, one.reason, one.call.handler) == (False, "server", "nfs_vm_page_mkwrite")
-    assert (one.call.pid, one.call.file) == (waiter.pid, str(server.place / "away"))
-    assert (one.call.mountpoint, one.peer) == (str(server.place), f"127.0.0.1:{server.disk.place}")
-    waiter.end()
-    other.end()
+        # Nothing gets there, and the kernel sends again ever later: it takes longer than the server is away.
+        watched.waits_for(Wait.SERVER, waiter, "nfs", server.place, be_away)
+        (one,) = stuck
+        assert (one.at_least, one.reason, one.call.handler) == (False, "server", "nfs_vm_page_mkwrite")
+        assert (one.call.pid, one.call.file) == (waiter.pid, str(server.place / "away"))
+        assert (one.call.mountpoint, one.peer) == (str(server.place), f"127.0.0.1:{server.disk.place}")
 
 
 def test_of_nested_waits_the_innermost_counts_once(watched: Watched, server: Server) -> None:
-    waiter, other = server.waiters("nested")
-    stack = ""
+    with server.waiters("nested") as (waiter, other):
+        stack = ""
 
-    def write() -> None:
-        nonlocal stack
-        _changed(other, 5)
-        with _cut_off():
-            waiter.store(5)
-            hold(2)  # long beside the commit that follows
-            stack = Path(f"/proc/{waiter.pid}/stack").read_text()
+        def write() -> None:
+            nonlocal stack
+            _changed(other, 5)
+            with _cut_off():
+                waiter.store(5)
+                hold(2)  # long beside the commit that follows
+                stack = Path(f"/proc/{waiter.pid}/stack").read_text()
 
-    # All of it is within nfs_wb_folio, too, which is "server": that has the page written, and waits for that.
-    watched.waits_for(Wait.WRITEBACK, waiter, "nfs", server.place, write)
-    if release() >= (6, 1):  # in 5.10 a stack ends at a probe
-        assert "nfs_wb_" in stack and "_wait_writeback" in stack
-    waiter.end()
-    other.end()
+        # All of it is within nfs_wb_folio, too, which is "server": that has the page written, and waits for that.
+        watched.waits_for(Wait.WRITEBACK, waiter, "nfs", server.place, write)
+        if release() >= (6, 1):  # in 5.10 a stack ends at a probe
+            assert "nfs_wb_" in stack and "_wait_writeback" in stack
 
 
 @contextmanager
@@ -223,7 +223,7 @@ def test_a_cache_that_takes_a_page_late(watched: Watched, server: Server) -> Non
         # From 6.12 a reader whose page came at once stores it in the cache itself, and waits; another has its page.
         readers = [read, read] if release() >= (6, 12) else [read]
         threads = [threading.Thread(target=target) for target in (*readers, get_ready)]
-        left.callback(lambda: waiters[0].end())
+        left.push(lambda *error: waiters[0].__exit__(*error))
         for thread in threads:
             left.callback(thread.join)
         thaw = left.enter_context(ExitStack())
