@@ -14,13 +14,17 @@
 /* A slot left waiting for this long is a raced call of a task that has not come back. */
 #define RACED_AFTER_NS 100000000L
 
+/* Fibonacci hashing: addresses of one slab differ by multiples of a size. */
+static __always_inline u64 slot_index(u64 task)
+{
+	return (task * 0x9e3779b97f4a7c15ULL) >> (64 - SLOT_BITS);
+}
+
 static __always_inline struct slot *first_slot(u64 task)
 {
 	struct slot *slots = global(SLOTS_MAP);
-	/* Fibonacci hashing: addresses of one slab differ by multiples of a size. */
-	u64 index = (task * 0x9e3779b97f4a7c15ULL) >> (64 - SLOT_BITS);
 
-	return &slots[index];
+	return &slots[slot_index(task)];
 }
 
 static __always_inline struct slot *slot_of(u64 task)

@@ -43,30 +43,61 @@ int wp_page_return(context_t *ctx)
 	return 0;
 }
 #else
-/* The function sleeps: its argument is found by its task, as in page_mkwrite.c. */
-BPF_TABLE("hash", u64, u64, wp_entered, 16384);
+/*
+ * The function sleeps, and its return does not see the argument: that is found by the task, as in page_mkwrite.c. A
+ * task that finds its slot taken is in `wp_crowded`. One whose return was missed takes its slot again, with its next
+ * entry; until then others with that slot are crowded.
+ */
+struct wp_slot {
+	u64 task; /* 0: free */
+	u64 vmf;
+};
+BPF_TABLE("array", u32, struct wp_slot, wp_slots, 1 << SLOT_BITS);
+BPF_TABLE("hash", u64, u64, wp_crowded, 16384);
+
+static __always_inline struct wp_slot *wp_slot_of(u64 task)
+{
+	u32 index = slot_index(task);
+
+	return wp_slots.lookup(&index);
+}
 
 int wp_page_entry(context_t *ctx)
 {
 	u64 vmf = ctx->di, task = bpf_get_current_task();
+	struct wp_slot *slot;
 
 	if (config(WANT_TASK) && !task_wanted())
 		return 0;
-	if (wp_entered.update(&task, &vmf))
+	slot = wp_slot_of(task);
+	if (!slot) /* for the verifier */
+		return 0;
+	if (!slot->task || slot->task == task) {
+		slot->task = task;
+		slot->vmf = vmf;
+	} else if (wp_crowded.update(&task, &vmf)) {
 		lose(INFLIGHT_FULL);
+	}
 	return 0;
 }
 
 int wp_page_return(context_t *ctx)
 {
-	u64 task = bpf_get_current_task(), *vmf = wp_entered.lookup(&task);
+	u64 task = bpf_get_current_task(), *crowded;
+	struct wp_slot *slot = wp_slot_of(task);
 
-	if (!vmf) {
+	if (slot && slot->task == task) {
+		wp_left(return_vmf(ctx, slot->vmf), wp_page_returned(ctx));
+		slot->task = 0;
+		return 0;
+	}
+	crowded = wp_crowded.lookup(&task);
+	if (!crowded) {
 		unmatched();
 		return 0;
 	}
-	wp_left(return_vmf(ctx, *vmf), wp_page_returned(ctx));
-	wp_entered.delete(&task);
+	wp_left(return_vmf(ctx, *crowded), wp_page_returned(ctx));
+	wp_crowded.delete(&task);
 	return 0;
 }
 #endif

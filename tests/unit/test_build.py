@@ -331,7 +331,7 @@ def test_every_program_and_map_comes_out_of_the_compiler(waits: bool, kernel: st
     compiled = build(text(define + layout(kernel), backend, (*FILES, *more)))
     assert set(compiled.programs) == PROGRAMS[backend] | (WAIT_HOOKS if waits else set())
     assert set(compiled.maps) == (
-        MAPS | (WAIT_MAPS if waits else set()) | ({"wp_entered"} if backend is Backend.KPROBE else set())
+        MAPS | (WAIT_MAPS if waits else set()) | ({"wp_crowded", "wp_slots"} if backend is Backend.KPROBE else set())
     )
     assert set(compiled.references) == set(compiled.programs)
     for name, references in compiled.references.items():
