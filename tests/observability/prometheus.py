@@ -73,9 +73,12 @@ class Prometheus:
         """Names of the alerts that fire."""
         return {alert["labels"]["alertname"] for alert in self._get("alerts")["alerts"] if alert["state"] == "firing"}
 
-    def fired(self) -> set[str]:
-        """Names of the alerts that fire, or did within the last hour, if only between two looks."""
-        return {one["metric"]["alertname"] for one in self.query('max_over_time(ALERTS{alertstate="firing"}[1h])')}
+    def fired(self, seconds: float = 3600) -> set[str]:
+        """Names of the alerts that fire, or did within the last so many seconds, if only between two looks."""
+        since = f"{max(round(seconds * 1000), 1)}ms"
+        return {
+            one["metric"]["alertname"] for one in self.query(f'max_over_time(ALERTS{{alertstate="firing"}}[{since}])')
+        }
 
     def _ready(self) -> bool:
         assert self._process.poll() is None, (self._directory / "prometheus.log").read_text()
