@@ -23,7 +23,7 @@ import pytest
 
 from tests.live.guest import Steps, frozen, load_modules, run, truth, workload
 from tests.live.refusals import SIZE, VICTIM, BadDisk, fill
-from tests.live.test_export import calls, exporter, get, hasty, small, value
+from tests.live.test_export import SCRAPE_S, calls, exporter, get, hasty, small, value
 from tests.observability.panels import DASHBOARDS
 from tests.observability.prometheus import Prometheus, eventually
 
@@ -31,8 +31,6 @@ from tests.observability.prometheus import Prometheus, eventually
 FILES, TOLD = 400, 16
 #: Threads that wait for the same at once, and for how many a return probe has places (tracer/probes/waits.py).
 CROWD, PLACES = 1131, 1024
-#: Two exporters are asked on two emulated CPUs: a scrape may take more than a second.
-SCRAPE_S, WINDOW_S = 4, 25
 
 
 def free_address() -> str:
@@ -100,14 +98,6 @@ class Host:
         self.resolves(alert)
 
 
-def quicker(rules: Path, directory: Path) -> Path:
-    """As ``hasty``, for less frequent scrapes; and a disk is looked at for less than an hour."""
-    copy = hasty(rules, directory)
-    text = copy.read_text().replace("[10s]", f"[{WINDOW_S}s]").replace("offset 10s", f"offset {WINDOW_S}s")
-    copy.write_text(text.replace("[1h]", f"[{2 * WINDOW_S}s]"))
-    return copy
-
-
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """What is watched."""
@@ -116,7 +106,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     load_modules("loop", "ext4", "dm_mod")
     subprocess.run(["modprobe", "-r", "f2fs"], check=False)
     later = free_address()
-    rules = [quicker(DASHBOARDS / name, directory) for name in ("rules.yml", "alerts.yml")]
+    rules = [hasty(DASHBOARDS / name, directory) for name in ("rules.yml", "alerts.yml")]
     with (
         exporter("--risk") as (_, risk),
         exporter("--max-series", "1") as (spare, address),
