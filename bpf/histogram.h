@@ -5,7 +5,6 @@
  */
 #define BUCKETS 128
 #define FIRST_EXPONENT 6
-#define FIRST_NS (1ULL << FIRST_EXPONENT)
 #define LAST_NS (92682ULL << 21) /* about 2^37.5: where the last bucket begins */
 
 /* Arranged for the fewest instructions between 1 and 16 us, which most calls take that wait for nothing. */
