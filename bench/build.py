@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.vm.guest import run_guest
-from tests.vm.kernels import Kernel
+from tests.vm.kernel import Kernel
 
 _TIMEOUT_S = 5400
 

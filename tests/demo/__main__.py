@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.vm.guest import GuestError, run_guest
+from tests.vm.emulator import GuestError
+from tests.vm.guest import run_guest
 from tests.vm.kernels import get_kernel
 from tests.vm.prepare import prepare
 

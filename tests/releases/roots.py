@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.vm.kernels import cache_dir, mirrors
+from tests.vm.archive import mirrors
+from tests.vm.kernels import cache_dir
 
 #: What ``make install`` needs, and what a guest needs to have a filesystem.
 PACKAGES = ("python3-bpfcc", "python3-venv", "e2fsprogs", "mount")

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from .kernels import Kernel
+from .kernel import Kernel
 
 #: virtme-ng's initramfs mounts the root under this name.
 ROOT_TAG = "ROOTFS"
