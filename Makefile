@@ -9,7 +9,7 @@ RUN_PACKAGES := python3-bpfcc python3-venv
 TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static cachefilesd chromium clang-format dmsetup \
 	e2fsprogs f2fs-tools fuse2fs gcc \
 	iproute2 kmod libc6-dev lz4 nfs-common nfs-kernel-server nilfs-tools openssl prometheus prometheus-node-exporter \
-	qemu-system-x86 quota rpcbind systemd util-linux xfsprogs zstd
+	qemu-system-x86 quota rpcbind strace systemd util-linux xfsprogs zstd
 # Before Debian 13 it comes with QEMU.
 VIRTIOFSD = $(shell apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd)
 # What else the filesystems need that tests/filesystems sets up.

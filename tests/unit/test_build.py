@@ -1,16 +1,11 @@
-"""From C to a loaded program: the text, the cache, what the compiling child reports, and two real compilers.
+"""From C to a loaded program: the text, BCC's compiler, and this kernel's verifier.
 
 BCC makes the maps of what it compiles, so the tests that compile need root. They fail where root may not use bpf(2).
 """
 
 from __future__ import annotations
 
-import json
 import os
-import resource
-import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,24 +15,16 @@ import pytest
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel.btf import Btf, header
 from tracer.model import FUNCTION_BACKENDS, Backend
-from tracer.probes import build as build_module
 from tracer.probes import dax, program, tracepoints
-from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, cache_directory, text
+from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, text
 from tracer.probes.program import BpfObject
 from tracer.probes.source import FAILURE_FILES, WAIT_FILES, source
 
 DATA: Final = Path(__file__).parent / "data"
-NOBODY: Final = 65534
 #: BPF_PROG_TYPE_TRACEPOINT: needs no kprobes in the kernel, and its verifier allows what it allows kprobe programs.
 TRACEPOINT: Final = 5
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-MAP: Final = {"type": 2, "key_size": 4, "value_size": 8, "max_entries": 1, "flags": 0,
-              "key": "unsigned int", "value": "unsigned long long"}  # fmt: skip
-OUTPUT: Final = json.dumps(
-    {"bcc": "0.31.0", "maps": {"m": MAP}, "programs": {"p": "95" + "00" * 7}, "references": {"p": [[0, "m"]]}}
-)
 
 
 def layout(kernel: str) -> str:
@@ -62,236 +49,6 @@ def test_every_c_file_is_part_of_the_text() -> None:
     assert files == {file.name for file in SOURCES.glob("*.[ch]")}
 
 
-# The cache. A script takes the place of the Python that compiles, says what a compiler said, and counts its runs.
-
-
-class Compiler:
-    """A stand-in for a Python: keeps its input, prints ``output``, ends with ``code``."""
-
-    def __init__(self, directory: Path, output: str = OUTPUT, code: int = 0, log: str = "") -> None:
-        directory.mkdir()
-        self.path = directory / "python"
-        self._input = directory / "input"
-        self._runs = directory / "runs"
-        (directory / "output").write_text(output)
-        (directory / "log").write_text(log)
-        self.path.write_text(
-            "#!/bin/sh\n"
-            f'cat > "{directory}/input"; echo >> "{self._runs}"; cat "{directory}/output"; cat "{directory}/log" >&2\n'
-            f"exit {code}\n"
-        )
-        self.path.chmod(0o700)
-
-    @property
-    def runs(self) -> int:
-        return len(self._runs.read_text()) if self._runs.exists() else 0
-
-    @property
-    def input(self) -> str:
-        return self._input.read_text()
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    directory = tmp_path / "cache" / "mkwrite"
-    monkeypatch.setenv("CACHE_DIRECTORY", str(directory))
-    return directory
-
-
-@pytest.fixture
-def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiler:
-    made = Compiler(tmp_path / "compiler")
-    monkeypatch.setattr(sys, "executable", str(made.path))
-    return made
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def entry(cache: Path) -> Path:
-    """The only file in the cache."""
-    (found,) = cache.iterdir()
-    return found
-
-
-def test_the_same_text_is_compiled_once(cache: Path, compiler: Compiler) -> None:
-    first = build("text")
-    assert first == BpfObject.from_json(json.loads(OUTPUT))
-    assert compiler.input == "text"
-    assert build("text") == first
-    assert compiler.runs == 1
-    assert build("another text") == first
-    assert compiler.runs == 2
-
-
-def test_the_cache_is_for_its_owner_only(cache: Path, compiler: Compiler) -> None:
-    before = os.umask(0)
-    try:
-        build("text")
-    finally:
-        os.umask(before)
-    assert (mode(cache), mode(entry(cache))) == (0o700, 0o600)
-
-
-@pytest.mark.parametrize("bits", [0o020, 0o002])
-@pytest.mark.parametrize("what", ["directory", "file"])
-def test_what_others_may_write_is_not_trusted(cache: Path, compiler: Compiler, what: str, bits: int) -> None:
-    build("text")
-    place = cache if what == "directory" else entry(cache)
-    place.chmod(mode(place) | bits)
-    build("text")
-    assert compiler.runs == 2
-
-
-@needs_root
-@pytest.mark.parametrize("what", ["directory", "file"])
-def test_what_another_owns_is_not_trusted(cache: Path, compiler: Compiler, what: str) -> None:
-    build("text")
-    place = cache if what == "directory" else entry(cache)
-    os.chown(place, NOBODY, -1)
-    build("text")
-    assert compiler.runs == 2
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        OUTPUT.encode()[:-20],
-        b"\xff\xfe\x00",
-        b"[]",
-        b"null",
-        b"{}",
-        b'{"maps": [], "programs": [], "references": []}',
-        b'{"maps": {"m": {}}, "programs": {}, "references": {}}',
-        b'{"maps": {}, "programs": {"p": "no hex"}, "references": {}}',
-        b'{"maps": {}, "programs": {}, "references": {"p": [1]}}',
-        b'{"maps": {}, "programs": {}, "references": {"p": [[1]]}}',
-    ],
-)
-def test_a_damaged_entry_is_ignored_and_replaced(cache: Path, compiler: Compiler, content: bytes) -> None:
-    expected = build("text")
-    entry(cache).write_bytes(content)
-    assert build("text") == expected
-    assert compiler.runs == 2
-    assert entry(cache).read_text() == OUTPUT
-    assert build("text") == expected
-    assert compiler.runs == 2
-
-
-@pytest.mark.parametrize("room", [0, 10])
-def test_a_full_disk_is_no_error_and_leaves_nothing(cache: Path, compiler: Compiler, room: int) -> None:
-    # A limit on a file's size stands for it: writing fails at the same place.
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    compiler.path.write_text(f"#!/bin/sh\ncat > /dev/null; echo '{OUTPUT}'\n")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        found = build("text")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert found == BpfObject.from_json(json.loads(OUTPUT))
-    assert list(cache.iterdir()) == []
-
-
-def test_a_cache_that_cannot_be_made_is_no_error(tmp_path: Path, cache: Path, compiler: Compiler) -> None:
-    (tmp_path / "cache").write_text("a file where the directory would be")
-    assert build("text") == build("text") == BpfObject.from_json(json.loads(OUTPUT))
-    assert compiler.runs == 2
-
-
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CACHE_DIRECTORY", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert cache_directory() == Path("/home/me/.cache/mkwrite")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/home/me/cache")
-    assert cache_directory() == Path("/home/me/cache/mkwrite")
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert cache_directory() == Path("/var/cache/mkwrite")
-    monkeypatch.setenv("CACHE_DIRECTORY", "/var/cache/given")
-    assert cache_directory() == Path("/var/cache/given")
-
-
-# What the compiling child reports.
-
-
-def failure(source: str) -> MkwriteError:
-    with pytest.raises(MkwriteError) as refusal:
-        build(source)
-    return refusal.value
-
-
-def without_bcc(directory: Path) -> Path:
-    """A Python that finds no distribution's packages: a real one, without its site module."""
-    directory.mkdir()
-    python = directory / "python"
-    python.write_text(f'#!/bin/sh\nexec "{os.path.realpath(sys.executable)}" -S "$@"\n')
-    python.chmod(0o700)
-    return python
-
-
-def test_without_bcc_anywhere_it_says_how_to_install_it(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    python = without_bcc(tmp_path / "bare")
-    monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(build_module, "_DISTRIBUTION", str(tmp_path / "missing"))
-    error = failure("int unused;")
-    assert error.code is Exit.NO_BCC
-    assert "is not installed" in error.problem
-    assert str(tmp_path / "missing") in error.problem
-    assert "apt-get install python3-bpfcc" in error.cure
-    assert not cache.exists()
-
-
-def test_the_distributions_python_is_asked_where_ours_has_no_bcc(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    python = without_bcc(tmp_path / "bare")
-    distribution = Compiler(tmp_path / "distribution")
-    monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(build_module, "_DISTRIBUTION", str(distribution.path))
-    assert build("text") == BpfObject.from_json(json.loads(OUTPUT))
-    assert distribution.runs == 1
-
-
-@pytest.mark.parametrize(
-    ("log", "code", "meaning", "told"),
-    [
-        ("note\nx.c:3:1: error: first\nx.c:4:1: error: second\n", 4, Exit.COMPILE, "x.c:3:1: error: first."),
-        ("one\nFailed to compile BPF module\n", 4, Exit.COMPILE, "Failed to compile BPF module."),
-        ("", -11, Exit.COMPILE, "exit code -11."),
-        ("LLVM ERROR: out of memory\n", -6, Exit.COMPILER_MEMORY, "out of memory"),
-        ("terminate called after throwing 'std::bad_alloc'\n", -6, Exit.COMPILER_MEMORY, "out of memory"),
-        ("", -9, Exit.COMPILER_MEMORY, "out of memory"),
-    ],
-)
-def test_a_child_that_fails_is_explained(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, log: str, code: int, meaning: Exit, told: str
-) -> None:
-    made = Compiler(tmp_path / "failing", output="", code=code, log=log)
-    if code < 0:
-        made.path.write_text(made.path.read_text().replace(f"exit {code}", f"kill {code} $$"))
-    monkeypatch.setattr(sys, "executable", str(made.path))
-    error = failure("text")
-    assert error.code is meaning
-    assert told in error.problem
-    assert not cache.exists()
-
-
-def test_a_child_that_hangs_is_ended(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\nexec sleep 60\n")
-    python.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(build_module, "_TIMEOUT_S", 0.2)
-    error = failure("text")
-    assert error.code is Exit.COMPILE
-    assert "took longer" in error.problem
-
-
 # Real compiles.
 
 HOOKS: Final = {"page_mkwrite_dirty", "page_mkwrite_entry", "page_mkwrite_return", "wp_page_return"}
@@ -311,15 +68,18 @@ def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @needs_root
-def test_the_first_error_of_c_is_told_with_its_file_and_line(cache: Path) -> None:
+def test_the_first_error_of_c_is_told_with_its_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
     source = text(layout("6.12"), Backend.KPROBE) + "int broken(void) { return nothing; }\nint worse = ;\n"
-    error = failure(source)
+    with pytest.raises(MkwriteError) as refusal:
+        build(source)
+    error = refusal.value
     assert error.code is Exit.COMPILE
     lines = len((SOURCES / FILES[-1]).read_text().splitlines())
     assert f"{FILES[-1]}:{lines + 1}:" in error.problem
     assert "undeclared identifier 'nothing'" in error.problem
     assert "worse" not in error.problem
-    assert not cache.exists()
+    assert not (tmp_path / "cache").exists()
 
 
 @needs_root
@@ -397,12 +157,3 @@ def test_a_program_that_the_verifier_refuses_says_why() -> None:
         program.load(bad, "bad", {}, TRACEPOINT)
     assert refusal.value.strerror == os.strerror(refusal.value.errno or 0)
     assert "R0 !read_ok" in str(refusal.value.filename)
-
-
-def test_the_child_imports_nothing_of_mkwrite() -> None:
-    child = build_module.compiler.__file__
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", child, "/nonexistent"], input=b"", capture_output=True, check=False, cwd="/"
-    )
-    assert done.returncode == build_module.compiler.NO_BCC
-    assert done.stdout == b""

@@ -126,6 +126,7 @@ def test_who_has_no_right_password_stays_outside(authorization: str) -> None:
 #: A small object as the compiler gives it.
 OBJECT: dict[str, Any] = {
     "bcc": "0.26.0",
+    "compiler": [],
     "maps": {
         "m": {"type": 1, "key_size": 4, "value_size": 8, "max_entries": 1, "flags": 0, "key": "int", "value": "char"}
     },

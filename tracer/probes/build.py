@@ -1,9 +1,8 @@
-"""From the files in ``bpf/`` to a compiled object: the text for this kernel, the compiling child, and its cache."""
+"""From the files in ``bpf/`` to a compiled object: the text for this kernel, and the child that compiles it."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import signal
@@ -20,6 +19,7 @@ from tracer.kernel.needs import bcc
 from tracer.kernel.refusals import explain
 from tracer.model import Backend
 from tracer.probes import compile as compiler
+from tracer.probes import object_cache
 from tracer.probes.program import BpfObject
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
@@ -29,6 +29,9 @@ FILES: Final = (
     "config.h", "kfunc.h", "read.h", "context.h", "histogram.h", "maps.h", "wait.h", "filter.h", "path.h", "event.h",
     "series.h", "page_mkwrite.c", "wp_fault.c",
 )  # fmt: skip
+#: The headers that BCC's own include, in the place of the kernel's.
+KERNEL: Final = SOURCES / "kernel"
+_COMPILER: Final = Path(compiler.__file__).resolve()
 #: Slots for calls in flight, as a power of two; what finds its slot taken costs a hash map's look-up more.
 SLOT_BITS: Final = 13
 _TIMEOUT_S: Final = 300
@@ -45,66 +48,41 @@ def text(layout: str, backend: Backend, files: Sequence[str] = FILES) -> str:
     return "".join(parts)
 
 
-def cache_directory() -> Path:
-    """Where compiled objects are kept: systemd's CACHE_DIRECTORY, /var/cache for root, else the user's."""
-    if given := os.environ.get("CACHE_DIRECTORY"):
-        return Path(given)
-    if os.geteuid() == 0:
-        return Path("/var/cache/mkwrite")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mkwrite"
-
-
 def build(source: str) -> BpfObject:
-    """Compile, or take what the same text compiled to before: the text holds all that the result depends on."""
-    key = _digest(source.encode())
-    with suppress(OSError):  # of another user, whose HOME is still set
-        for kept in cache_directory().glob(f"{key}-*.json"):
-            if (found := _read(kept)) is not None:
-                return found
+    """Compile, or take what the same input compiled to before. Raises MkwriteError."""
+    key = _key(source.encode())
+    if found := object_cache.find(key):
+        return found
     output = _compile(source)
     with suppress(OSError):
-        _write(cache_directory() / f"{key}-{_digest(output)}.json", output)
+        object_cache.keep(key, output)
     return BpfObject.from_json(json.loads(output))
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+def _key(source: bytes) -> str:
+    """Name all that an object depends on but for the compiler's own files, which the object itself lists.
 
-
-def _read(path: Path) -> BpfObject | None:
-    """A kept object; None unless nobody but us can have written it and it is what was written, to the bit."""
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        for place in (path.parent, path):
-            status = place.stat()
-            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                return None
-        data = path.read_bytes()
-        # A bit that flipped would be another program, which may load all the same, and count something else.
-        if path.stem.endswith(f"-{_digest(data)}"):
-            return BpfObject.from_json(json.loads(data))
-    return None
-
-
-def _write(path: Path, output: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(output)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    BCC looks into ``/proc/kallsyms``, too: where addresses are hidden from it, it calls bpf_probe_read in place of
+    bpf_probe_read_kernel. On x86_64 both read a kernel address alike (bpf_probe_read_compat, kernel/trace/bpf_trace.c).
+    """
+    files = {"": source, "compile.py": _COMPILER.read_bytes()}
+    files |= {str(path.relative_to(KERNEL)): path.read_bytes() for path in sorted(KERNEL.rglob("*.h"))}
+    return object_cache.digest(repr(files).encode())
 
 
 def _compile(source: str) -> bytes:
-    """Run the compiler under the first Python that has BCC: this one, or the distribution's."""
+    """Run the compiler under the first Python that has BCC: this one, or the distribution's.
+
+    BCC includes headers from the working directory before all others (``-I``, ClangLoader::parse in its loader.cc), and
+    many variables change what it compiles. So the child gets a directory of ours, and no environment.
+    """
     for python in dict.fromkeys((sys.executable, _DISTRIBUTION)):
         try:
             done = subprocess.run(
-                [python, "-I", compiler.__file__, str(SOURCES / "kernel")],
+                [python, "-I", str(_COMPILER), str(KERNEL)],
                 input=source.encode(),
+                cwd=KERNEL,
+                env={},
                 capture_output=True,
                 timeout=_TIMEOUT_S,
                 check=False,

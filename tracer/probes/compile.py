@@ -1,9 +1,10 @@
 """Compiles BPF C with BCC and prints the result as JSON. Run as a program of its own, under any Python that has BCC.
 
 BCC maps LLVM into the process that imports it, some 100 MB. So this runs in a short-lived child, and imports nothing
-of mkwrite. Input: the C text. Output: ``{"bcc": version, "maps": {name: {type, key_size, value_size, max_entries,
-flags, key, value}}, "programs": {name: hex}, "references": {program: [[instruction, map name], ...]}}``, where ``key``
-and ``value`` are BCC's descriptions of the C types. Exit code 3: there is no BCC here; 4: the compiler refused.
+of mkwrite. Input: the C text. Output: ``{"bcc": version, "compiler": [[file, size, mtime in ns], ...], "maps": {name:
+{type, key_size, value_size, max_entries, flags, key, value}}, "programs": {name: hex}, "references": {program:
+[[instruction, map name], ...]}}``, where ``key`` and ``value`` are BCC's descriptions of the C types. Exit code 3:
+there is no BCC here; 4: the compiler refused.
 """
 
 from __future__ import annotations
@@ -11,11 +12,21 @@ from __future__ import annotations
 import ctypes as ct
 import json
 import os
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 NO_BCC = 3
 REFUSED = 4
+
+
+def compiler() -> list[list[Any]]:
+    """List the files that compile, each with its size and mtime: BCC's modules, and the libraries of BCC and LLVM."""
+    mapped = Path("/proc/self/maps").read_text()
+    files = set(re.findall(r" (/.*/lib(?:bcc|LLVM|clang)[^/\n]*)$", mapped, re.MULTILINE))
+    files.update(str(module.__file__) for name, module in sys.modules.items() if name.partition(".")[0] == "bcc")
+    return [[name, status.st_size, status.st_mtime_ns] for name in sorted(files) for status in [Path(name).stat()]]
 
 
 def main() -> int:
@@ -78,7 +89,13 @@ def main() -> int:
             for offset in range(0, len(code), 8)
             if code[offset] == 0x18 and code[offset + 1] >> 4 == 1
         ]
-    output = {"bcc": bcc.__version__, "maps": maps, "programs": programs, "references": references}
+    output = {
+        "bcc": bcc.__version__,
+        "compiler": compiler(),
+        "maps": maps,
+        "programs": programs,
+        "references": references,
+    }
     with os.fdopen(result, "w") as stream:
         json.dump(output, stream)
     return 0
