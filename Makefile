@@ -3,6 +3,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 PREFIX ?= /opt/mkwrite
+LINK ?= /usr/local/bin/mkwrite
 UNITS := /usr/local/lib/systemd/system
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
@@ -28,7 +29,7 @@ DEPLOYMENT_PACKAGES := buildah crun golang-github-containers-common mmdebstrap
 
 .PHONY: bench fuzz help install uninstall demo test test-deployment test-examples test-filesystems test-releases unit live lint format clean
 help:
-	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
+	@echo 'make install   put mkwrite on this machine: $(PREFIX), $(LINK) (root)'
 	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
 	@echo 'make test      all tests: here, and in guests with four kernels (root)'
 	@echo 'make test-filesystems  every filesystem, on one kernel: docs/support-matrix.md (root)'
@@ -52,9 +53,9 @@ endef
 
 install:
 	$(call packages,$(RUN_PACKAGES))
-	$(PYTHON) -m venv --system-site-packages $(PREFIX)
-	$(PREFIX)/bin/pip install -q .
-	ln -sf $(PREFIX)/bin/mkwrite /usr/local/bin/mkwrite
+	umask 022 && $(PYTHON) -I -m venv --system-site-packages $(PREFIX) && $(PREFIX)/bin/python -I -m pip install -q .
+	sed -i '1s/python[0-9.]*$$/& -I/' $(PREFIX)/bin/mkwrite # no variable may choose what root imports
+	ln -sf $(PREFIX)/bin/mkwrite $(LINK)
 	@if [ -d /run/systemd/system ]; then \
 		install -D -m 644 packaging/mkwrite-exporter.service $(UNITS)/mkwrite-exporter.service && systemctl daemon-reload; \
 	fi
@@ -66,7 +67,7 @@ uninstall:
 		rm -f $(UNITS)/mkwrite-exporter.service && systemctl daemon-reload; \
 	fi
 	rm -rf $(PREFIX) /var/cache/mkwrite
-	rm -f /usr/local/bin/mkwrite
+	rm -f $(LINK)
 
 $(VENV)/.ready: pyproject.toml
 	$(call packages,$(RUN_PACKAGES) $(TEST_PACKAGES) $(VIRTIOFSD))

@@ -12,7 +12,7 @@ import pytest
 from tracer.host import space as space_module
 from tracer.host.extents import Backing, _kind, backing
 from tracer.host.space import huge_cgroup_free, space
-from tracer.host.thin import free_of, pool_of
+from tracer.host.thin import _dmsetup, free_of, pool_of
 
 SHM = Path("/dev/shm")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -111,3 +111,12 @@ def test_a_thin_volume_names_its_pool_and_the_pool_what_is_free() -> None:
     assert free_of(table, "0 65536 thin-pool Fail") is None
     assert free_of("0 10 linear 8:1 0 0", status) is None
     assert free_of("", "") is None
+
+
+def test_no_dmsetup_of_the_callers_path_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "dmsetup"
+    program.write_text(f"#!/bin/sh\n: > {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _dmsetup("table", "254:0")
+    assert not (tmp_path / "ran").exists()

@@ -1,13 +1,20 @@
-"""What is installed is whole: a checkout that works says nothing of that."""
+"""What is installed is whole, and runs nothing but itself: a checkout that works says nothing of that."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+#: Names of modules that mkwrite imports, and those that Python imports by itself.
+MODULES = ("bcc", "click", "ctypes", "json", "re", "rich", "sitecustomize", "tracer", "usercustomize")
+#: All that it may open: programs, libraries and settings of the system, and the kernel's files.
+SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/opt", "/proc", "/sys", "/dev")
 
 
 def files(directory: Path, *patterns: str) -> set[str]:
@@ -30,3 +37,56 @@ def test_an_installed_package_has_all_that_the_checkout_has_and_runs(tmp_path: P
         check=True,
     )
     assert "sigbus" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``make install`` makes, with a umask that would let everybody write."""
+    place = tmp_path_factory.mktemp("installed")
+    subprocess.run(
+        ["make", "install", f"PREFIX={place}/mkwrite", f"LINK={place}/link", f"UNITS={place}/units"],
+        cwd=ROOT, umask=0, check=True, capture_output=True,
+    )  # fmt: skip
+    return place
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Path:
+    """A directory with files in the place of others', each of which would end what uses it."""
+    directory = tmp_path / "evil"
+    (directory / "linux").mkdir(parents=True)
+    (directory / "linux/types.h").write_text("#error another's header\n")
+    for name in MODULES:
+        (directory / f"{name}.py").write_text("raise SystemExit(99)\n")
+    return directory
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_nobody_else_may_write_to_what_is_installed(installed: Path) -> None:
+    found = [
+        path for path in (installed / "mkwrite").rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o022
+    ]
+    assert found == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(
+    "command", ["count --backend tracepoint -d 10ms", "doctor", "export --once --backend tracepoint", "maps"]
+)
+def test_the_command_opens_nothing_of_the_working_directory(
+    installed: Path, evil: Path, tmp_path: Path, command: str
+) -> None:
+    """With PYTHONPATH as it is left by ``PYTHONPATH=$PYTHONPATH:more``: an empty part is the working directory."""
+    cache, trace = tmp_path / "cache", tmp_path / "trace"
+    done = subprocess.run(
+        ["strace", "-f", "-y", "-e", "trace=%file", "-o", trace, installed / "link", *command.split()],
+        env={"PATH": f"{evil}:{os.environ['PATH']}", "PYTHONPATH": f":{evil}", "CACHE_DIRECTORY": str(cache)},
+        cwd=evil, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = trace.read_text()
+    opened = re.findall(r"\b(?:open|openat|openat2|creat)\(.*= \d+<(.*)>$", text, re.MULTILINE)
+    opened += re.findall(r"\bexecve\(\"(.*?)\".* = 0$", text, re.MULTILINE)
+    allowed = (*SYSTEM, installed, cache)
+    assert [name for name in opened if not any(Path(name).is_relative_to(place) for place in allowed)] == []
+    assert f'"{evil}' not in re.sub(r"\bgetcwd\(.*", "", text)

@@ -23,4 +23,6 @@ def completion(context: click.Context, shell: str) -> None:
 
     complete = get_completion_class(shell)
     assert complete is not None
-    click.echo(complete(context.find_root().command, {}, PROGRAM, COMPLETE_VAR).source())
+    script = complete(context.find_root().command, {}, PROGRAM, COMPLETE_VAR).source()
+    # For bash, click runs the command that was typed: a tab after ./mkwrite would run a file of the working directory.
+    click.echo(script.replace("_complete $1)", f"_complete {PROGRAM})"))

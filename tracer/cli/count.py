@@ -19,9 +19,16 @@ Examples:
 """
 
 
+class _OutputFile(click.File):
+    """A file that is opened at once, but not while the shell completes a command line."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if ctx and ctx.resilient_parsing else super().convert(value, param, ctx)
+
+
 @click.command(epilog=EXAMPLES, context_settings={"allow_interspersed_args": False})
 @duration_option
-@click.option("-o", "--output", type=click.File("a", lazy=False), help="Write the counts to this file.")
+@click.option("-o", "--output", type=_OutputFile("a", lazy=False), help="Write the counts to this file.")
 @by_option
 @json_option
 @tracing_options

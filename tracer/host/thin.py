@@ -15,14 +15,14 @@ from tracer.model import device_name
 _SECTOR: Final = 512
 _DEVICES: Final = Path("/sys/dev/block")
 _TIMEOUT_S: Final = 5.0
+#: Not PATH: with su, root has that of the user.
+_PLACES: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 #: Devices on top of each other, at most.
 _DEEPEST: Final = 8
 
 
 def pool_free(dev: int) -> tuple[str, int] | None:
     """The thin pool that a block device takes its blocks from ("major:minor"), and its free bytes; None without one."""
-    if shutil.which("dmsetup") is None:
-        return None
     level = [device_name(dev)]
     for _ in range(_DEEPEST):
         for device in level:
@@ -63,11 +63,14 @@ def _below(device: str) -> list[str]:
 
 
 def _dmsetup(what: str, device: str) -> str:
+    program = shutil.which("dmsetup", path=_PLACES)
+    if program is None:
+        return ""
     major, _, minor = device.partition(":")
-    command = ["dmsetup", what, "--noflush", "-j", major, "-m", minor]
+    command = [program, what, "--noflush", "-j", major, "-m", minor]
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_TIMEOUT_S, check=False
+            command, env={}, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_TIMEOUT_S, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
