@@ -46,7 +46,7 @@ def configuration(rootfs: Path, image: dict[str, Any], empty: Path, more_mounts:
         "ociVersion": "1.0.2",
         "process": {
             "user": {"uid": security["runAsUser"], "gid": security["runAsGroup"]},
-            "args": [*image["Entrypoint"], *container["args"]],
+            "args": [*(container.get("command") or image["Entrypoint"]), *container["args"]],
             "env": image["Env"],
             "cwd": "/",
             "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ def test_every_volume_is_mounted_and_what_is_the_hosts_is_read_only() -> None:
     mounts = {mount["name"]: mount for mount in CONTAINER["volumeMounts"]}
     assert volumes.keys() == mounts.keys()
     assert all(mounts[name].get("readOnly") for name, volume in volumes.items() if "hostPath" in volume)
+
+
+def test_only_root_may_write_to_the_pods_cache_and_the_entrypoint_is_the_images(tmp_path: Path) -> None:
+    """As what is compiled is kept nowhere else; the kubelet makes an emptyDir with mode 0777."""
+    (entrypoint,) = re.findall(r'^ENTRYPOINT \["(.*)"\]$', (PACKAGING / "Containerfile").read_text(), re.MULTILINE)
+    (place,) = (mount["mountPath"] for mount in CONTAINER["volumeMounts"] if mount["name"] == "cache")
+    tmp_path.chmod(0o777)
+    command = [part.replace(place, str(tmp_path)).replace(entrypoint, "echo") for part in CONTAINER["command"]]
+    done = subprocess.run([*command, *CONTAINER["args"]], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == CONTAINER["args"]
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_the_image_installs_what_make_install_does() -> None:
