@@ -99,7 +99,8 @@ def test_a_hostile_directory_is_not_looked_into(program: Path, honest: str, evil
     found = start(program, cache, evil, "strace", "-f", "-y", "-e", "trace=%file", "-o", str(trace))
     assert found == honest
     files = opened(trace)
-    assert {file for file in files if file.is_relative_to(KERNEL) and file.is_file()} == set(KERNEL.rglob("*.h"))
+    # clang's driver reads the version of an installed CUDA, and includes nothing of it.
+    assert {file for file in files if file.suffix == ".h" and file.name != "cuda.h"} == set(KERNEL.rglob("*.h"))
     allowed = (*SYSTEM, sys.prefix, sys.base_prefix, *sys.path, cache, program)
     assert [file for file in sorted(files) if not any(file.is_relative_to(place) for place in allowed)] == []
     assert f'"{evil}' not in re.sub(r"\bgetcwd\(.*", "", trace.read_text())
