@@ -26,6 +26,8 @@ from tracer.ui.calls import SORTS
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(Path(__file__).with_name("fake_session.py"))]
 MINE = ("top", "hist", "trace", "count")
+#: What is said once the hooks are on.
+TRACING = "Tracing with the fentry backend; Ctrl-C ends.\n"
 #: Those that tell of each failure.
 TELLING = ("top", "trace")
 
@@ -225,6 +227,37 @@ def test_keys_of_top() -> None:
     assert stop.requested
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["top --once -i 100ms", "top --json -n 1 -i 100ms", "hist", "hist -i 100ms", "trace", "trace --json", "waits",
+     "waits --folded", "count", "count --json", "count -- true", "sigbus", "sigbus --json", "sigbus -- true"],
+)  # fmt: skip
+def test_every_watching_command_says_once_on_stderr_that_the_hooks_are_on(arguments: str) -> None:
+    words = arguments.split()
+    ends = "--" in words or "--once" in words or "-n" in words
+    said = invoke(*words, *(() if ends else ("-d", "1ms"))).stderr
+    assert said.startswith(TRACING)
+    assert said.count("Tracing") == 1
+
+
+def test_it_says_so_of_the_backend_that_it_found(fake: type[FakeSession], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake, "backend", Backend.TRACEPOINT)
+    assert invoke("count", "-d", "1ms").stderr == "Tracing with the tracepoint backend; Ctrl-C ends.\n"
+
+
+def test_what_happens_once_it_said_so_is_counted(fake: type[FakeSession], monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr("tracer.cli.run.announce", lambda session: taken.append(session._taken))
+    for arguments in ("count -d 1ms", "top --once -i 100ms", "hist -i 100ms -d 1ms"):
+        invoke(*arguments.split())
+    assert taken == [1, 1, 1]
+
+
+def test_a_command_that_could_not_attach_does_not_say_so(fake: type[FakeSession]) -> None:
+    _, _, said = finish(start("hist", FAKE_ERROR="user"))
+    assert "Tracing" not in said
+
+
 def test_hist_prints_once_at_the_end() -> None:
     lines = invoke("hist", "-d", "10ms").stdout.splitlines()
     assert lines[0] == "/srv ext4 8:1 ext4_page_mkwrite first_write"
@@ -249,7 +282,7 @@ def test_trace_prints_a_header_and_a_line_for_each_event_and_losses_apart() -> N
     assert lines[0].split()[0] == "TIME"
     assert len(lines) == 4
     assert all(line.endswith("/srv/data") for line in lines[1:])
-    assert result.stderr.startswith("lost: 0")
+    assert result.stderr.splitlines()[1].startswith("lost: 0")
 
 
 def test_trace_prints_what_came_before_the_hooks_went() -> None:
@@ -410,7 +443,7 @@ def test_a_closed_pipe_ends_quietly(arguments: list[str]) -> None:
     errors = process.stderr.read()
     process.stderr.close()
     assert process.wait(120) == 128 + signal.SIGPIPE
-    assert errors == ""
+    assert errors == TRACING
 
 
 @pytest.mark.parametrize(
@@ -421,7 +454,8 @@ def test_a_pipe_that_was_closed_before_is_quiet_too(arguments: list[str]) -> Non
     os.close(reader)
     done = subprocess.run([*PROGRAM, *arguments], env=environment(), stdout=writer, stderr=subprocess.PIPE, timeout=120)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+    said = "" if "completion" in arguments or "--help" in arguments else TRACING
+    assert (done.returncode, done.stderr.decode()) == (128 + signal.SIGPIPE, said)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -439,7 +473,8 @@ def test_a_full_disk_is_told_in_one_sentence(arguments: list[str]) -> None:
             timeout=120,
         )
     assert done.returncode == 1
-    assert done.stderr.startswith("mkwrite: The output cannot be written: No space left on device.\n")
+    errors = done.stderr.removeprefix(TRACING)
+    assert errors.startswith("mkwrite: The output cannot be written: No space left on device.\n")
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 

@@ -50,7 +50,7 @@ def count(
     """
     from tracer.cli.child import check_command, run_command
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, follow, opened, until
+    from tracer.cli.run import Stop, announce, follow, opened, until
     from tracer.export.jsonl import snapshot_dict
     from tracer.ui.count import CountView
 
@@ -61,6 +61,7 @@ def count(
     code = 0
     with opened(session_options(**tracing)) as session, Stop() as stop:
         before = session.snapshot()
+        announce(session)
         if command:
             code = run_command(command, meanwhile=session.events)
         else:

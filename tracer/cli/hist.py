@@ -42,7 +42,7 @@ def hist(
     from rich.console import Group
 
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, follow, intervals, opened, until
+    from tracer.cli.run import Stop, announce, follow, intervals, opened, until
     from tracer.export.jsonl import snapshot_dict
     from tracer.model import Snapshot
     from tracer.ui.hist import HistogramsView
@@ -59,12 +59,15 @@ def hist(
 
     with opened(session_options(**tracing), calls=True) as session, Stop() as stop:
         if interval is None:
+            announce(session)
             for _ in follow(session, stop, until(duration)):
                 pass
             final = session.finish()
             show(final, final)
             return
-        for tick in intervals(session, stop, interval, duration):
+        before = session.snapshot()
+        announce(session)
+        for tick in intervals(session, before, stop, interval, duration):
             show(tick.counts, tick.total)
             if not as_json:
                 out.print()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 from tracer.errors import Exit, MkwriteError
 from tracer.failure import Event, Failure
 from tracer.model import Backend, Options, Snapshot
@@ -64,6 +66,14 @@ def attaching() -> AbstractContextManager[object]:
     from rich.console import Console
 
     return Console(stderr=True).status("attaching...")
+
+
+def announce(session: Session) -> None:
+    """Print on stderr that the hooks are on: what happens from now on is seen, and a signal ends in good order.
+
+    Call it once ``Stop`` is entered, and the snapshot is taken that counts are told from.
+    """
+    click.echo(f"Tracing with the {session.backend} backend; Ctrl-C ends.", err=True)
 
 
 class Stop:
@@ -136,6 +146,7 @@ class Interval:
 
 def intervals(
     session: Session,
+    before: Snapshot,
     stop: Stop,
     every_ns: int,
     duration_ns: int | None = None,
@@ -144,11 +155,10 @@ def intervals(
 ) -> Iterator[Interval]:
     """An interval each ``every_ns``, until the duration or the iterations are over or a stop is asked for.
 
-    The last one may be shorter; its rates are right all the same.
+    The first one began with the snapshot ``before``. The last one may be shorter; its rates are right all the same.
     """
     from tracer.stuck import hooked_calls
 
-    before = session.snapshot()
     due = time.monotonic_ns()
     end = until(duration_ns)
     number = 0

@@ -54,7 +54,7 @@ def sigbus(
     """
     from tracer.cli.child import check_command, run_command
     from tracer.cli.output import Output, check_reader, print_json
-    from tracer.cli.run import Stop, opened, until
+    from tracer.cli.run import Stop, announce, opened, until
     from tracer.explain import Explainer
     from tracer.export.failure_json import explained_dict, repeated_dict
     from tracer.model import Options
@@ -81,6 +81,7 @@ def sigbus(
 
     chosen, backend = filters_of(**filters)
     with opened(Options(backend, chosen, failures=True, every_errno=True)) as session, Stop() as stop:
+        announce(session)
         watch = _Watch(session, Explainer(), show, count, once)
         if command:
             code = watch.meanwhile(lambda: run_command(command, meanwhile=lambda: None))

@@ -35,7 +35,7 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
     from rich.text import Text
 
     from tracer.cli.output import Output, check_reader, print_json
-    from tracer.cli.run import Stop, opened, until
+    from tracer.cli.run import Stop, announce, opened, until
     from tracer.errors import MkwriteError
     from tracer.export.jsonl import stuck_dict
     from tracer.model import Options
@@ -54,6 +54,8 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
         except MkwriteError as error:
             Output(stderr=True).print(Text(f"Calls are found by their stacks alone: {error.problem}"))
         stop = stack.enter_context(Stop())
+        if session:
+            announce(session)
         # What is older than our first look is known to be stuck when it has lasted for the threshold since.
         due = first + threshold if once else time.monotonic_ns()
         while True:

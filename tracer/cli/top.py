@@ -61,7 +61,7 @@ def top(
 
     from tracer.cli.live import LiveTop
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, intervals, opened
+    from tracer.cli.run import Stop, announce, intervals, opened
     from tracer.export.failure_json import failure_dict
     from tracer.export.jsonl import snapshot_dict, stuck_dict
     from tracer.ui.top import TopView
@@ -71,7 +71,9 @@ def top(
     out = Output()
     who = (tracing["by"] or "").upper()
     with opened(session_options(**tracing, failures=True, waits=True)) as session, Stop() as stop:
-        ticks = partial(intervals, session, stop, interval, duration, 1 if once else iterations)
+        before = session.snapshot()
+        announce(session)
+        ticks = partial(intervals, session, before, stop, interval, duration, 1 if once else iterations)
         if out.is_terminal and not once and not as_json:
             LiveTop(stop, sort, cumulative, who).run(out, ticks)
             final = session.finish()

@@ -38,7 +38,7 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
     from itertools import chain, islice
 
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, follow, opened, taken, until
+    from tracer.cli.run import Stop, announce, follow, opened, taken, until
     from tracer.export.failure_json import record
     from tracer.failure import Failure
     from tracer.ui.status import status
@@ -61,6 +61,7 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
 
     options = session_options(**tracing, slower_ns=slower, failures=True, waits=waits)
     with opened(options) as session, Stop() as stop:
+        announce(session)
         if not as_json:
             out.print_line(format_lines.header())
         show(chain.from_iterable(_with_losses(session, follow(session, stop, until(duration)), notices)))

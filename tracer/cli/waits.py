@@ -47,7 +47,7 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
 
     from tracer.breakdown import breakdowns
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, follow, opened, taken, until
+    from tracer.cli.run import Stop, announce, follow, opened, taken, until
     from tracer.errors import Exit, MkwriteError, UsageError
     from tracer.export.folded import folded_lines
     from tracer.export.jsonl import breakdown_dict, event_dict, seen_dict, snapshot_dict
@@ -79,6 +79,7 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
 
     options = session_options(**tracing, slower_ns=slower, waits=True)
     with opened(options, calls=True) as session, Stop() as stop:
+        announce(session)
         for events in follow(session, stop, until(duration), look if stacks else None):
             keep(events)
         final = session.finish()
