@@ -125,7 +125,7 @@ def clean_kernel() -> Iterator[None]:
 
     before = bpf_state()
     yield
-    assert eventually(is_clean, 120), f"left behind: {bpf_state()} instead of {before}"
+    assert eventually(is_clean), f"left behind: {bpf_state()} instead of {before}"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -130,11 +130,48 @@ def command(*arguments: str) -> list[str]:
 @contextmanager
 def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command of mkwrite itself; with its block it ends, whether that fails or not."""
-    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    ) as process:  # fmt: skip
         try:
             yield process
         finally:
             process.kill()
+
+
+def said(process: subprocess.Popen[str], begin: str) -> str:
+    """Wait until a command has printed a line that begins so on standard error; the line."""
+    assert process.stderr is not None
+    text = b""
+    # By no buffer: what comes after the line stays for communicate().
+    while byte := os.read(process.stderr.fileno(), 1):
+        text += byte
+        if byte == b"\n" and (line := text.decode().splitlines()[-1]).startswith(begin):
+            return line
+    raise AssertionError(f"it ended before it said {begin!r}: {text.decode()}")
+
+
+def traces(process: subprocess.Popen[str]) -> None:
+    """Wait until a command of mkwrite says that its hooks are on."""
+    said(process, "Tracing with ")
+
+
+@contextmanager
+def tracing(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command of mkwrite whose hooks are on."""
+    with running(*arguments) as process:
+        traces(process)
+        yield process
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """Interrupt a command of mkwrite; all that it printed, if it ended well."""
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    return output
 
 
 class Truth:
@@ -179,22 +216,14 @@ def bpf_state() -> tuple[set[str], set[str], set[str]]:
     return programs, maps, set(events.read_text().splitlines()) if events.exists() else set()
 
 
-def eventually(test: Callable[[], bool], seconds: float = 120.0) -> bool:
-    """Whether ``test`` comes true in time; the kernel frees programs some time after they are closed."""
+def eventually(test: Callable[[], bool], seconds: float = 600.0) -> bool:
+    """Whether ``test`` comes true; ``seconds`` only ends what would hang."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if test():
             return True
         time.sleep(0.2)
     return test()
-
-
-def traces(before: set[str]) -> None:
-    """Wait until a command that was started since ``before`` traces: what a call begins with is hooked last of all."""
-    assert eventually(lambda: any("name page_mkwrite_e" in line for line in bpf_state()[0] - before), 600)
-    programs: set[str] = set()
-    while programs != (programs := bpf_state()[0]):
-        time.sleep(2)  # until all is attached, and the command waits for its end
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -205,7 +206,7 @@ class Stage:
     ) -> Met:
         """Run a victim to its end; waits for ``count`` failures.
 
-        ``meanwhile`` is called with its pid when it is ready; ``kill``: it would not end by itself after that.
+        ``meanwhile`` is called with its pid when it is ready; ``kill``: one that takes no SIGBUS is ended after that.
         ``wrapper`` is a command that becomes the victim (exec).
         """
         process = self.begin(*arguments, uid=uid, wrapper=wrapper)
@@ -214,9 +215,7 @@ class Stage:
         if meanwhile:
             lines.append(process.stdout.readline())
             meanwhile(process.pid)
-            if kill:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(2)
+            if kill and _takes_no_sigbus(process.pid):
                 process.kill()
         return self.end(process, lines, count)
 
@@ -236,7 +235,7 @@ class Stage:
 
     def of(self, pid: int, count: int = 1) -> list[Failure]:
         """The failures of a process, once there are ``count``; fewer if they do not come in time."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while True:
             found = [failure for failure in self._known if failure.pid == pid]
             if len(found) >= count or time.monotonic() > end:
@@ -247,6 +246,16 @@ class Stage:
         """The processes of which there were failures, once the session has ended."""
         self._known += self._session.failures()
         return {failure.pid for failure in self._known}
+
+
+def _takes_no_sigbus(pid: int) -> bool:
+    """Whether a process blocks or ignores it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except ProcessLookupError:
+        return False
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigBlk:", "SigIgn:"))]
+    return any(mask >> (signal.SIGBUS - 1) & 1 for mask in masks)
 
 
 def overlay(which: str) -> tuple[Path, Path]:

@@ -7,12 +7,12 @@ import os
 import select
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from tests.live.asleep import HELD_NS, Asleep
 from tests.live.guest import ROOT, give_back, run
 
 WAITER = shutil.copy(os.environ["WAITER"], "/tmp/waiter")
@@ -97,7 +97,7 @@ class Waiter:
 
     ``command`` makes its command line another, such as one in a cgroup. With ``locked`` its memory stays where it is.
     A file that is long enough is taken as it is. As a context manager it ends with its block, whether that fails
-    or not: a test that failed may be run again.
+    or not.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Waiter:
     ) -> None:
         line = command(WAITER, str(path), str(pages), *(("locked",) if locked else ()))
         self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.busy = self.ready = 0
+        self.busy = self.ready = self.slept = 0
         assert self._line() == "mapped"
 
     def __enter__(self) -> Self:
@@ -119,7 +119,7 @@ class Waiter:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error:
             self._process.kill()
-        self._process.communicate(timeout=120)
+        self._process.communicate(timeout=600)
         assert error or self._process.returncode == 0
 
     @property
@@ -129,12 +129,22 @@ class Waiter:
 
     def store(self, first: int, number: int = 1) -> None:
         """Let it store to so many pages."""
+        self.slept = 0
         assert self._process.stdin is not None
         self._process.stdin.write(f"{first} {number}\n")
         self._process.stdin.flush()
 
-    def stores(self, seconds: float = 0.3) -> bool:
-        """Whether it has stored, within that time; if not, it waits."""
+    def blocks(self, ns: int = HELD_NS, *, at_a_stretch: bool = True) -> bool:
+        """Watch the store until it is over, or has slept for ``ns``, which is ``slept`` then."""
+        self.slept = Asleep(self.pid).for_ns(ns, over=self.stored, at_a_stretch=at_a_stretch)
+        return bool(self.slept)
+
+    def blocked(self, ns: int = HELD_NS) -> None:
+        """The same, of a store that is kept from going on."""
+        assert self.blocks(ns), "the store did not wait"
+
+    def stored(self, seconds: float = 0) -> bool:
+        """Whether it has stored, or does within that time."""
         assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
@@ -171,8 +181,3 @@ def _sync_range(descriptor: int, page: int | None, flags: int) -> None:
     libc = ct.CDLL(None, use_errno=True)
     done = libc.sync_file_range(descriptor, ct.c_int64(first), ct.c_int64(length), flags)
     assert done == 0, os.strerror(ct.get_errno())
-
-
-def hold(seconds: float = 0.7) -> None:
-    """For how long things are kept from going on: long beside what an emulated CPU needs for anything else."""
-    time.sleep(seconds)

@@ -6,19 +6,14 @@ import ctypes
 import json
 import mmap
 import os
-import signal
 import struct
-import subprocess
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from tests.live.guest import BACKENDS, NO_LOSS, bpf_state, command, lost, traces
+from tests.live.guest import BACKENDS, NO_LOSS, ended, lost, running, said, tracing
 from tracer.model import Backend, Filters, Initiator, Options, Outcome, Snapshot
 from tracer.model import Path as FaultPath
 from tracer.session import Session
@@ -89,34 +84,14 @@ def test_they_are_counted_under_their_own_names(counted: dict[Backend, Snapshot]
     }
 
 
-@contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A command that has attached all its hooks to this process's calls; it is interrupted at the end."""
-    before = bpf_state()[0]
-    process = subprocess.Popen(
-        command(*arguments, "--pid", str(os.getpid())), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
-    try:
-        traces(before)
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    """Its output; it must have ended well, without a word of something wrong."""
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert "Traceback" not in errors
-    return output
+#: This process's calls alone.
+MINE = ("--pid", str(os.getpid()))
 
 
 def test_count_has_a_row_of_each() -> None:
-    with started("count") as process:
+    with tracing("count", *MINE) as process:
         make_calls()
-    rows = [line.split() for line in ended(process).splitlines()]
+        rows = [line.split() for line in ended(process).splitlines()]
     for handler, (fstype, number) in EXPECTED.items():
         (row,) = (row for row in rows if fstype in row)
         assert handler in row and row[-1] == str(number)
@@ -124,33 +99,31 @@ def test_count_has_a_row_of_each() -> None:
 
 @pytest.mark.front
 def test_trace_tells_each_with_the_name_that_its_file_has() -> None:
-    with started("trace", "--json", "--slower", "0") as process:
+    with tracing("trace", "--json", "--slower", "0", *MINE) as process:
         make_calls()
-        time.sleep(1)
-    lines = [json.loads(line) for line in ended(process).splitlines()]
+        lines = [json.loads(line) for line in ended(process).splitlines()]
     told = Counter((line["handler"], line["fstype"], line["mountpoint"]) for line in lines if not line["mountpoint"])
     assert told == {(handler, fstype, ""): number for handler, (fstype, number) in EXPECTED.items()}
 
 
 def test_hist_draws_one_of_each() -> None:
-    with started("hist", "--json") as process:
+    with tracing("hist", "--json", *MINE) as process:
         make_calls()
-    calls = json.loads(ended(process))["calls"]
+        calls = json.loads(ended(process))["calls"]
     told = {(call["handler"], call["fstype"]): call["latency"]["count"] for call in calls if not call["mountpoint"]}
     assert told == {(handler, fstype): number for handler, (fstype, number) in EXPECTED.items()}
 
 
 @pytest.mark.front
 def test_the_exporter_has_them_with_an_empty_mount_point() -> None:
-    with started("export", "--listen", "127.0.0.1:0") as process:
-        assert process.stderr is not None
-        address = process.stderr.readline().split()[-1]
+    with running("export", "--listen", "127.0.0.1:0", *MINE) as process:
+        address = said(process, "mkwrite: listening on ").split()[-1]
         make_calls()
         with urllib.request.urlopen(address, timeout=120) as response:
             text = response.read().decode()
         with urllib.request.urlopen(address.removesuffix("metrics"), timeout=120) as response:
             page = response.read().decode()
-    ended(process)
+        ended(process)
     told = {
         (sample.labels["handler"], sample.labels["fstype"]): sample.value
         for family in parse(text)

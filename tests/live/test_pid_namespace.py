@@ -35,7 +35,7 @@ def test_a_victim_is_named_by_both_its_pids() -> None:
         [*NAMESPACE, *command("sigbus", "--json", "--", VICTIM, "store", str(file), str(SIZE), str(OFFSET))],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert eventually(lambda: bool(numbers("victim")), 120)  # it waits for a line
+    assert eventually(lambda: bool(numbers("victim")))  # it waits for a line
     ((host, inside),) = numbers("victim")
     out, said = tracer.communicate("\n", timeout=120)
     assert tracer.returncode == 128 + 7, said

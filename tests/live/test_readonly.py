@@ -73,7 +73,7 @@ def emergency() -> Iterator[None]:
     """Every filesystem on a device made read-only, whoever writes to it; afterwards they are as before."""
     before, number = _writable(), _emergencies()
     SYSRQ.write_text("u")
-    assert eventually(lambda: _emergencies() > number, 120)
+    assert eventually(lambda: _emergencies() > number)
     try:
         yield
     finally:

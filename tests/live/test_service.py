@@ -33,7 +33,7 @@ class Systemd:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        assert eventually(lambda: self("is-system-running").stdout.strip() in ("running", "degraded"), 60)
+        assert eventually(lambda: self("is-system-running").stdout.strip() in ("running", "degraded"))
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run systemctl."""

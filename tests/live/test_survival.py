@@ -33,6 +33,7 @@ from tests.live.guest import (
     mount,
     run,
     survived,
+    traces,
     truth,
     workload,
 )
@@ -155,13 +156,18 @@ def test_cpus_that_go_and_come_back_lose_nothing(exact: Backend | None, mounts: 
     with Session(Options(backend=exact, filters=EXT4)) as session, storm(mounts["ext4"] / "hotplug") as end:
         for online in "0101":
             CPU1.write_text(online)
-            time.sleep(0.3)
-            session.events()
+            _goes_on(session)
         made = end()
         final = session.finish()
     counted = calls(final, path=FaultPath.FIRST_WRITE)
     survived("CPU taken away and given back under load", exact or "auto", made, counted)
     assert counted == made > 100
+
+
+def _goes_on(session: Session) -> None:
+    """Wait until it has counted more calls."""
+    before = calls(session.snapshot())
+    assert eventually(lambda: calls(session.snapshot()) > before + 100)
 
 
 @pytest.mark.usefixtures("clean_kernel")
@@ -201,14 +207,7 @@ def test_a_tracer_that_was_stopped_for_a_minute_goes_on_and_says_what_it_lost(
         def told() -> int:
             return len(out.read_text().splitlines())
 
-        def traced() -> bool:
-            workload("first-write", mounts["ext4"] / "sigstop-before", 1)
-            return told() > 0
-
-        # Not before all hooks are there.
-        assert eventually(traced, 120)
-        time.sleep(2)
-        earlier = told()
+        traces(process)
         # A page that was written back meanwhile asks again: the storm knows of first writes only.
         with truth("do_page_mkwrite") as entered, storm(mounts["ext4"] / "sigstop") as end:
             process.send_signal(signal.SIGSTOP)
@@ -216,11 +215,11 @@ def test_a_tracer_that_was_stopped_for_a_minute_goes_on_and_says_what_it_lost(
             end()
             made = entered.hits()
         process.send_signal(signal.SIGCONT)
-        time.sleep(5)
+        assert eventually(lambda: told() > 0)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=600)[1]
     assert process.returncode == 0, said
-    received = told() - earlier
+    received = told()
     print(said)
     survived("SIGSTOP of the tracer for a minute (events)", "auto", made, received, made - received)
     assert f"{made - received:,}" in said or str(made - received) in said
@@ -268,10 +267,10 @@ def test_what_a_preempted_program_keeps_from_being_counted_is_told(mounts: dict[
             steps = Steps("blocked", mounts["ext4"] / "preempted", threads, threads)
             steps.reach()
             before = session.snapshot()
-            with frozen(mounts["ext4"]):
+            # Those whose entry is skipped never show in the session.
+            with truth("do_page_mkwrite") as entered, frozen(mounts["ext4"]):
                 steps.go()
-                # Those whose entry is skipped never show: that all wait is not for sure.
-                eventually(lambda: session.snapshot().in_flight == threads, 2)
+                assert eventually(lambda: entered.hits() >= threads)
             steps.end()
             final = session.finish().since(before)
         made += threads

@@ -207,7 +207,7 @@ def test_throttling_is_seen_by_device() -> None:
             counted = session.snapshot().tracepoints
             return counted is not None and name in counted.throttled
 
-        assert eventually(throttled_once, 60)
+        assert eventually(throttled_once)
         found = session.finish().tracepoints
     assert found is not None
     throttled = found.throttled[name]

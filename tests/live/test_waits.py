@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.live.guest import HANDLERS, Backend, Options, bpf_state, dirty_limits, eventually, frozen, running, traces
-from tests.live.slow_disk import Disk, Waiter, hold, write_back
-from tests.live.watched import SLACK_NS, TIMED, Watched, tell
+from tests.live.asleep import Asleep
+from tests.live.guest import HANDLERS, Backend, Options, dirty_limits, ended, eventually, frozen, tracing
+from tests.live.slow_disk import Disk, Waiter, write_back
+from tests.live.watched import Watched, on_cpu, tell
 from tracer.breakdown import breakdowns
 from tracer.session import Session
 from tracer.stuck import StuckCalls
 from tracer.wait import Wait
-
-pytestmark = TIMED
 
 PAGES = 97
 
@@ -38,7 +36,7 @@ def test_a_call_that_began_before_there_were_hooks(disks: dict[str, Disk]) -> No
         with frozen(disk.place):
             waiter.store(0)
             assert eventually(lambda: [one.call.tid for one in calls.look(None, 0)] == [waiter.pid])
-            hold(0.5)
+            assert eventually(lambda: bool(calls.look(None, 400_000_000)))
             (one,) = calls.look(None, 400_000_000)
         waiter.took()
         assert (one.at_least, one.reason, one.call.handler) == (True, "freeze", HANDLERS["ext4"])
@@ -52,7 +50,7 @@ def test_a_frozen_filesystem(watched: Watched, disks: dict[str, Disk], fstype: s
         def freeze() -> None:
             with frozen(disk.place):
                 waiter.store(0)
-                hold()
+                waiter.blocked()
 
         watched.waits_for(Wait.FREEZE, waiter, fstype, disk.place, freeze)
 
@@ -67,7 +65,7 @@ def test_a_page_that_is_written_back(watched: Watched, disks: dict[str, Disk], f
             with disk.stopped():
                 write_back(path, 5)
                 waiter.store(5)
-                hold()
+                waiter.blocked()
 
         watched.waits_for(Wait.WRITEBACK, waiter, fstype, disk.place, stop)
 
@@ -83,10 +81,9 @@ def test_a_lock_that_a_truncating_thread_holds(watched: Watched, disks: dict[str
             with disk.stopped():
                 # Truncation waits for the page's writeback, with the lock held.
                 write_back(path, PAGES - 1)
-                thread.start()
-                hold(0.2)
+                _blocked(thread)
                 waiter.store(0)
-                hold()
+                waiter.blocked()
 
         watched.waits_for(Wait.LOCK, waiter, fstype, disk.place, truncate)
         thread.join()
@@ -103,12 +100,9 @@ def test_a_journal_that_is_written(watched: Watched, disks: dict[str, Disk]) -> 
             os.sync()  # so that there is nothing but the transaction to be written
             path.chmod(0o600)
             with disk.stopped():
-                thread.start()
-                # It waits for its transaction; on a busy machine, only after a while.
-                assert eventually(lambda: bool(thread.native_id) and _state(thread.native_id) == "D")
-                hold(0.2)
+                _blocked(thread)  # by its transaction
                 waiter.store(0)
-                hold()
+                waiter.blocked()
             thread.join()
 
         watched.waits_for(Wait.JOURNAL, waiter, "ext4", disk.place, commit)
@@ -122,9 +116,11 @@ def _sync(path: Path) -> None:
         os.close(file)
 
 
-def _state(thread: int | None) -> str:
-    """As /proc has it: D for one that waits for a disk."""
-    return Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+def _blocked(thread: threading.Thread) -> None:
+    """Start a thread, and wait until it waits for a disk."""
+    thread.start()
+    assert eventually(lambda: thread.native_id is not None)
+    assert Asleep(thread.native_id or 0).for_ns(over=lambda: not thread.is_alive())
 
 
 def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) -> None:
@@ -135,10 +131,11 @@ def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) ->
         (found,) = (one for one in breakdowns(counted) if one.mountpoint == str(disk.place))
         parts = {part.name: part.ns for part in found.parts}
         tell(Wait.THROTTLE, found.fstype, parts, took, waiter, watched.session)
-        # Storing to so many pages takes its time on the CPU, and to come there.
-        assert took * 0.9 - waiter.busy - waiter.ready < parts["throttle"] <= took
+        assert parts["throttle"] > 0
+        # What the stores slept is told, and once.
+        assert took - waiter.busy - waiter.ready - took // 100 <= sum(parts.values()) - parts["cpu"]
         assert sum(parts.values()) == found.ns <= took
-        assert parts["cpu"] <= waiter.busy + waiter.ready + took // 100
+        on_cpu(parts["cpu"], waiter)
         assert found.calls >= pages  # a page that is written back asks again
 
 
@@ -148,9 +145,9 @@ def test_a_call_that_is_stuck(watched: Watched, disks: dict[str, Disk]) -> None:
         with frozen(disk.place):
             began = time.monotonic_ns()
             waiter.store(7)
-            assert eventually(lambda: watched.session.snapshot().in_flight == 1)
-            hold(1.1)
-            (one,) = StuckCalls().look(watched.session, 900_000_000)
+            calls = StuckCalls()
+            assert eventually(lambda: bool(calls.look(watched.session, 900_000_000)))
+            (one,) = calls.look(watched.session, 900_000_000)
             longest = time.monotonic_ns() - began
             snapshot = watched.session.snapshot()
         waiter.took()
@@ -159,7 +156,7 @@ def test_a_call_that_is_stuck(watched: Watched, disks: dict[str, Disk]) -> None:
         assert (one.call.fstype, one.call.mountpoint) == ("ext4", str(disk.place))
         assert (one.call.file, one.call.offset) == (str(disk.place / "stuck"), 7 * 4096)
         assert one.call.inode == (disk.place / "stuck").stat().st_ino
-        assert 1_000_000_000 <= one.call.age_ns <= longest
+        assert 900_000_000 <= one.call.age_ns <= longest
         assert "percpu_rwsem_wait" in one.stack
         assert snapshot.in_flight == 1
         assert snapshot.oldest_in_flight_ns >= one.call.age_ns
@@ -186,21 +183,16 @@ def test_a_call_whose_return_was_missed_is_in_flight_no_more(disks: dict[str, Di
 def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
     with Waiter(disk.place / "shown", PAGES) as waiter:
-        before = bpf_state()[0]
-        with running("waits", "--json", "--slower", "100ms", "--pid", str(waiter.pid)) as shown:
-            traces(before)
+        with tracing("waits", "--json", "--slower", "100ms", "--pid", str(waiter.pid)) as shown:
             with frozen(disk.place):
                 waiter.store(0)
-                hold(1.5)
+                waiter.blocked()
             took = waiter.took()
-            shown.send_signal(signal.SIGINT)
-            output, errors = shown.communicate(timeout=120)
-        assert shown.returncode == 0, errors
-        found = json.loads(output)
+            found = json.loads(ended(shown))
         (of_handler,) = found["waits"]
         parts = {part["part"]: part["total_ns"] for part in of_handler["parts"]}
         assert sum(parts.values()) == of_handler["total_ns"]
-        assert abs(parts["freeze"] - took) < took / 10
+        assert waiter.slept <= parts["freeze"] <= took
         (event,) = found["longest"]
         assert (event["pid"], event["file"]) == (waiter.pid, str(disk.place / "shown"))
         # What balance_dirty_pages takes comes after the call.
@@ -213,20 +205,16 @@ def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
 def test_trace_shows_the_parts_of_a_slow_call(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
     with Waiter(disk.place / "traced", PAGES) as waiter:
-        before = bpf_state()[0]
-        with running("trace", "--json", "--slower", "100ms", "-n", "1", "--pid", str(waiter.pid)) as shown:
-            traces(before)
+        with tracing("trace", "--json", "--slower", "100ms", "-n", "1", "--pid", str(waiter.pid)) as shown:
             with frozen(disk.place):
                 waiter.store(9)
-                hold(1.5)
+                waiter.blocked()
             took = waiter.took()
-            output, errors = shown.communicate(timeout=120)
+            output, errors = shown.communicate(timeout=600)
         assert shown.returncode == 0, errors
         (call,) = map(json.loads, output.splitlines())
         parts = call["parts_ns"]
         assert (call["pid"], call["file"], call["offset"]) == (waiter.pid, str(disk.place / "traced"), 9 * 4096)
-        assert abs(parts["freeze"] - took) < took / 10
+        assert waiter.slept <= parts["freeze"]
         assert sum(parts.values()) == call["latency_ns"] <= took
-        slack = max(took // 100, SLACK_NS)
-        assert -slack < took - parts["freeze"] - parts.get("other", 0) - waiter.busy < waiter.ready + slack
-        assert parts.get("other", 0) < took / 20
+        on_cpu(parts["cpu"], waiter)

@@ -9,16 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.live.guest import BACKENDS, HANDLERS, eventually, frozen
-from tests.live.slow_disk import Disk, Waiter, hold
-from tests.live.watched import TIMED
+from tests.live.slow_disk import Disk, Waiter
 from tracer.model import Backend, Filters, Options
 from tracer.session import Session
 from tracer.wait import Wait
 
-pytestmark = TIMED
-
 #: More than the tracer takes to come, in an emulated guest on a busy machine.
-PAGES, STALL_S = 499, 0.2
+PAGES, STALL_NS = 1999, 100_000_000
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +35,16 @@ def test_no_call_is_counted_whose_waits_cannot_be_told(disk: Disk, backend: Back
                     break
                 with frozen(place):
                     waiter.store(page)
-                    hold(STALL_S)
+                    waiter.blocked(STALL_NS)
                 stalls.append(waiter.took())
 
         stalling = threading.Thread(target=stall, args=(place,))
         stalling.start()
         try:
-            assert eventually(lambda: len(stalls) > 2, 300)
+            assert eventually(lambda: len(stalls) > 2)
             with Session(Options(backend=backend, waits=True, filters=Filters(pids=(waiter.pid,)))) as session:
                 opened = len(stalls)
-                assert eventually(lambda: len(stalls) > opened + 5, 300)
+                assert eventually(lambda: len(stalls) > opened + 5)
                 final = session.finish()
         finally:
             over.set()
@@ -60,6 +57,6 @@ def test_no_call_is_counted_whose_waits_cannot_be_told(disk: Disk, backend: Back
     # While hooks came and went, some of the calls were counted.
     made = sum(histogram.count for histogram in final.calls.values())
     assert made >= 5
-    assert told[Wait.FREEZE] > 0.9 * made * STALL_S * 1e9
-    # Before there was an order among hooks, it was several times that.
-    assert told[Wait.OTHER] < 0.1 * told[Wait.FREEZE]
+    assert told[Wait.FREEZE] >= made * STALL_NS
+    del told[Wait.THROTTLE]  # which comes after its call
+    assert told.total() <= sum(histogram.sum_ns for histogram in final.calls.values())

@@ -11,16 +11,17 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from tests.live.asleep import Asleep
 from tests.live.guest import ROOT, cgroup, dirty_limits, eventually, inside, run
-from tests.live.slow_disk import Device, Disk, Waiter, hold
-from tests.live.watched import TIMED, Watched, tell
-from tracer.breakdown import parts_of
+from tests.live.slow_disk import Device, Disk, Waiter
+from tests.live.watched import Watched, on_cpu, tell
+from tracer.breakdown import CPU, parts_of
 from tracer.wait import Wait
-
-pytestmark = TIMED
 
 PAGES = 97
 _MIB = 1 << 20
+#: More than other sleeps take, such as those on the way to the one that is meant.
+_LONG_NS = 1_000_000_000
 #: Of devices: each backend has its own.
 _NUMBERS = count()
 
@@ -44,7 +45,7 @@ def test_a_btrfs_that_has_to_make_space(watched: Watched) -> None:
                 filler.unlink()
                 with disk.stopped():
                     waiter.store(0)
-                    hold()
+                    waiter.blocked()
 
             watched.waits_for(Wait.SPACE, waiter, "btrfs", disk.place, make_space)
 
@@ -56,7 +57,6 @@ def test_an_xfs_whose_log_is_full(watched: Watched) -> None:
         make = ("--unsupported", "-m", "reflink=0", "-l", f"logdev={log.path},size=4m")
         disk = stack.enter_context(Disk("xfs", 320, name=f"logged-{number}", make=make, options=f"logdev={log.path}"))
         with Waiter(disk.place / "file", PAGES) as waiter:
-            made: list[int] = []
             over = threading.Event()
 
             def change() -> None:
@@ -64,28 +64,22 @@ def test_an_xfs_whose_log_is_full(watched: Watched) -> None:
                     if over.is_set():
                         return
                     (disk.place / f"{one}").touch()
-                    made.append(one)
 
             def fill() -> None:
                 thread = threading.Thread(target=change)
                 with log.stopped():
                     thread.start()
+                    assert eventually(lambda: thread.native_id is not None)
                     try:
-                        assert eventually(partial(_halts, made))
+                        # It goes on until the log is full.
+                        assert Asleep(thread.native_id or 0).for_ns(_LONG_NS, over=lambda: not thread.is_alive())
                     finally:
                         over.set()
                     waiter.store(0)
-                    hold()
+                    waiter.blocked()
                 thread.join()
 
             watched.waits_for(Wait.JOURNAL, waiter, "xfs", disk.place, fill)
-
-
-def _halts(made: list[int]) -> bool:
-    """Whether no more are made."""
-    before = len(made)
-    hold(0.5)
-    return before == len(made) > 0
 
 
 def test_a_cgroup_that_is_short_of_memory(watched: Watched) -> None:
@@ -120,21 +114,26 @@ def _reclaims(watched: Watched) -> bool:
             waiter.store(0)
             waiter.took()
             taker: list[subprocess.Popen[bytes]] = []
+            page = 0
 
             def press() -> None:
+                nonlocal page
                 line = within("dd", f"if={taken}", "of=/dev/null", f"bs={16 * _MIB}", "count=1", "status=none")
                 with swap.stopped():
                     # It takes what there is, and waits for the swap to take some of it.
                     taker.append(subprocess.Popen(line))
-                    assert eventually(lambda: _sleeps(taker[0].pid))
-                    for page in range(1, pages):
-                        if not _waits(waiter, page):
-                            continue
-                        if _may_be_in_call(waiter.pid):
-                            hold()
-                            return
-                        if not waiter.stores(3):  # what is to be written may need memory, too
-                            break
+                    assert eventually(lambda: taker[0].poll() is not None or _is_dd(taker[0].pid))
+                    asleep = Asleep(taker[0].pid)
+                    # Reclaim sleeps again and again.
+                    if not asleep.for_ns(_LONG_NS, over=lambda: taker[0].poll() is not None, at_a_stretch=False):
+                        raise _NoCallWaitsError
+                    for number in range(1, pages):
+                        waiter.store(page := number)
+                        if waiter.blocks(at_a_stretch=False):
+                            if _may_be_in_call(waiter.pid):
+                                return
+                            if not waiter.stored(3):  # what is to be written may need memory, too
+                                break
                         waiter.took()
                     raise _NoCallWaitsError
 
@@ -144,18 +143,16 @@ def _reclaims(watched: Watched) -> bool:
                 return False
             finally:
                 assert taker[0].wait(300) == 0
-    # What waited for memory may have been the fault itself, and a call before it slow for another reason.
-    slow = [event for event in events if event.pid == waiter.pid and Wait.RECLAIM in event.waits]
-    if not slow:
+    # What waited for memory may have been the fault itself.
+    slow = [event for event in events if (event.pid, event.offset) == (waiter.pid, page * 4096)]
+    if not any(waiter.slept <= event.waits.get(Wait.RECLAIM, 0) for event in slow):
         return False
-    event = max(slow, key=lambda event: event.latency_ns)  # others may have waited for less than _waits() asks for
+    event = max(slow, key=lambda event: event.waits.get(Wait.RECLAIM, 0))  # it may be written back, and ask again
     tell(Wait.RECLAIM, event.fstype, parts_of(event), took, waiter, watched.session)
     waits = {series.reason: time for series, time in counted.waits.items() if series.mountpoint == str(disk.place)}
     assert waits[Wait.RECLAIM].ns >= event.waits[Wait.RECLAIM] - 1
-    assert event.latency_ns - event.waits[Wait.RECLAIM] < event.latency_ns / 20
-    # Of a cgroup that is full few pages may be dirty, however many may be elsewhere: some of the stores are throttled.
-    throttled = waits[Wait.THROTTLE].ns if Wait.THROTTLE in waits else 0
-    assert event.latency_ns <= took < event.latency_ns + throttled + took / 10
+    assert sum(event.waits.values()) <= event.latency_ns <= took
+    on_cpu(parts_of(event)[CPU], waiter)
     return True
 
 
@@ -183,19 +180,5 @@ def _swap(name: str) -> Iterator[Device]:
             run("losetup", "--detach", loop)
 
 
-def _waits(waiter: Waiter, page: int) -> bool:
-    """Let it store to a page; whether that waits."""
-    waiter.store(page)
-    if waiter.stores():
-        waiter.took()
-        return False
-    return True
-
-
-def _sleeps(pid: int) -> bool:
-    """Whether a process sleeps for half a second, and cannot be woken."""
-    states = set()
-    for _ in range(5):
-        states.add(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
-        hold(0.1)
-    return states == {"D"}
+def _is_dd(pid: int) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text() == "dd\n"

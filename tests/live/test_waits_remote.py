@@ -17,12 +17,10 @@ from tests.filesystems.remote import cachefiles, nfsd
 from tests.filesystems.stage import Stage, release
 from tests.live.guest import eventually, frozen, run
 from tests.live.hung_fuse import SIZE, fuse
-from tests.live.slow_disk import Disk, Waiter, hold, wait_out, write_out
-from tests.live.watched import TIMED, Watched
+from tests.live.slow_disk import Disk, Waiter, wait_out, write_out
+from tests.live.watched import Watched
 from tracer.stuck import StuckCall, StuckCalls
 from tracer.wait import Wait
-
-pytestmark = TIMED
 
 PAGES = 61
 _NUMBERS = count()
@@ -46,7 +44,7 @@ def test_a_fuse_daemon_that_answers_late(watched: Watched, tmp_path: Path) -> No
                     # What was stored is on its way to the daemon when it changes again.
                     write_out(stream.fileno(), 5)
                     waiter.store(5)
-                    hold()
+                    waiter.blocked()
                     stuck.extend(StuckCalls().look(watched.session, 300_000_000))
                 finally:
                     hang.clear()
@@ -130,7 +128,7 @@ def test_an_nfs_server_that_commits_late(watched: Watched, server: Server) -> No
                 # The server takes it, and then is asked to have it on its disk.
                 server.write_out("uncommitted", 5, wait=True)
                 waiter.store(5)
-                hold()
+                waiter.blocked()
 
         watched.waits_for(Wait.SERVER, waiter, "nfs", server.place, commit)
 
@@ -147,7 +145,7 @@ def test_an_nfs_server_that_is_away(watched: Watched, server: Server) -> None:
                     server.write_out("away", 5, wait=True)
                     away.enter_context(_cut_off())
                 waiter.store(5)
-                hold()
+                waiter.blocked()
                 stuck.extend(StuckCalls().look(watched.session, 300_000_000))
 
         # Nothing gets there, and the kernel sends again ever later: it takes longer than the server is away.
@@ -167,7 +165,7 @@ def test_of_nested_waits_the_innermost_counts_once(watched: Watched, server: Ser
             _changed(other, 5)
             with _cut_off():
                 waiter.store(5)
-                hold(2)  # long beside the commit that follows
+                waiter.blocked()
                 stack = Path(f"/proc/{waiter.pid}/stack").read_text()
 
         # All of it is within nfs_wb_folio, too, which is "server": that has the page written, and waits for that.
@@ -230,14 +228,14 @@ def test_a_cache_that_takes_a_page_late(watched: Watched, server: Server) -> Non
         thaw.enter_context(frozen(cache))
         for thread in threads:
             thread.start()
-        assert eventually(lambda: " ".join(reached) == now(REACHED), 60), reached
+        assert eventually(lambda: " ".join(reached) == now(REACHED)), reached
         ready = eventually(lambda: "opened" in reached, 0 if "opened" in now(REACHED) else 5)
         assert " ".join(reached) == now(REACHED)
         if ready:
 
             def store_late() -> None:
                 waiters[0].store(5)
-                hold()
+                waiters[0].blocked()
                 thaw.close()
 
             watched.waits_for(Wait.CACHE, waiters[0], "nfs", place, store_late)

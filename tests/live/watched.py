@@ -8,19 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.live.guest import HANDLERS
 from tests.live.slow_disk import Waiter
-from tracer.breakdown import parts_of
+from tracer.breakdown import CPU, parts_of
 from tracer.model import CallEvent, Snapshot
 from tracer.session import Session
 from tracer.wait import Wait
 
-#: For tests whose numbers hang on how a busy machine shares its time out: a virtual CPU that is stopped at the wrong
-#: moment is in what they measure. They measure again, and tests/live/run says so. Never for a file that only counts.
-TIMED = pytest.mark.flaky(reruns=2)
-#: What the parts of a call may differ by from the whole: 1 %, or so much.
+#: What two clocks of a kernel may differ by: 1 % of a time, or so much.
 SLACK_NS = 20_000
 _HANDLERS = {**HANDLERS, "fuse": "fuse_page_mkwrite", "nfs": "nfs_vm_page_mkwrite", "nfs4": "nfs_vm_page_mkwrite"}
 
@@ -51,36 +46,32 @@ class Watched:
         return *self.counted(stored), took
 
     def waits_for(self, reason: Wait, waiter: Waiter, fstype: str, place: Path, doing: Callable[[], None]) -> CallEvent:
-        """One store waits while ``doing``, for ``reason`` alone, as long as it takes; the parts sum to the whole."""
+        """One store waits while ``doing``, for ``reason``, at least as long as it was seen asleep.
+
+        A busy machine makes each of these times longer, never shorter, and each is compared with one that it is part
+        of, or that is part of it.
+        """
         counted, events, took = self.waited(waiter, doing)
         waits = {s: t for s, t in counted.waits.items() if t.count and s.mountpoint == str(place)}
-        (event,) = (event for event in events if event.pid == waiter.pid)
+        (event,) = (event for event in events if event.pid == waiter.pid and reason in event.waits)
         tell(reason, event.fstype, parts_of(event), took, waiter, self.session)
-        whole = sum(time.ns for time in waits.values())
-        (found,) = (time for series, time in waits.items() if series.reason is reason)
-        assert found.count == 1
-        assert abs(found.ns - took) < took / 10
-        assert whole - found.ns < took / 20
-        assert {(series.fstype, series.handler) for series in waits} == {(fstype, _HANDLERS[fstype])}
-        assert abs(found.ns - event.waits[reason]) <= 1
+        assert 0 < waiter.slept <= event.waits[reason]
         assert sum(event.waits.values()) <= event.latency_ns <= took
-        sums_up(event, took, waiter)
+        on_cpu(parts_of(event)[CPU], waiter)
+        (found,) = (time for series, time in waits.items() if series.reason is reason)
+        assert (found.count, found.max_ns) == (1, found.ns)
+        assert abs(found.ns - event.waits[reason]) <= 1
+        assert {(series.fstype, series.handler) for series in waits} == {(fstype, _HANDLERS[fstype])}
         calls = sum(h.sum_ns for s, h in counted.calls.items() if s.mountpoint == str(place))
         # What is throttled comes after its call.
         assert sum(time.ns for series, time in waits.items() if series.reason is not Wait.THROTTLE) <= calls
         return event
 
 
-def sums_up(event: CallEvent, took: int, waiter: Waiter) -> None:
-    """What was waited for, and what the scheduler has as time on the CPU or ready to run, are the whole of a store.
-
-    Of the time ready to run, that after a sleep belongs to what was slept for. Reclaim, and btrfs where it makes space,
-    work for the call that waits, and are told as such where they do so on the CPU, too.
-    """
-    rest = took - sum(event.waits.values()) - waiter.busy
-    slack = max(took // 100, SLACK_NS)
-    assert rest <= waiter.ready + slack
-    assert rest >= -slack or not event.waits.keys().isdisjoint({Wait.RECLAIM, Wait.SPACE})
+def on_cpu(ns: int, waiter: Waiter) -> None:
+    """What is told to be no wait, the scheduler knows as time on the CPU or ready to run: no sleep is among it."""
+    had = waiter.busy + waiter.ready
+    assert 0 <= ns <= had + max(had // 100, SLACK_NS)
 
 
 def tell(reason: Wait, fstype: str, parts: Mapping[str, int], took: int, waiter: Waiter, session: Session) -> None:
