@@ -29,7 +29,7 @@ pytestmark = pytest.mark.front
 ROUNDS, FIRST = 7, 61
 BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 #: A scrape may take seconds on two emulated CPUs, and has no longer than until the next one.
-SCRAPE_S, WINDOW_S = 4, 25
+SCRAPE_S = 4
 
 
 @contextmanager
@@ -230,58 +230,34 @@ def _oldest(address: str) -> tuple[float, float, float]:
     return began, value(get(address), "mkwrite_oldest_inflight_seconds"), time.monotonic()
 
 
-def hasty(rules: Path, directory: Path) -> Path:
-    """The rules with minutes made seconds, so that nobody has to wait, and a disk looked at for less than an hour."""
-    text = re.sub(r"\[(?:5|10|15)m\]", f"[{WINDOW_S}s]", rules.read_text()).replace("[1h]", f"[{2 * WINDOW_S}s]")
-    text = text.replace("offset 10m", f"offset {WINDOW_S}s")
-    text = text.replace("mkwrite_oldest_inflight_seconds > 30", "mkwrite_oldest_inflight_seconds > 3")
-    copy = directory / rules.name
-    copy.write_text(re.sub(r"for: \w+", "for: 1s", text).replace("interval: 30s", "interval: 1s"))
-    return copy
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("clean_kernel")
-def test_a_real_prometheus_server_gets_every_panel_and_alerts_fire(mounts: dict[str, Path], tmp_path: Path) -> None:
+def test_a_real_prometheus_server_gets_every_panel_and_fires_the_alert_on_a_refusal(tmp_path: Path) -> None:
     place = small("export")
-    rules = [hasty(DASHBOARDS / name, tmp_path) for name in ("rules.yml", "alerts.yml")]
-    # In the background: under emulation it would leave no time for anything else.
-    storm = subprocess.Popen(["nice", "-n", "19", WORKLOAD, "storm", str(mounts["ext4"] / "export"), "900", "1"])
-    try:
-        with (
-            exporter("--risk") as (process, address),
-            Prometheus(tmp_path, {"mkwrite": address}, rules, SCRAPE_S) as server,
-        ):
-            selector = f'{{mountpoint="{place}"}}'
-            assert eventually(lambda: server.value(f"sum(mkwrite_failures_total{selector})") == 0)
-            workload("first-write", place / "first", FIRST)
-            fill_and_die(place)
-            assert eventually(
-                lambda: server.value(f'sum(mkwrite_calls_total{{mountpoint="{place}",outcome="writable"}})') == FIRST
-            )
-            assert eventually(lambda: server.fired() >= {"MkwriteWriteRefused"}, 240)
-            full = f'{{mountpoint="{place}",class="refused",errno="ENOSPC"}}'
-            assert server.value(f"sum(mkwrite_failures_total{full})") == 1
-            assert "ENOSPC" in get(address, "/") and "victim" in get(address, "/")
+    # The rules as they are, but looked at each second: their windows of minutes take in what is scraped however late.
+    rules = [tmp_path / name for name in ("rules.yml", "alerts.yml")]
+    for copy in rules:
+        copy.write_text((DASHBOARDS / copy.name).read_text().replace("interval: 30s", "interval: 1s"))
+    with (
+        exporter("--risk") as (process, address),
+        Prometheus(tmp_path, {"mkwrite": address}, rules, SCRAPE_S) as server,
+    ):
+        selector = f'{{mountpoint="{place}"}}'
+        assert eventually(lambda: server.value(f"sum(mkwrite_failures_total{selector})") == 0)
+        assert server.alerts() == set()
+        workload("first-write", place / "first", FIRST)
+        fill_and_die(place)
+        writable = f'sum(mkwrite_calls_total{{mountpoint="{place}",outcome="writable"}})'
+        assert eventually(lambda: server.value(writable) == FIRST)
+        assert eventually(lambda: server.alerts() == {"MkwriteWriteRefused"})
+        full = f'{{mountpoint="{place}",class="refused",errno="ENOSPC"}}'
+        assert server.value(f"sum(mkwrite_failures_total{full})") == 1
+        assert "ENOSPC" in get(address, "/") and "victim" in get(address, "/")
 
-            def empty() -> set[str]:
-                return {query.panel for query in queries() if not server.query(query.expanded("1m", "1m"))}
+        def empty() -> set[str]:
+            return {query.panel for query in queries() if not server.query(query.expanded("10m", "10m"))}
 
-            assert eventually(lambda: not empty(), 240), empty()
-
-            blocked = subprocess.Popen(["nice", "-n", "19", WORKLOAD, "storm", str(place / "frozen"), "900", "7"])
-            assert eventually(lambda: calls(get(address), place) > FIRST + 100)
-            run("fsfreeze", "--freeze", str(place))
-            assert eventually(lambda: server.alerts() >= {"MkwriteCallsStuck"}, 240)
-            blocked.terminate()  # which it sees when its calls return
-            run("fsfreeze", "--unfreeze", str(place))
-            assert blocked.wait(300) == 0
-            assert eventually(lambda: server.fired() >= {"MkwriteCallsSlow", "MkwriteTasksWait"}, 240)
-            provoked = {"MkwriteWriteRefused", "MkwriteCallsStuck", "MkwriteCallsSlow", "MkwriteTasksWait"}
-            assert eventually(lambda: not server.alerts() & provoked, 240)  # they resolve
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(300) == 0
-            assert eventually(lambda: server.alerts() >= {"MkwriteDown"}, 240)
-    finally:
-        storm.kill()
-        storm.wait()
+        assert eventually(lambda: not empty()), empty()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(300) == 0
+    run("umount", str(place))

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+_HANGS_S = 600
+
 
 class Prometheus:
     """Runs while it is entered; scrapes ``targets`` (job -> host:port) every ``seconds`` and evaluates ``rules``."""
@@ -48,7 +50,7 @@ class Prometheus:
             stdout=self._log,
             stderr=self._log,
         )
-        eventually(self._ready, 120, "Prometheus does not start")
+        eventually(self._ready, "Prometheus does not start")
         return self
 
     def __exit__(
@@ -104,9 +106,9 @@ class Prometheus:
             connection.close()
 
 
-def eventually(test: Callable[[], object], seconds: float, otherwise: str) -> None:
-    """Wait until ``test`` comes true; fails with ``otherwise`` if it does not."""
-    end = time.monotonic() + seconds
+def eventually(test: Callable[[], object], otherwise: str) -> None:
+    """Wait until ``test`` comes true; what would hang fails with ``otherwise``."""
+    end = time.monotonic() + _HANGS_S
     while not test():
         assert time.monotonic() < end, otherwise
         time.sleep(0.2)

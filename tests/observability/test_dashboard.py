@@ -113,8 +113,8 @@ def test_every_query_returns_data(tmp_path: Path) -> None:
         def empty() -> list[str]:
             return [query.panel for query in QUERIES if not server.query(query.expanded("5s"))]
 
-        eventually(lambda: not empty(), 120, "some panels stay empty")
-        eventually(lambda: server.fired() >= {"MkwriteWriteRefused"}, 120, "no alert")
+        eventually(lambda: not empty(), "some panels stay empty")
+        eventually(lambda: server.fired() >= {"MkwriteWriteRefused"}, "no alert")
         for variable in VARIABLES.values():
             if variable["type"] == "query":
                 selector = re.search(r"\((.*), \w+\)$", variable["definition"])
