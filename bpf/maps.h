@@ -62,7 +62,7 @@ struct slot {
 	u64 crowded; /* this slot is in `crowded` */
 	/* Only kept where waits are told apart (wait.h). */
 	u64 owner; /* the task that took the slot last, free or not */
-	u64 sleep_clock;
+	struct sleep_mark mark;
 	u64 waited; /* 1: the task has an entry in `waiting` */
 };
 BPF_F_TABLE("array", u32, struct slot, slots, 1, BPF_F_MMAPABLE);

@@ -241,7 +241,7 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slo
 		release(slot);
 		return;
 	}
-	end_waits(slot);
+	end_waits(slot, ns);
 	if (vm_fault != VM_FAULT_LOCKED &&
 	    (vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) != VM_FAULT_LOCKED) {
 		count_ended(slot, kind, ns, vmf, vm_fault);

@@ -12,17 +12,19 @@ static __always_inline struct slot *running(u64 task)
 static __always_inline void pop(struct waiting *w, struct slot *slot, struct level *level, struct level *outer, u64 now)
 {
 	u64 ns = now - level->since_ns, reason = level->reason;
-	s64 slept = sleep_clock() - level->sleep_clock;
+	u64 slept = slept_since(&level->mark, ns);
 
 	/* What never slept did not wait, except for reclaim, which works for its caller. */
-	if (slept < SLEPT_NS && reason != RECLAIM)
+	if (!slept && reason != RECLAIM)
 		ns = level->nested_ns;
 	else if (reason < REASONS)
 		w->ns[reason] += ns - level->nested_ns;
-	if (outer)
+	if (outer) {
 		outer->nested_ns += ns;
-	else if (slept > 0)
-		w->slept_ns += slept;
+		return;
+	}
+	w->slept_ns += slept;
+	w->switches += voluntary_switches() - level->mark.switches;
 }
 
 int wait_entry(context_t *ctx)
@@ -42,7 +44,7 @@ int wait_entry(context_t *ctx)
 		struct level *level = &w->levels[depth];
 
 		level->since_ns = bpf_ktime_get_ns();
-		level->sleep_clock = sleep_clock();
+		mark_sleep(&level->mark);
 		level->nested_ns = 0;
 		level->reason = config(REASON);
 		w->depth = depth + 1;

@@ -21,14 +21,11 @@
 /* Bytes from there on in which a return address is taken as its. */
 #define DIRTY_BYTES 1024
 
-/* Less is no sleep: the scheduler's clocks are read at slightly different moments. */
-#define SLEPT_NS 1000
-
 #define LEVELS 4
 
 struct level {
 	u64 since_ns;
-	u64 sleep_clock;
+	struct sleep_mark mark;
 	u64 nested_ns; /* charged to waits below this one */
 	u32 reason;
 	u32 unused;
@@ -38,6 +35,7 @@ struct level {
 struct waiting {
 	u64 ns[REASONS];
 	u64 slept_ns; /* asleep within named waits */
+	u64 switches; /* voluntary ones within them */
 	u32 depth;
 	u32 unused;
 	struct level levels[LEVELS];
@@ -63,23 +61,10 @@ struct throttled {
 };
 BPF_TABLE("hash", u64, struct throttled, throttled, 4096);
 
-/*
- * A clock that runs only while the task sleeps. While a task runs, the scheduler advances exec_start and
- * sum_exec_runtime by the same time (update_curr, kernel/sched/fair.c); when it runs again after a pause, exec_start
- * alone has gone on. run_delay is the part of all pauses in which it was ready to run (kernel/sched/stats.h).
- */
-static __always_inline u64 sleep_clock(void)
-{
-	struct task_struct *task = current_task();
-
-	return TASK_FIELD(task, se.exec_start) - TASK_FIELD(task, se.sum_exec_runtime) -
-	       TASK_FIELD(task, sched_info.run_delay);
-}
-
 static __always_inline void begin_waits(struct slot *slot, u64 task)
 {
 	slot->owner = task;
-	slot->sleep_clock = sleep_clock();
+	mark_sleep(&slot->mark);
 	slot->waited = 0;
 }
 
@@ -96,10 +81,8 @@ static __always_inline void forget_waits(struct slot *slot)
 
 static __always_inline struct waiting *waits_of(struct slot *slot, u64 task)
 {
-	struct waiting fresh = {};
-
 	if (!slot->waited) {
-		if (waiting.update(&task, &fresh)) {
+		if (waiting.update(&task, global(BLANK_MAP))) {
 			lose(INFLIGHT_FULL);
 			return NULL;
 		}
@@ -127,24 +110,32 @@ static __always_inline void count_wait(struct wait_key *key, u64 ns)
 	changed(WAITS_COUNTED);
 }
 
-/* The call has returned: count what it waited for. The slot knows its series. */
-static __always_inline void end_waits(struct slot *slot)
+/* What was slept outside of named waits, of a call that took `ns`: nothing if it never let another task run there. */
+static __always_inline u64 unnamed(struct slot *slot, struct waiting *w, u64 slept, u64 ns)
 {
+	if (voluntary_switches() - slot->mark.switches == w->switches || slept <= w->slept_ns)
+		return 0;
+	slept -= w->slept_ns;
+#pragma unroll
+	for (int i = 0; i < UNNAMED; i++)
+		ns -= w->ns[i];
+	return (s64)ns < (s64)slept ? (s64)ns < 0 ? 0 : ns : slept;
+}
+
+/* The call has returned after `ns`: count what it waited for. The slot knows its series. */
+static __always_inline void end_waits(struct slot *slot, u64 ns)
+{
+	u64 slept = slept_since(&slot->mark, ns), task;
 	struct wait_key key = {};
 	struct waiting *w;
-	s64 slept;
-	u64 task;
 
-	task = slot->task;
-	slept = sleep_clock() - slot->sleep_clock;
-	if (!slot->waited && slept < SLEPT_NS)
+	if (!slot->waited && !slept)
 		return;
+	task = slot->task;
 	w = waits_of(slot, task);
 	if (!w)
 		return;
-	slept -= w->slept_ns;
-	if (slept >= SLEPT_NS)
-		w->ns[UNNAMED] = slept;
+	w->ns[UNNAMED] = unnamed(slot, w, slept, ns);
 	key.handler = slot->series.handler;
 	key.dev = slot->series.dev;
 #pragma unroll
@@ -165,7 +156,7 @@ static __always_inline void forget_waits(struct slot *slot)
 {
 }
 
-static __always_inline void end_waits(struct slot *slot)
+static __always_inline void end_waits(struct slot *slot, u64 ns)
 {
 }
 

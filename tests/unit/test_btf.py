@@ -48,8 +48,8 @@ OFFSETS: Final[dict[str, dict[str, int | tuple[int, int, int, int]]]] = {
     "cgroup_subsys_state": {"cgroup": 0, "parent": (192, 192, 192, 184)},
     "cgroup": {"self": 0, "kn": (248, 248, 256, 296)},
     "css_set": {"dfl_cgrp": (120, 128, 128, 128)},
-    "sched_entity": {"exec_start": (64, 64, 88, 112), "sum_exec_runtime": (72, 72, 96, 120)},
-    "sched_info": {"run_delay": 8},
+    "sched_entity": {"prev_sum_exec_runtime": (88, 88, 104, 128)},
+    "sched_info": {"last_arrival": (16, 16, 16, 32), "run_delay": 8},
     "task_struct": {
         "fs": (2800, 3040, 3040, 3480),
         "cgroups": (3328, 3600, 3584, 4072),
@@ -58,6 +58,7 @@ OFFSETS: Final[dict[str, dict[str, int | tuple[int, int, int, int]]]] = {
         "pid": (2232, 2416, 2432, 2872),
         "comm": (2736, 2976, 2976, 3408),
         "sched_info": (1944, 2160, 2192, 2600),
+        "nvcsw": (2520, 2760, 2760, 3200),
     },
 }
 
@@ -72,9 +73,10 @@ SIZES: Final = {
     "vm_fault.flags": 4,
     "vm_fault.orig_pte": 8,
     "kernfs_node.id": 8,
-    "sched_entity.exec_start": 8,
-    "sched_entity.sum_exec_runtime": 8,
+    "sched_entity.prev_sum_exec_runtime": 8,
+    "sched_info.last_arrival": 8,
     "sched_info.run_delay": 8,
+    "task_struct.nvcsw": 8,
     "task_struct.tgid": 4,
     "task_struct.pid": 4,
     "task_struct.comm": 16,

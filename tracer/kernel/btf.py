@@ -44,9 +44,9 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "cgroup_subsys_state": ("cgroup", "parent"),
     "cgroup": ("self", "kn"),
     "css_set": ("dfl_cgrp",),
-    "sched_entity": ("exec_start", "sum_exec_runtime"),
-    "sched_info": ("run_delay",),
-    "task_struct": ("fs", "cgroups", "se", "sched_info", "tgid", "pid", "comm"),
+    "sched_entity": ("prev_sum_exec_runtime",),
+    "sched_info": ("last_arrival", "run_delay"),
+    "task_struct": ("fs", "cgroups", "se", "sched_info", "nvcsw", "tgid", "pid", "comm"),
 }
 
 #: Kernel functions that the BPF programs call where the kernel has them (bpf/kfunc.h).
