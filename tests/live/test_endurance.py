@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.growth import keeps_growing
 from tests.live.guest import (
     BACKENDS,
     Backend,
@@ -41,8 +42,6 @@ from tracer.session import Session
 pytestmark = pytest.mark.long
 
 TIMES, KILLS = 1000, 100
-#: A session's maps hold more than this: a leak of one in twenty would show.
-_NOISE_KIB = 32 << 10
 
 
 @pytest.fixture
@@ -108,19 +107,22 @@ def kernel_kib() -> int:
 def test_attached_and_detached_a_thousand_times_it_leaves_nothing(work: Work) -> None:
     for number in range(20):  # what is allocated once
         work.once(number)
-    state, memory, kernel = own_state(), resident_kib(), kernel_kib()
+    state = own_state()
     began = time.monotonic()
-    counted = sum(map(work.once, range(TIMES)))
+    counted, tracer, kernel = 0, [resident_kib()], [kernel_kib()]
+    for number in range(TIMES):
+        counted += work.once(number)
+        tracer.append(resident_kib())
+        kernel.append(kernel_kib())
     took = time.monotonic() - began
-    grown = {"tracer": resident_kib() - memory, "kernel": kernel_kib() - kernel}
-    print(f"{TIMES} times in {took:.0f} s, KiB more: {grown}")
+    print(f"{TIMES} times in {took:.0f} s, KiB: tracer {tracer[0]} to {tracer[-1]}, kernel {kernel[0]} to {kernel[-1]}")
     made = work.each * -(-TIMES // 5)
     survived(f"attached and detached {TIMES:,} times", work.backend, made=made, counted=counted)
     assert counted == made
     assert own_state() == state
-    assert grown["tracer"] < 2048
-    # A busy host's kernel has memory come and go for others.
-    assert work.file is None or grown["kernel"] < _NOISE_KIB
+    assert not keeps_growing(tracer)
+    # Here, others may need ever more of the kernel.
+    assert work.file is None or not keeps_growing(kernel)
 
 
 def holds_programs(pid: int) -> bool:
@@ -161,5 +163,5 @@ def test_killed_at_a_hundred_random_moments_it_leaves_nothing(work: Work) -> Non
     counted = work.once(0)
     survived(f"kill -9 at {KILLS} random moments", work.backend, KILLS, KILLS)
     print(f"a session takes {life:.2f} s; {holding} of {KILLS} held programs when they were killed")
-    assert KILLS // 5 < holding < KILLS
+    assert 0 < holding < KILLS  # of both kinds
     assert counted == work.each

@@ -1,0 +1,23 @@
+"""Whether something grows without end, whatever it needs at first or now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+
+#: Of a series. That none of so many is less than the one before by accident has odds of one to 40,000.
+PARTS = 8
+
+
+def keeps_growing(samples: Sequence[int]) -> bool:
+    """Whether the samples rise from each part of the series to the next, as what is leaked does.
+
+    What settles at a size is level at the end, and what comes and goes falls now and then.
+    """
+    number = min(PARTS, len(samples))
+    bounds = [len(samples) * part // number for part in range(number + 1)]
+    return all(
+        median(samples[begin:middle]) < median(samples[middle:end])
+        for (begin, middle), (_, end) in pairwise(pairwise(bounds))
+    )
