@@ -17,6 +17,7 @@ from tracer.kernel.features import Features, Function, read
 from tracer.kernel.functions import function_problem
 from tracer.kernel.obstacles import Obstacle, Subject, decisive, lowered, ruling
 from tracer.kernel.refusals import explain
+from tracer.losses import FENTRY_PREEMPTED
 from tracer.model import FUNCTION_BACKENDS, Backend, Hook
 from tracer.text import printable
 
@@ -142,8 +143,7 @@ def _preference(features: Features, found: list[Obstacle]) -> tuple[Backend, str
     if kprobe := against[Backend.KPROBE]:
         return (
             Backend.FENTRY,
-            f"kprobe is ruled out: {lowered(kprobe.problem)} This kernel preempts BPF programs: "
-            "on busy CPUs fentry misses calls, and counts them as missed_probe.",
+            f"kprobe is ruled out: {lowered(kprobe.problem)} {FENTRY_PREEMPTED}",
         )
     return Backend.KPROBE, "This kernel preempts BPF programs, and fentry misses calls meanwhile; kprobe does not."
 

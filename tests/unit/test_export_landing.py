@@ -16,7 +16,8 @@ from samples import event, series, snapshot
 from tracer.export.history import MINUTES, History, View
 from tracer.export.landing import CONTENT_SECURITY_POLICY, page
 from tracer.histogram import Histogram
-from tracer.model import Outcome
+from tracer.losses import MEANINGS
+from tracer.model import Loss, Outcome
 
 _VOID = {"meta"}
 HARMLESS = {
@@ -121,7 +122,8 @@ def test_the_tables_hold_what_there_is() -> None:
     assert "2 calls in flight, the oldest for 12.3s" in document.text
     assert "2 of 3 hooks are attached." in document.text
     assert document.tables["hooks"][1:] == [["dirty", "fault_dirty_shared_page", "fentry", NASTY]]
-    assert document.tables["losses"][1:] == [["missed_probe", "3"]]
+    meaning = MEANINGS[Loss.MISSED_PROBE]
+    assert document.tables["losses"][1:] == [["missed_probe", "3", meaning.missed, meaning.remedy]]
     assert [row[0] for row in document.tables["wp-faults"][1:]] == [outcome.value for outcome in view.total.wp_faults]
     assert "\x1b" not in document.text
 

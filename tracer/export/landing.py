@@ -21,6 +21,7 @@ from tracer.export.heatmap import heat_map
 from tracer.export.history import View
 from tracer.failure import Failure
 from tracer.histogram import Histogram
+from tracer.losses import MEANINGS
 from tracer.model import Outcome, Series, Snapshot, Tracepoints, device_name
 from tracer.text import count_text, duration, offset_text, printable
 from tracer.wait import Wait, WaitSeries
@@ -211,6 +212,8 @@ def _losses(snapshot: Snapshot) -> str:
     columns: list[tuple[str, str, Callable[[Any], str]]] = [
         ("Lost", "", lambda item: item[0].value),
         ("Number", "n", lambda item: str(item[1])),
+        ("What was missed", "text", lambda item: MEANINGS[item[0]].missed),
+        ("What to do", "text", lambda item: MEANINGS[item[0]].remedy),
     ]
     return _table("losses", columns, [item for item in snapshot.lost.items() if item[1]], "Nothing was lost.")
 

@@ -14,6 +14,7 @@ from tracer.kernel.parsing import parse_cpus
 from tracer.kernel.preemption import preemptible
 from tracer.kernel.refusals import last_refusal, reason, why_not
 from tracer.kernel.symbols import Symbols
+from tracer.losses import FENTRY_PREEMPTED
 from tracer.model import Backend, Options
 from tracer.probes import dax, failures
 from tracer.probes.build import SLOT_BITS, build
@@ -111,10 +112,7 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
                 notes.append(f"{plan} was refused ({reason(error)}): using {plans[index + 1]}.")
                 continue
             if plan.calls is Backend.FENTRY and preempts:
-                notes.append(
-                    "This kernel preempts BPF programs: on busy CPUs the fentry backend misses calls, "
-                    "and counts them as missed_probe."
-                )
+                notes.append(FENTRY_PREEMPTED)
             return replace(opened, notes=(*notes, *opened.notes))
     raise AssertionError("a list of plans is never empty")
 

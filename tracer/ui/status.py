@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from tracer.losses import MEANINGS
 from tracer.model import Snapshot
 from tracer.text import printable
 
@@ -16,6 +17,14 @@ def losses(snapshot: Snapshot) -> Text:
     if not kinds:
         return Text("lost: 0")
     return Text(f"lost: {snapshot.total_lost} ({kinds})", style="bold red")
+
+
+def advice(snapshot: Snapshot) -> Iterator[Text]:
+    """For each kind that was lost, what that is and what to do."""
+    for kind, number in snapshot.lost.items():
+        if number:
+            meaning = MEANINGS[kind]
+            yield Text(f"{kind.value}: {meaning.missed}. {meaning.remedy}", style="red")
 
 
 def hooks(snapshot: Snapshot) -> Text:
@@ -31,7 +40,8 @@ def hooks(snapshot: Snapshot) -> Text:
 
 
 def status(snapshot: Snapshot) -> Iterator[Text]:
-    """Losses and hooks, then a line for each note."""
+    """Losses and hooks, then a line for each kind of loss, and each note."""
     yield Text("  ").join([losses(snapshot), hooks(snapshot)])
+    yield from advice(snapshot)
     for note in snapshot.notes:
         yield Text(f"note: {printable(note)}", style="yellow")
