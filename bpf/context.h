@@ -4,6 +4,7 @@
 #ifdef FENTRY
 typedef u64 context_t;
 
+#define FIRST_ARGUMENT(ctx) ((ctx)[0])
 #define entry_vmf(ctx) ((struct vm_fault *)(ctx)[0])
 #define return_vmf(ctx, kept) entry_vmf(ctx)
 
@@ -22,6 +23,7 @@ static __always_inline u32 wp_page_returned(context_t *ctx)
 
 typedef struct pt_regs context_t;
 
+#define FIRST_ARGUMENT(ctx) ((ctx)->di)
 #define entry_vmf(ctx) typed((ctx)->di, vm_fault)
 /* A return probe sees no arguments: the entry program kept them. */
 #define return_vmf(ctx, kept) typed(kept, vm_fault)

@@ -79,16 +79,17 @@ static __always_inline void count_dax(struct dax_call *call, u32 vm_fault)
 	struct series series = {.handler = call->handler};
 	struct inode *inode = READ(READ(READ(vmf, vma), vm_file), f_inode);
 	struct super_block *sb = READ(inode, i_sb);
-	u32 reason;
+	u32 generation, reason;
 
 	series.dev = READ(sb, s_dev);
-	series.kind = call->kind | KIND_OUTCOME(dax_outcome_of(vm_fault));
+	generation = generation_of(series.dev);
+	series.kind = call->kind | KIND_OUTCOME(dax_outcome_of(vm_fault)) | KIND_GENERATION(generation);
 	if (config(EXTRAS)) {
 		series.who = who_of(READ(inode, i_ino));
 		if (config(WANT_CALL) && !call_wanted(series.handler, series.dev, sb))
 			return;
 	}
-	remember_fstype(series.dev, vmf);
+	remember_fstype(series.dev, generation, sb);
 	reason = reason_of(ns, count_shared(&series, ns));
 	if (reason)
 		report(AT_DAX, reason, vmf, &series, ns, vm_fault);

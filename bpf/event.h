@@ -77,6 +77,7 @@ static __always_inline void report(u32 where, u32 reason, struct vm_fault *vmf, 
 	fill_waits(e, bpf_get_current_task());
 	e->latency_ns = latency_ns;
 	e->series = *series;
+	e->series.kind |= KIND_GENERATION(generation_of(series->dev));
 	e->vm_fault = vm_fault;
 	e->reason = reason;
 	e->pgoff = READ(vmf, pgoff);

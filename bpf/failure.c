@@ -65,23 +65,45 @@ static __always_inline u32 facts_of(struct fault *fault, struct inode *inode, st
 	return facts;
 }
 
+#ifdef TRACEPOINT
+/*
+ * Nobody says when a filesystem ends. The next one's superblock is at another address, or else it has another backing
+ * device (FUSE, NFS, btrfs: ids are not used again) or another root (tmpfs: its i_generation is random).
+ */
+static __always_inline void note_superblock(u32 dev, struct super_block *sb)
+{
+	struct inode *root = READ(READ(sb, s_root), d_inode);
+	u64 superblock = ((u64)sb ^ READ(READ(sb, s_bdi), id) << 48) + READ(root, i_generation);
+	struct number fresh = {.superblock = superblock}, *number = numbers.lookup_or_try_init(&dev, &fresh);
+
+	if (!number) {
+		lose(FILESYSTEMS_FULL);
+	} else if (number->superblock != superblock) {
+		number->superblock = superblock;
+		lock_xadd(&number->generation, 1);
+		changed(FILESYSTEMS_CHANGED);
+	}
+}
+#else
+static __always_inline void note_superblock(u32 dev, struct super_block *sb)
+{
+}
+#endif
+
 static __always_inline void fill_file(struct failure *f, struct inode *inode, struct super_block *sb)
 {
-	u32 dev = f->cause.dev;
-
 	f->inode = READ(inode, i_ino);
 	f->size = READ(inode, i_size);
 	f->blocks = READ(inode, i_blocks);
 	f->page_bits = READ(sb, s_blocksize_bits);
 	bpf_probe_read_kernel_str(f->fstype, sizeof(f->fstype), READ(READ(sb, s_type), name));
 	/* The counts name their filesystem, too. */
-	if (!filesystems.insert(&dev, (void *)f->fstype))
-		changed(FILESYSTEMS_ADDED);
+	remember_fstype(f->cause.dev, f->cause.generation, sb);
 }
 
 static __always_inline void fill_truncation(struct failure *f)
 {
-	struct file_key key = {.inode = f->inode, .dev = f->cause.dev};
+	struct file_key key = {.inode = f->inode, .dev = f->cause.dev, .generation = f->cause.generation};
 	struct truncation *last = truncations.lookup(&key);
 
 	f->truncated_ns = 0;
@@ -154,6 +176,8 @@ static __always_inline void refuse(struct fault *fault)
 	f->kind = fault->kind;
 	f->cause.source = source;
 	f->cause.dev = READ(sb, s_dev);
+	note_superblock(f->cause.dev, sb);
+	f->cause.generation = generation_of(f->cause.dev);
 	f->cause.facts = facts_of(fault, inode, sb);
 	fill_file(f, inode, sb);
 	f->cause.who = who_of(f->inode);

@@ -60,11 +60,12 @@ enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL };
 
 /* Failures of one cause are counted together, whether they are told of one by one or not. */
 struct cause {
-	u64 who;   /* as in struct series */
-	u32 dev;   /* 0 for a signal */
+	u64 who; /* as in struct series */
+	u32 dev; /* 0 for a signal */
+	u32 generation;
 	u32 error; /* that an inner function returned, or a signal's code */
-	u32 source;
-	u32 facts;
+	u16 source;
+	u16 facts;
 };
 BPF_TABLE("hash", struct cause, u64, causes, 4096);
 
@@ -195,7 +196,8 @@ BPF_TABLE("lru_hash", u64, u8, shut_down, 256);
 /* The last time that each file was made shorter. */
 struct file_key {
 	u64 inode;
-	u64 dev;
+	u32 dev;
+	u32 generation;
 };
 struct truncation {
 	u64 time_ns;

@@ -20,6 +20,11 @@ struct series {
 #define KIND_DAX_FAULT (1 << 8)
 #define KIND_DAX_HUGE_FAULT (2 << 8)
 #define KIND_PFN_MKWRITE (3 << 8)
+/* Which of the filesystems that have had the number (filesystem.h); left out in slots and front cells. */
+#define KIND_GENERATION(n) ((n) << 10)
+#define GENERATIONS 0xfffff
+/* A front cell whose filesystem has ended: nothing is counted in it any more. */
+#define KIND_ENDED 0x40000000
 #define KIND_VALID 0x80000000
 
 enum initiator { USER, KERNEL, REMOTE, UNKNOWN };
@@ -28,6 +33,7 @@ enum wp_outcome { WP_SHARED, WP_REUSED, WP_COPIED, WP_UNCHANGED, WP_FAILED, WP_O
 
 struct cell {
 	struct series series;
+	u64 generation; /* of a front cell's series, written when it is taken */
 	u64 sum_ns;
 	u64 max_ns;
 	u64 buckets[BUCKETS];
@@ -74,11 +80,23 @@ struct wp_counts {
 };
 BPF_F_TABLE("array", u32, struct wp_counts, wp_counts, 1, BPF_F_MMAPABLE);
 
-/* File system types by device, so that a name is known after umount and across mount namespaces. */
+/* File system types, so that a name is known after umount and across mount namespaces. */
+struct fstype_key {
+	u32 dev;
+	u32 generation;
+};
 struct fstype {
 	char name[16];
 };
-BPF_TABLE("hash", u32, struct fstype, filesystems, 4096);
+BPF_TABLE("hash", struct fstype_key, struct fstype, fstypes, 4096);
+
+/* A device number, and what had it; see filesystem.h. */
+struct number {
+	u64 ended_ns;	/* when the last one ended */
+	u64 superblock; /* what tells the present one from the last, where nothing says when one ends */
+	u64 generation; /* how many have ended */
+};
+BPF_TABLE("hash", u32, struct number, numbers, 16384);
 
 enum loss { SERIES_FULL, INFLIGHT_FULL, EVENTS_FULL, UNMATCHED_ENTRY, UNMATCHED_RETURN, FILESYSTEMS_FULL, LOSSES };
 struct losses {
@@ -94,7 +112,7 @@ enum change {
 	OTHERS_COUNTED,
 	CROWDED_ENTERED,
 	CROWDED_LEFT,
-	FILESYSTEMS_ADDED,
+	FILESYSTEMS_CHANGED,
 	CAUSES_COUNTED,
 	WAITS_COUNTED,
 	CHANGES

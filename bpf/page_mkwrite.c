@@ -60,7 +60,7 @@ static __always_inline void settle_raced(struct slot *slot)
 {
 	struct series series = slot->series;
 
-	series.kind |= KIND_OUTCOME(RACED);
+	series.kind |= KIND_OUTCOME(RACED) | KIND_GENERATION(generation_at(series.dev, slot->start_ns));
 	count_shared(&series, slot->latency_ns);
 	slot->series.kind = series.kind;
 	if (is_slow(slot->latency_ns))
@@ -189,7 +189,7 @@ static __always_inline void count_agreed(struct series *series, u64 ns, struct v
 	if (!created && !is_slow(ns))
 		return;
 	if (created)
-		remember_fstype(series->dev, vmf);
+		remember_fstype(series->dev, generation_of(series->dev), superblock_of(vmf));
 	reason = reason_of(ns, created);
 	if (reason)
 		report(where, reason, vmf, series, ns, VM_FAULT_LOCKED);
@@ -199,10 +199,10 @@ static __always_inline void count_agreed(struct series *series, u64 ns, struct v
 static __always_inline void count_ended(struct slot *slot, u32 kind, u64 ns, struct vm_fault *vmf, u32 vm_fault)
 {
 	struct series series = slot->series;
-	u32 outcome = outcome_of(vm_fault), reason;
+	u32 outcome = outcome_of(vm_fault), generation = generation_of(series.dev), reason;
 
-	series.kind = kind | KIND_OUTCOME(outcome);
-	remember_fstype(series.dev, vmf);
+	series.kind = kind | KIND_OUTCOME(outcome) | KIND_GENERATION(generation);
+	remember_fstype(series.dev, generation, superblock_of(vmf));
 	reason = reason_of(ns, count_shared(&series, ns));
 #ifdef FAILURES
 	/* Told of as what it is, and not as a slow call besides. */

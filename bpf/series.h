@@ -11,23 +11,16 @@ static __always_inline u64 who_of(u64 inode)
 	return config(BY) == BY_FILE ? inode : 0;
 }
 
-static __always_inline void remember_fstype(u32 dev, struct vm_fault *vmf)
+/* The superblock of the file that a fault is in. */
+static __always_inline struct super_block *superblock_of(struct vm_fault *vmf)
 {
-	struct vm_area_struct *vma = READ(vmf, vma);
-	struct file *file = READ(vma, vm_file);
-	struct inode *inode = READ(file, f_inode);
-	struct fstype fstype = {};
-
-	if (filesystems.lookup(&dev))
-		return;
-	bpf_probe_read_kernel_str(fstype.name, sizeof(fstype.name), READ(READ(READ(inode, i_sb), s_type), name));
-	if (filesystems.update(&dev, &fstype))
-		lose(FILESYSTEMS_FULL);
-	else
-		changed(FILESYSTEMS_ADDED);
+	return READ(READ(READ(READ(vmf, vma), vm_file), f_inode), i_sb);
 }
 
-/* Counts a call in `others`, where any CPU and any program may write. Returns 1 for a series not seen before. */
+/*
+ * Counts a call in `others`, where any CPU and any program may write; the series has its generation. Returns 1 for a
+ * series not seen before.
+ */
 static __always_inline u64 count_shared(struct series *series, u64 ns)
 {
 	struct cell *cell = others.lookup(series);
@@ -98,10 +91,17 @@ static __always_inline u32 count_in(struct cell *cell, struct series *series, u6
 	cell->series.handler = series->handler;
 	cell->series.who = series->who;
 	cell->series.dev = series->dev;
+	cell->generation = generation_of(series->dev);
 	barrier();
 	/* The reader takes a cell with a kind as whole. */
 	cell->series.kind = series->kind;
 	return CREATED;
+}
+
+static __always_inline u64 count_elsewhere(struct series *series, u64 ns)
+{
+	series->kind |= KIND_GENERATION(generation_of(series->dev));
+	return count_shared(series, ns);
 }
 
 /* Counts a call that ended writable. Returns 1 for a series not seen before on this CPU. */
@@ -111,7 +111,7 @@ static __always_inline u64 count_writable(struct series *series, u64 ns)
 	u32 found;
 
 	if (!cell)
-		return count_shared(series, ns);
+		return count_elsewhere(series, ns);
 	found = count_in(cell, series, ns);
 	if (found == KNOWN)
 		return 0;
@@ -119,5 +119,5 @@ static __always_inline u64 count_writable(struct series *series, u64 ns)
 		return 1;
 	cell = front_cell(series, 1);
 	found = cell ? count_in(cell, series, ns) : TAKEN;
-	return found == TAKEN ? count_shared(series, ns) : found == CREATED;
+	return found == TAKEN ? count_elsewhere(series, ns) : found == CREATED;
 }

@@ -87,7 +87,7 @@ int signal_generated(u64 *ctx)
 	f->inode = f->path_bytes = f->command_bytes = 0;
 	f->cause.source = SIGNAL;
 	f->cause.error = code;
-	f->cause.dev = f->cause.facts = 0;
+	f->cause.dev = f->cause.generation = f->cause.facts = 0;
 	f->cause.who = config(BY) == BY_PROCESS ? f->id >> 32 : config(BY) == BY_CGROUP ? f->cgroup : 0;
 	if ((u64)task == current_task)
 		refused = refusals.lookup(&current_task);
@@ -149,6 +149,7 @@ int truncating(context_t *ctx)
 		return 0;
 	key.inode = READ(inode, i_ino);
 	key.dev = READ(READ(inode, i_sb), s_dev);
+	key.generation = generation_of(key.dev);
 	mine.time_ns = bpf_ktime_get_ns();
 	mine.to = to;
 	mine.by = bpf_get_current_pid_tgid();

@@ -113,6 +113,7 @@ int throttle_entry(context_t *ctx)
 	}
 	t.key.handler = slot->series.handler;
 	t.key.dev = slot->series.dev;
+	t.key.generation = generation_of(t.key.dev);
 	t.key.reason = THROTTLE;
 	t.since_ns = bpf_ktime_get_ns();
 	if (throttled.update(&task, &t))

@@ -45,7 +45,8 @@ BPF_TABLE("hash", u64, struct waiting, waiting, 4096);
 struct wait_key {
 	u64 handler;
 	u32 dev;
-	u32 reason;
+	u32 generation;
+	u64 reason;
 };
 struct waited {
 	u64 count; /* calls that waited for this */
@@ -138,6 +139,7 @@ static __always_inline void end_waits(struct slot *slot, u64 ns)
 	w->ns[UNNAMED] = unnamed(slot, w, slept, ns);
 	key.handler = slot->series.handler;
 	key.dev = slot->series.dev;
+	key.generation = generation_of(key.dev);
 #pragma unroll
 	for (int i = 0; i < REASONS; i++) {
 		key.reason = i;

@@ -47,7 +47,7 @@ def breakdowns(snapshot: Snapshot) -> list[Breakdown]:
         known[0] += histogram.count
         known[1] += histogram.sum_ns
     waits: dict[tuple[str, str, int, str], list[Part]] = {}
-    for place, time in snapshot.waits.items():
+    for place, time in snapshot.by_name().waits.items():
         key = (place.fstype, place.mountpoint, place.dev, place.handler)
         waits.setdefault(key, []).append(Part(place.reason.value, time.ns, time.count, time.max_ns))
     found = []

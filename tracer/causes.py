@@ -1,11 +1,12 @@
-"""What class a failure is of, and which errno it had: from what the kernel said of it alone. No I/O."""
+"""What kind of failure it is, and its errno: decided once, from what the kernel said of it alone. No I/O."""
 
 from __future__ import annotations
 
 import errno as errnos
+from dataclasses import replace
 from typing import Final
 
-from tracer.failure import Cause, Class, Code, Fact, Source, code_of
+from tracer.failure import Cause, Class, Code, Fact, Failure, Source, Verdict, code_of
 from tracer.filesystems import rules
 
 _MEMORY: Final = ("tmpfs",)
@@ -27,8 +28,18 @@ _INFERRED_OF_CLASS: Final = {
 }
 
 
-def class_of(cause: Cause, fstype: str) -> Class:
-    """What kind of failure it is."""
+def decide(failure: Failure) -> Failure:
+    """Decide it for one failure."""
+    return replace(failure, verdict=verdict(failure.burst.cause, failure.fstype))
+
+
+def verdict(cause: Cause, fstype: str) -> Verdict:
+    """Decide it for failures of one cause; ``fstype`` is the kernel's name of the type."""
+    kind = _class_of(cause, fstype)
+    return Verdict(kind, *_errno_of(cause, fstype, kind))
+
+
+def _class_of(cause: Cause, fstype: str) -> Class:
     source, facts = tuple(Source)[cause.source], Fact(cause.facts)
     if source is Source.SIGNAL:
         code = code_of(cause.error)
@@ -50,13 +61,12 @@ def class_of(cause: Cause, fstype: str) -> Class:
     return Class.MEDIA if read and cause.error not in _OF_WRITES else Class.REFUSED
 
 
-def errno_of(cause: Cause, fstype: str) -> tuple[str, str]:
+def _errno_of(cause: Cause, fstype: str, kind: Class) -> tuple[str, str]:
     """The errno's name, and what it was inferred from ("" if the kernel was seen to return it); both "" for none."""
     if cause.source == tuple(Source).index(Source.SIGNAL):
         return "", ""
     if cause.error:
         return errnos.errorcode.get(cause.error, str(cause.error)), ""
-    kind = class_of(cause, fstype)
     if kind is Class.REFUSED:
         return next((found for fact, found in _INFERRED.items() if cause.facts & fact), ("", ""))
     if cause.facts & Fact.POISONED or (kind is Class.MEDIA and not rules(fstype).local):

@@ -6,12 +6,10 @@ What the kernel said is told apart from what was concluded: a conclusion names w
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
-from tracer.causes import class_of, errno_of
 from tracer.failure import Class, Code, Fact, Failure, Source
-from tracer.reasons import place, reason
+from tracer.reasons import command, df, place, reason
 from tracer.state import HostState
 from tracer.text import duration, printable, shell_word, size_text
 
@@ -30,9 +28,7 @@ class Diagnosis:
 
 def diagnose(failure: Failure, state: HostState) -> Diagnosis:
     """Why a failure happened."""
-    cause = failure.burst.cause
-    kind = class_of(cause, failure.fstype)
-    errno, inferred = errno_of(cause, failure.fstype)
+    kind, errno, inferred = failure.verdict
     if failure.source is Source.SIGNAL:
         return _signal(failure)
     if failure.facts & Fact.POISONED:
@@ -98,7 +94,9 @@ def _tmpfs_full(failure: Failure, state: HostState, errno: str, inferred: str) -
     where = place(failure, state)
     limit = f" (size={printable(state.limit)})" if state.limit else ""
     container = f" of container {printable(state.container)}" if state.container else ""
-    remedy = f"Make the tmpfs{container} larger: mount -o remount,size=... {shlex.quote(where)}"
+    remedy = f"Make the tmpfs{container} larger"
+    if remount := command(failure, state, "mount -o remount,size=..."):
+        remedy += f": {remount}"
     if state.container or where == "/dev/shm":
         remedy += "; a container's /dev/shm is 64 MB unless started with --shm-size (Docker) or an emptyDir of " + (
             "medium Memory with a sizeLimit (Kubernetes)"
@@ -107,7 +105,7 @@ def _tmpfs_full(failure: Failure, state: HostState, errno: str, inferred: str) -
         Class.TMPFS_FULL,
         f"The tmpfs at {where}{limit} is full, and a page of this file had to be allocated.",
         f"{remedy}. Or remove what fills it.",
-        f"df -h {shlex.quote(where)}; du -ah {shlex.quote(where)} | sort -h | tail",
+        "; ".join(filter(None, (df(failure, state), command(failure, state, "du -ah", "| sort -h | tail")))),
         errno,
         inferred,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,8 +41,9 @@ class Repeated:
 class Explainer:
     """Explains the first failure of each kind and counts the others."""
 
-    def __init__(self) -> None:
-        self._reader = StateReader()
+    def __init__(self, has_ended: Callable[[Failure], bool]) -> None:
+        """``has_ended`` as in ``StateReader``: ``Session.has_ended``."""
+        self._reader = StateReader(has_ended)
         self._known: dict[Burst, Explained] = {}
         #: How many were told of, and when.
         self._told: dict[Burst, tuple[int, int]] = {}

@@ -47,11 +47,23 @@ class Class(StrEnum):
     OTHER = "other"
 
 
+class Verdict(NamedTuple):
+    """What kind of failure it is, and its errno: a name, "" where none is known.
+
+    ``inferred_from`` says what the errno follows from, "" where the kernel was seen to return it.
+    """
+
+    kind: Class = Class.OTHER
+    errno: str = ""
+    inferred_from: str = ""
+
+
 class Cause(NamedTuple):
     """What failures are counted by in the kernel, as it has it (struct cause of bpf/failure.h)."""
 
     who: int
     dev: int
+    generation: int
     error: int
     source: int
     facts: int
@@ -69,7 +81,8 @@ class Burst(NamedTuple):
 class FailureSeries:
     """What tells one stream of failures from another; a signal that no refusal caused has no filesystem.
 
-    ``errno`` is a name, "" where none was returned and none follows; ``who`` as in ``tracer.model.Series``.
+    ``errno`` is a name, "" where none was returned and none follows; ``who`` and ``generation`` as in
+    ``tracer.model.Series``.
     """
 
     fstype: str
@@ -78,6 +91,7 @@ class FailureSeries:
     kind: Class
     errno: str
     who: str = ""
+    generation: int = 0
 
     @property
     def nameless(self) -> FailureSeries:
@@ -171,11 +185,13 @@ class Failure:
 
     The victim is the task that wrote: with the initiator ``remote``, the one that wrote to another's memory.
     ``pid`` is the host's, ``namespace_pid`` that of the innermost pid namespace, the same outside of containers.
-    ``errno`` is what ``errno_from``, a function below the handler, returned; 0 where none was seen. ``size`` and
+    ``errno`` is what ``errno_from``, a function below the handler, returned; 0 where none was seen. ``verdict`` is what
+    follows from all that the kernel said, decided when the failure was decoded. ``size`` and
     ``allocated`` are the file's, in bytes, at that moment. ``latency_ns`` is known of page_mkwrite only.
     ``syscall`` is the number of the system call in which the fault was taken, -1 for an instruction of the program.
     ``command`` holds the first 511 bytes of the arguments. ``ordinal`` counts the failures of this process, file and
-    cause: 1 is the first. ``kernel_error`` and ``who`` are what the kernel counts it under.
+    cause: 1 is the first. ``kernel_error``, ``who`` and ``generation`` (see ``tracer.model.Filesystem``) are what the
+    kernel counts it under.
     ``huge_page`` is the size of hugetlb's pages, 0 for other files.
     ``inferred``: only the signal was seen; ``source`` and ``handler`` follow from the mapping that the address is in.
     """
@@ -187,11 +203,13 @@ class Failure:
     uid: int
     comm: str
     cgroup_id: int
+    verdict: Verdict = Verdict()  # noqa: RUF009  # immutable
     namespace_pid: int = 0
     command: tuple[str, ...] = ()
     fstype: str = ""
     mountpoint: str = ""
     dev: int = 0
+    generation: int = 0
     inode: int = 0
     file: str = ""
     deleted: bool = False
@@ -237,7 +255,8 @@ class Failure:
     @property
     def burst(self) -> Burst:
         """What the kernel counts it under."""
-        cause = Cause(self.who, self.dev, self.kernel_error, tuple(Source).index(self.source), int(self.facts))
+        source = tuple(Source).index(self.source)
+        cause = Cause(self.who, self.dev, self.generation, self.kernel_error, source, int(self.facts))
         return Burst(self.pid, self.inode, cause)
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
+from tracer.causes import decide
 from tracer.failure import Actor, Code, Disposition, Fact, Failure, Signal, Source, Truncation, code_of
 from tracer.naming import Naming, path_of
 from tracer.probes.inner import names
-from tracer.probes.maps import RawSeries
+from tracer.probes.records import RawSeries
 
 #: A refusal's signal follows it within microseconds; where none comes, the task was killed meanwhile.
 SIGNAL_WITHIN_NS: Final = 500_000_000
@@ -85,72 +86,76 @@ class FailureReader:
         return self._join.expired(time.monotonic_ns())
 
     def _unrefused(self, event: Any, signal: Signal) -> Failure:
-        return Failure(
-            time_ns=self._naming.clock.at(event.time_ns),
-            source=Source.SIGNAL,
-            pid=event.id >> 32,
-            tid=event.id & 0xFFFFFFFF,
-            uid=event.uid,
-            comm=_text(event.comm),
-            cgroup_id=event.cgroup,
-            namespace_pid=event.namespace_pid,
-            command=_command(event),
-            address=event.address,
-            ip=event.ip,
-            ordinal=event.seen,
-            kernel_error=event.cause.error,
-            who=event.cause.who,
-            signal=signal,
+        return decide(
+            Failure(
+                time_ns=self._naming.clock.at(event.time_ns),
+                source=Source.SIGNAL,
+                pid=event.id >> 32,
+                tid=event.id & 0xFFFFFFFF,
+                uid=event.uid,
+                comm=_text(event.comm),
+                cgroup_id=event.cgroup,
+                namespace_pid=event.namespace_pid,
+                command=_command(event),
+                address=event.address,
+                ip=event.ip,
+                ordinal=event.seen,
+                kernel_error=event.cause.error,
+                who=event.cause.who,
+                signal=signal,
+            )
         )
 
     def _refusal(self, event: Any, path: bytes) -> Failure:
         cause = event.cause
         named = path_of(path, bool(event.deleted), bool(event.cut))
-        self._naming.name_series(cause.dev, cause.who, event.comm, named)
-        series = self._naming.unlabelled(
-            RawSeries(event.handler, cause.who, cause.dev, event.kind), {cause.dev: _text(event.fstype)}
-        )
+        raw = RawSeries(event.handler, cause.who, cause.dev, event.kind).of(cause.generation)
+        self._naming.name_series(raw.filesystem, cause.who, event.comm, named)
+        series = self._naming.unlabelled(raw, {raw.filesystem: _text(event.fstype)})
         truncation = None
         if event.truncated_ns:
             by = Actor(event.truncated_by >> 32, event.truncated_by & 0xFFFFFFFF, _text(event.truncated_comm))
             truncation = Truncation(self._naming.clock.at(event.truncated_ns), event.truncated_to, by)
-        return Failure(
-            time_ns=self._naming.clock.at(event.time_ns),
-            source=_SOURCES[cause.source],
-            pid=event.id >> 32,
-            tid=event.id & 0xFFFFFFFF,
-            uid=event.uid,
-            comm=_text(event.comm),
-            cgroup_id=event.cgroup,
-            namespace_pid=event.namespace_pid,
-            command=_command(event),
-            fstype=series.fstype,
-            mountpoint=series.mountpoint,
-            dev=cause.dev,
-            inode=event.inode,
-            file=path_of(path, False, bool(event.cut)),
-            deleted=bool(event.deleted),
-            size=event.size,
-            allocated=event.blocks * 512,
-            facts=Fact(cause.facts),
-            handler=series.handler if event.handler else "",
-            path=series.path,
-            write=bool(event.flags & _WRITE),
-            initiator=series.initiator,
-            offset=event.pgoff * 4096,
-            address=event.address,
-            ip=event.ip,
-            syscall=ct.c_int(event.syscall).value,
-            latency_ns=event.latency_ns,
-            vm_fault=event.vm_fault,
-            errno=cause.error,
-            errno_from=self._inner[event.inner],
-            huge_page=1 << event.page_bits if _SOURCES[cause.source] is Source.HUGETLB else 0,
-            ordinal=event.seen,
-            kernel_error=cause.error,
-            who=cause.who,
-            inferred=self._inferred,
-            truncation=truncation,
+        return decide(
+            Failure(
+                time_ns=self._naming.clock.at(event.time_ns),
+                source=_SOURCES[cause.source],
+                pid=event.id >> 32,
+                tid=event.id & 0xFFFFFFFF,
+                uid=event.uid,
+                comm=_text(event.comm),
+                cgroup_id=event.cgroup,
+                namespace_pid=event.namespace_pid,
+                command=_command(event),
+                fstype=series.fstype,
+                mountpoint=series.mountpoint,
+                dev=cause.dev,
+                generation=cause.generation,
+                inode=event.inode,
+                file=path_of(path, False, bool(event.cut)),
+                deleted=bool(event.deleted),
+                size=event.size,
+                allocated=event.blocks * 512,
+                facts=Fact(cause.facts),
+                handler=series.handler if event.handler else "",
+                path=series.path,
+                write=bool(event.flags & _WRITE),
+                initiator=series.initiator,
+                offset=event.pgoff * 4096,
+                address=event.address,
+                ip=event.ip,
+                syscall=ct.c_int(event.syscall).value,
+                latency_ns=event.latency_ns,
+                vm_fault=event.vm_fault,
+                errno=cause.error,
+                errno_from=self._inner[event.inner],
+                huge_page=1 << event.page_bits if _SOURCES[cause.source] is Source.HUGETLB else 0,
+                ordinal=event.seen,
+                kernel_error=cause.error,
+                who=cause.who,
+                inferred=self._inferred,
+                truncation=truncation,
+            )
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tracer.earlier import Earlier
 from tracer.histogram import Histogram
@@ -114,6 +114,16 @@ def device_name(dev: int) -> str:
     return f"{dev >> 20}:{dev & 0xFFFFF}"
 
 
+class Filesystem(NamedTuple):
+    """Which filesystem a device number stands for: the kernel gives a number to another as soon as one has ended.
+
+    ``generation`` counts those that had the number and have ended since the session began.
+    """
+
+    dev: int
+    generation: int = 0
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Series:
     """What tells one stream of calls from another.
@@ -121,7 +131,7 @@ class Series:
     ``dev`` is the superblock's s_dev in the kernel's encoding, 0 for a mapping without a file.
     ``mountpoint`` is empty when no mount of the device is visible from here. ``who`` is the label asked for
     by ``By``: "comm[pid]", a file's path or a cgroup's path; else empty. ``source`` is what is mounted, such as
-    "server:/export".
+    "server:/export". ``generation`` as in ``Filesystem``.
     """
 
     fstype: str
@@ -133,6 +143,7 @@ class Series:
     initiator: Initiator
     who: str = ""
     source: str = ""
+    generation: int = 0
 
     @property
     def nameless(self) -> Series:
@@ -197,10 +208,10 @@ class Snapshot:
 
     ``time_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
     that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included. ``failures`` are counted
-    if the session was asked to tell of them. ``gone`` and ``gone_failures``: of ``calls`` and ``failures``, what later
-    snapshots will not have any more (see ``Options.make_room``). ``runs``: by BPF program, how often it ran and for how
-    many ns, where the kernel keeps count of that. With ``tracepoints`` there are no calls and no ``wp_faults``: nobody
-    sees them.
+    if the session was asked to tell of them. ``gone``, ``gone_failures`` and ``gone_waits``: of ``calls``,
+    ``failures`` and ``waits``, what later snapshots will not have any more (see ``Options.make_room``). ``runs``: by
+    BPF program, how often it ran and for how many ns, where the kernel keeps count of that. With ``tracepoints`` there
+    are no calls and no ``wp_faults``: nobody sees them.
     """
 
     time_ns: int
@@ -217,6 +228,7 @@ class Snapshot:
     tracepoints: Tracepoints | None = None
     gone: Mapping[Series, Histogram] = field(default_factory=dict)
     gone_failures: Mapping[FailureSeries, int] = field(default_factory=dict)
+    gone_waits: Mapping[WaitSeries, WaitTime] = field(default_factory=dict)
     runs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     #: Empty unless Options.waits.
     waits: Mapping[WaitSeries, WaitTime] = field(default_factory=dict)
@@ -242,6 +254,19 @@ class Snapshot:
             tracepoints=self.tracepoints and earlier.tracepoints and self.tracepoints.since(earlier.tracepoints),
             waits={key: t for key, time in self.waits.items() if (t := time.since(waits_before.get(key))).count},
         )
+
+    def by_name(self) -> Snapshot:
+        """What has the same names taken together: filesystems that had a device number and a place in turn."""
+        calls = self.grouped(lambda series: replace(series, generation=0))
+        failures: dict[FailureSeries, int] = {}
+        for failure, number in self.failures.items():
+            same = replace(failure, generation=0)
+            failures[same] = failures.get(same, 0) + number
+        waits: dict[WaitSeries, WaitTime] = {}
+        for wait, time in self.waits.items():
+            alike = replace(wait, generation=0)
+            waits[alike] = waits.get(alike, WaitTime()) + time
+        return replace(self, calls=calls, failures=failures, waits=waits)
 
     def grouped(self, key: Callable[[Series], Series]) -> dict[Series, Histogram]:
         """Histograms merged under ``key(series)``, e.g. with the initiator left out."""
@@ -311,8 +336,8 @@ class Options:
     ``slower_ns``: send an event for calls at least that slow. ``max_series``: room in the kernel for so many series,
     see docs/internals.md. ``failures``: tell of each, and count them by class and errno. ``every_errno``: hook
     functions, too, that run at calls that succeed, where only they return an errno. ``make_room``: with By.PROCESS and
-    By.CGROUP, once half of the room is used, a snapshot is the last one with the series of what is gone: for who adds
-    snapshots up, see ``Snapshot.gone``.
+    By.CGROUP, once half of the room is used, a snapshot is the last one with the series of what is gone; the same holds
+    for filesystems that have ended, however much room there is. For who adds snapshots up, see ``Snapshot.gone``.
     ``waits``: tell what calls waited for.
     """
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Final
 
-from tracer.causes import class_of, errno_of
+from tracer.causes import verdict
 from tracer.clock import WallClock
 from tracer.failure import Cause, FailureSeries
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, CallEvent, Initiator, Outcome, Path, Series
-from tracer.probes.maps import REASONS, RawSeries, RawWait
-from tracer.wait import InFlight, Wait, WaitSeries, WaitTime
+from tracer.model import By, CallEvent, Filesystem, Initiator, Outcome, Path, Series
+from tracer.probes.maps import REASONS
+from tracer.probes.records import RawSeries, RawWait
+from tracer.wait import InFlight, Wait, WaitSeries
 
 # struct series' kind, bpf/maps.h
 WRITE_PROTECT: Final = 0x1
@@ -23,6 +24,7 @@ _DAX: Final = (None, Path.DAX_FAULT, Path.DAX_HUGE_FAULT, Path.PFN_MKWRITE)
 RACED: Final = 1 << 3
 _INITIATORS: Final = tuple(Initiator)
 _OUTCOMES: Final = tuple(Outcome)
+_ANY: Final = Filesystem(0)
 
 
 def outcome_of(kind: int) -> Outcome:
@@ -43,18 +45,18 @@ class Naming:
         self._symbols = symbols
         self._mounts = mounts
         self._cgroups = cgroups
-        self._who: dict[tuple[int, int], str] = {}
+        self._who: dict[tuple[Filesystem, int], str] = {}
         # The programs stamp events with CLOCK_MONOTONIC.
         self.clock = WallClock()
 
-    def series(self, raw: RawSeries, fstypes: dict[int, str]) -> Series:
+    def series(self, raw: RawSeries, fstypes: Mapping[Filesystem, str]) -> Series:
         """A series with its names."""
         series = self.unlabelled(raw, fstypes)
-        return replace(series, who=self._label(raw.dev, raw.who)) if self._by else series
+        return replace(series, who=self._label(raw.filesystem, raw.who)) if self._by else series
 
-    def unlabelled(self, raw: RawSeries, fstypes: dict[int, str]) -> Series:
+    def unlabelled(self, raw: RawSeries, fstypes: Mapping[Filesystem, str]) -> Series:
         """A series with its names, but for the label that --by asks for, whose name may still come."""
-        fstype, mountpoint = self._filesystem(raw.dev, fstypes)
+        fstype, mountpoint, source = self._filesystem(raw.filesystem, fstypes)
         return Series(
             fstype=fstype,
             mountpoint=mountpoint,
@@ -63,39 +65,27 @@ class Naming:
             path=path_in(raw.kind),
             outcome=outcome_of(raw.kind),
             initiator=_INITIATORS[raw.kind >> 1 & 3],
-            source=self._mounts.source(raw.dev),
+            source=source,
+            generation=raw.filesystem.generation,
         )
 
-    def fstypes(self, kept: Mapping[int, str]) -> dict[int, str]:
-        """The types of filesystems by device number, of which the programs have ``kept`` the first that each had.
-
-        Numbers are used again, for filesystems of other types. What is mounted now has its type in mountinfo: the
-        kernel's own name of it, with a subtype behind a dot (show_type in fs/proc_namespace.c).
-        """
-        return {dev: self._mounts.lookup(dev)[0].partition(".")[0] or fstype for dev, fstype in kept.items()}
-
-    def failure_series(self, cause: Cause, fstypes: dict[int, str]) -> FailureSeries:
+    def failure_series(self, cause: Cause, fstypes: Mapping[Filesystem, str]) -> FailureSeries:
         """What a count of failures is of."""
-        fstype, mountpoint = self._filesystem(cause.dev, fstypes) if cause.dev else ("", "")
-        who = self._label(cause.dev, cause.who) if self._by else ""
-        errno, _ = errno_of(cause, fstype)
-        return FailureSeries(fstype, mountpoint, cause.dev, class_of(cause, fstype), errno, who)
+        filesystem = Filesystem(cause.dev, cause.generation)
+        fstype, mountpoint, _ = self._filesystem(filesystem, fstypes) if cause.dev else ("", "", "")
+        who = self._label(filesystem, cause.who) if self._by else ""
+        kind, errno, _ = verdict(cause, fstype)
+        return FailureSeries(fstype, mountpoint, cause.dev, kind, errno, who, cause.generation)
 
-    def waits(
-        self, totals: Mapping[RawWait, tuple[int, int, int]], fstypes: dict[int, str]
-    ) -> dict[WaitSeries, WaitTime]:
-        """Sums of waits (how many, ns, the longest) with their names."""
-        named: dict[WaitSeries, WaitTime] = {}
-        for raw, (count, ns, max_ns) in totals.items():
-            fstype, mountpoint = self._filesystem(raw.dev, fstypes)
-            series = WaitSeries(fstype, mountpoint, raw.dev, self._symbols.name_of(raw.handler), raw.reason)
-            known = named.get(series, WaitTime())
-            named[series] = WaitTime(known.count + count, known.ns + ns, max(known.max_ns, max_ns))
-        return named
+    def wait_series(self, raw: RawWait, fstypes: Mapping[Filesystem, str]) -> WaitSeries:
+        """What a sum of waits is of."""
+        fstype, mountpoint, _ = self._filesystem(raw.filesystem, fstypes)
+        dev, generation = raw.filesystem
+        return WaitSeries(fstype, mountpoint, dev, self._symbols.name_of(raw.handler), raw.reason, generation)
 
-    def name_series(self, dev: int, who: int, comm: bytes, file: str) -> None:
+    def name_series(self, filesystem: Filesystem, who: int, comm: bytes, file: str) -> None:
         """Keep the name that an event brings for its series' label."""
-        key = self._key(dev, who)
+        key = self._key(filesystem, who)
         if self._by is By.PROCESS:
             self._who.setdefault(key, f"{_text(comm)}[{who}]")
         elif self._by is By.FILE and file:
@@ -104,10 +94,15 @@ class Naming:
     def forget(self, whos: Set[int]) -> None:
         """Drop the names of processes or cgroups that nothing is counted under any more."""
         for who in whos:
-            self._who.pop((0, who), None)
+            self._who.pop((_ANY, who), None)
 
-    def keep(self, counted: Iterable[tuple[int, int]], room: int) -> None:
-        """Drop names of files that nothing is counted under, if there are more than ``room``: (dev, who) of all."""
+    def end(self, is_over: Callable[[Filesystem], bool]) -> None:
+        """Drop the names of filesystems that have ended, and of their files."""
+        self._mounts.forget(is_over)
+        self._who = {key: name for key, name in self._who.items() if not is_over(key[0])}
+
+    def keep(self, counted: Iterable[tuple[Filesystem, int]], room: int) -> None:
+        """Drop names of files that nothing is counted under, if there are more than ``room``: (whose, who) of all."""
         if self._by is By.FILE and len(self._who) > room:
             self._who = {key: self._who[key] for key in set(counted) & self._who.keys()}
 
@@ -115,7 +110,7 @@ class Naming:
         """An event with its names. ``event`` is a struct event of bpf/event.h, ``file`` its path."""
         raw = RawSeries(event.series.handler, event.series.who, event.series.dev, event.series.kind)
         dev = event.series.dev
-        known = {dev: _text(event.fstype)} if event.fstype else {}
+        known = {raw.filesystem: _text(event.fstype)} if event.fstype else {}
         series = self.unlabelled(raw, known)
         return CallEvent(
             time_ns=self.clock.at(event.time_ns),
@@ -150,17 +145,22 @@ class Naming:
             file, call.handler, call.offset, reason,
         )  # fmt: skip
 
-    def _filesystem(self, dev: int, fstypes: dict[int, str]) -> tuple[str, str]:
-        """The kernel's own name of the type; mountinfo's only where the kernel's was not kept."""
-        fstype, mountpoint = self._mounts.lookup(dev)
-        return fstypes.get(dev) or fstype, mountpoint
+    def _filesystem(self, filesystem: Filesystem, fstypes: Mapping[Filesystem, str]) -> tuple[str, str, str]:
+        """The type, the mount point and what is mounted there.
 
-    def _key(self, dev: int, who: int) -> tuple[int, int]:
+        The type is the kernel's own name, or mountinfo's where that was not kept.
+        """
+        mount, fstype = self._mounts.find(filesystem), fstypes.get(filesystem, "")
+        if mount is None or (fstype and not mount.kernel_type.startswith(fstype)):
+            return fstype, "", ""  # the programs keep 15 bytes of the name
+        return fstype or mount.fstype, mount.mountpoint, mount.source
+
+    def _key(self, filesystem: Filesystem, who: int) -> tuple[Filesystem, int]:
         # An inode number means something within its filesystem only.
-        return (dev if self._by is By.FILE else 0, who)
+        return (filesystem if self._by is By.FILE else _ANY, who)
 
-    def _label(self, dev: int, who: int) -> str:
-        key = self._key(dev, who)
+    def _label(self, filesystem: Filesystem, who: int) -> str:
+        key = self._key(filesystem, who)
         if (known := self._who.get(key)) is not None:
             return known
         if self._by is By.CGROUP:

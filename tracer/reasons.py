@@ -24,9 +24,24 @@ def place(failure: Failure, state: HostState) -> str:
     return printable(state.mountpoint or failure.mountpoint) or "the filesystem"
 
 
+def command(failure: Failure, state: HostState, words: str, *more: str) -> str:
+    """A command about the mount point, which comes after ``words``; "" where it cannot be run.
+
+    It is run in the mount namespace that the mount is in: elsewhere its path may be that of another filesystem.
+    """
+    where = state.mountpoint or failure.mountpoint
+    if not where or state.enter is None:
+        return ""
+    return " ".join([f"{state.enter}{words}", shlex.quote(printable(where)), *more])
+
+
 def df(failure: Failure, state: HostState) -> str:
     """The command that shows what is free there."""
-    return f"df -h {shlex.quote(place(failure, state))}"
+    return command(failure, state, "df -h")
+
+
+def _joined(*commands: str) -> str:
+    return "; ".join(filter(None, commands))
 
 
 def _no_space(failure: Failure, state: HostState) -> Reason:
@@ -34,7 +49,7 @@ def _no_space(failure: Failure, state: HostState) -> Reason:
     if failure.fstype == "xfs" and any(quota.kind == "project" and not quota.free for quota in state.quotas):
         # xfs_trans_dqresv in fs/xfs/xfs_trans_dquot.c: a project over its limit gets ENOSPC, not EDQUOT.
         cause, remedy, _ = _quota(failure, state)
-        return cause, remedy, f"xfs_quota -x -c 'report -p -h' {shlex.quote(where)}"
+        return cause, remedy, command(failure, state, "xfs_quota -x -c 'report -p -h'")
     if failure.errno_from in ("btrfs_delalloc_reserve_metadata", "btrfs_start_transaction"):
         return _no_metadata(failure, state)
     cause = f"The page has no block on disk yet, and {where} has none to give."
@@ -44,7 +59,7 @@ def _no_space(failure: Failure, state: HostState) -> Reason:
     if state.space and state.space.free >= _PLENTY:
         cause = f"{where} refused to reserve a block, though it has {size_text(state.space.free)} free by statfs now."
         if failure.fstype == "btrfs":
-            check = f"btrfs filesystem usage {shlex.quote(where)}"
+            check = command(failure, state, "btrfs filesystem usage")
             cause += " On btrfs the space may be allotted to the other kind of data, or promised."
     elif state.space and state.space.free_to_root > state.space.free:
         cause += f" Only root may use the last {size_text(state.space.free_to_root - state.space.free)}."
@@ -58,8 +73,8 @@ def _no_metadata(failure: Failure, state: HostState) -> Reason:
     return (
         f"{where} has no space left for metadata, which each write needs{has}.",
         "Free some space, add a device, or give chunks of data back that are nearly empty: "
-        f"btrfs balance start -dusage=10 {shlex.quote(where)}",
-        f"btrfs filesystem usage {shlex.quote(where)}",
+        + (command(failure, state, "btrfs balance start -dusage=10") or "btrfs balance start -dusage=10."),
+        command(failure, state, "btrfs filesystem usage"),
     )
 
 
@@ -71,13 +86,13 @@ def _preallocate(failure: Failure) -> str:
 
 
 def _quota(failure: Failure, state: HostState) -> Reason:
-    where = shlex.quote(place(failure, state))
     empty = next((quota for quota in state.quotas if not quota.free), None)
     least = empty or min(state.quotas, key=lambda quota: quota.free, default=None)
     if failure.fstype == "btrfs":
-        check = f"btrfs qgroup show -re {where}"
+        check = command(failure, state, "btrfs qgroup show -re")
     else:
-        check = f"xfs_quota -x -c 'report -ugp -h' {where}" if failure.fstype == "xfs" else f"repquota -ugP {where}"
+        report = "xfs_quota -x -c 'report -ugp -h'" if failure.fstype == "xfs" else "repquota -ugP"
+        check = command(failure, state, report)
     if least is None:
         return "A quota does not allow one more block.", "Raise the quota, or remove files that count for it.", check
     name = f"{least.kind} {least.number}"
@@ -96,12 +111,12 @@ def _read_only(failure: Failure, state: HostState) -> Reason:
             f"The file's subvolume was made read-only while the file was mapped; the rest of {where} is not.",
             "Have programs close their files before a subvolume is made read-only; or make it writable again: "
             "btrfs property set -ts SUBVOLUME ro false.",
-            f"btrfs subvolume list -r {where}",
+            command(failure, state, "btrfs subvolume list -r"),
         )
     return (
         f"{place(failure, state)} is read-only: remounted, or made so by the filesystem after an error.",
         "Look in the kernel's log for the error that made it read-only; repair the filesystem, then mount it again.",
-        f"dmesg | tail -50; findmnt {shlex.quote(place(failure, state))}",
+        _joined("dmesg | tail -50", command(failure, state, "findmnt")),
     )
 
 
@@ -149,7 +164,7 @@ def _unknown(failure: Failure, state: HostState) -> Reason:
     return (
         f"{failure.handler or 'The handler'} refused to make the page writable{errno}.{hint}",
         "Look in the kernel's log, and at the state of the filesystem.",
-        f"dmesg | tail -50; {df(failure, state)}",
+        _joined("dmesg | tail -50", df(failure, state)),
     )
 
 

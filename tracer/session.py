@@ -15,28 +15,26 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Final
 
 from tracer.errors import MkwriteError
-from tracer.failure import Burst, Failure, FailureSeries
+from tracer.failure import Burst, Failure
 from tracer.failures import SIGNAL_WITHIN_NS, FailureReader
-from tracer.histogram import Histogram
 from tracer.host.cgroups import Cgroups
 from tracer.host.filters import check
 from tracer.host.gone import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
-from tracer.model import Backend, CallEvent, Hook, Loss, Options, Series, Snapshot, WpOutcome
-from tracer.naming import RACED, Naming, path_of
+from tracer.model import Backend, CallEvent, Hook, Loss, Options, Snapshot, WpOutcome
+from tracer.naming import Naming, path_of
 from tracer.probes import failures, in_flight, wait_functions
-from tracer.probes.maps import RawSeries
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 from tracer.probes.program import runs
-from tracer.room import Removed, make_room
+from tracer.probes.records import RawSeries
+from tracer.tally import Tally
 from tracer.wait import InFlight
 
 #: ``enum loss`` of bpf/maps.h.
@@ -71,7 +69,6 @@ class Session:
         self._events: deque[CallEvent] = deque()
         self._failures: deque[Failure] = deque()
         self._gone = gone_in(options.by, mounts) if options.make_room else None
-        self._room = options.max_series // 2
         self._asked = frozenset(options.filters.handlers)
         try:
             opened = open_tracer(options, self._symbols, mounts)
@@ -87,13 +84,16 @@ class Session:
         self._inner = opened.inner
         self._counts = opened.counts
         self._parts = tuple(part for part in (self._tracer, self._counts, self._waits) if part)
+        self._final: Snapshot | None = None
+        self._tally = Tally(self._tracer.maps, self._naming, options.max_series, options.make_room)
+        self._generations: dict[int, int] = {}
+        self._mounts.follow(self._generations_now, exact=opened.sees_ends)
         ring = self._tracer.failures
         self._reader = FailureReader(ring.type, self._naming, opened.backend is Backend.TRACEPOINT) if ring else None
         self.backend: Backend = opened.backend
         self._opened_ns = time.monotonic_ns()
         # Returns without an entry up to here are no loss: those faults began before their entry was hooked.
         self._unclaimed = self._tracer.maps.lost()[_LOSSES.index(Loss.UNMATCHED_RETURN)]
-        self._final: Snapshot | None = None
         self._bursts: dict[Burst, int] = {}
 
     def __enter__(self) -> Session:
@@ -167,6 +167,11 @@ class Session:
         with self._lock:
             return self._bursts if self._final is not None else self._tracer.maps.bursts()
 
+    def has_ended(self, failure: Failure) -> bool:
+        """Whether the failure's filesystem is known to have ended: its device number is another's, or nobody's."""
+        with self._lock:
+            return self._generations_now().get(failure.dev, 0) != failure.generation
+
     def in_flight(self) -> list[InFlight]:
         """The calls that have not returned yet, the oldest first. Needs Options.waits."""
         with self._lock:
@@ -228,6 +233,11 @@ class Session:
         seen = (int(event.latency_ns) for event, _, _ in self._waits.in_flight())
         return [*(age for age in ages if age < _OLD_NS), *(age for age in seen if age >= _OLD_NS)]
 
+    def _generations_now(self) -> Mapping[int, int]:
+        if self._final is None:
+            self._generations = {dev: number.generation for dev, number in self._tracer.maps.numbers().items()}
+        return self._generations
+
     def _drain(self) -> None:
         kind = self._tracer.events.type
         for record in self._tracer.events.take():
@@ -235,7 +245,8 @@ class Session:
             path = record[kind.path.offset : kind.path.offset + event.path_bytes]
             if event.reason & _NAMED:
                 series, file = event.series, path_of(path, bool(event.deleted), bool(event.cut))
-                self._naming.name_series(series.dev, series.who, event.comm, file)
+                filesystem = RawSeries(series.handler, series.who, series.dev, series.kind).filesystem
+                self._naming.name_series(filesystem, series.who, event.comm, file)
             if event.reason & _SLOW:
                 self._events.append(self._naming.event(event, path_of(path, False, bool(event.cut))))
         if self._reader and self._tracer.failures:
@@ -257,53 +268,26 @@ class Session:
         hooks: tuple[Hook, ...] | None = None,
         gone: Callable[[], IsGone] | None = None,
     ) -> Snapshot:
-        maps = self._tracer.maps
-        raw = maps.histograms()
-        causes = maps.causes()
-        counted = chain(((key.dev, key.who) for key in map(RawSeries._make, raw)), ((c.dev, c.who) for c in causes))
-        self._naming.keep(counted, 4 * self._room + 2 * maps.room_for_causes)
-        self._drain()  # now: events name what has been counted
         now = time.monotonic_ns()
-        ages: list[int] = []
-        waiting: set[int] = set()
-        for slot in maps.slots():
-            if slot.series.kind and now - slot.start_ns - slot.latency_ns >= raced_after_ns:
-                # The programs will count it when the task comes back, if it does.
-                waiting.add(slot.series.who)
-                key = slot.series._replace(kind=slot.series.kind | RACED)
-                raw[key] = raw.get(key, Histogram()) + Histogram.of(slot.latency_ns)
-            else:
-                ages.append(0 if slot.series.kind else now - slot.start_ns)
-        ages = self._ages(ages)
-        fstypes = self._naming.fstypes(maps.fstypes())
-        failed: dict[FailureSeries, int] = {}
-        for cause, number in causes.items():
-            kind = self._naming.failure_series(cause, fstypes)
-            failed[kind] = failed.get(kind, 0) + number
-        calls: dict[Series, Histogram] = {}
-        for key, histogram in raw.items():
-            series = self._naming.series(RawSeries(*key), fstypes)
-            known = calls.get(series)
-            calls[series] = histogram if known is None else known + histogram
-        removed = Removed()
-        if gone and (len(raw) > self._room or len(causes) > maps.room_for_causes // 2):
-            removed = make_room(maps, self._naming, raw, causes, waiting, gone())
+        counted = self._tally.read(now, raced_after_ns, self._drain, gone, last=hooks is not None)
+        ages = self._ages(counted.ages)
         return Snapshot(
             time_ns=now,
             elapsed_ns=now - self._opened_ns,
-            calls=calls,
-            wp_faults={} if self._counts else dict(zip(WpOutcome, maps.wp_counts(), strict=False)),
+            calls=counted.calls,
+            wp_faults={} if self._counts else dict(zip(WpOutcome, self._tracer.maps.wp_counts(), strict=False)),
             lost=lost,
             in_flight=len(ages),
             oldest_in_flight_ns=max(ages, default=0),
             hooks=self.hooks if hooks is None else hooks,
             notes=self._notes,
-            failures=failed,
+            failures=counted.failures,
             tracepoints=self._counts.read() if self._counts else None,
-            gone=removed.calls,
-            gone_failures=removed.failures,
+            gone=counted.removed.calls,
+            gone_failures=counted.removed.failures,
+            gone_waits=counted.removed.waits,
             runs=runs(one for part in self._parts for one in part.programs),
-            waits=self._naming.waits(maps.waits(), fstypes),
+            waits=counted.waits,
         )
 
 

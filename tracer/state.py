@@ -62,7 +62,8 @@ class HostState:
 
     ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
     ``mountpoint`` is as the victim sees it, or as we do; ``mount_source`` is what is mounted there, and ``limit`` the
-    mount's ``size=``. ``subvolume_read_only``: only that part of a btrfs is. ``after_ns`` is how long after the failure
+    mount's ``size=``. ``enter`` is what makes a command run where that mount is: "" here, None where nobody is known to
+    be who has it. ``subvolume_read_only``: only that part of a btrfs is. ``after_ns`` is how long after the failure
     this was read.
     """
 
@@ -72,6 +73,7 @@ class HostState:
     container: str = ""
     module: str = ""
     mountpoint: str = ""
+    enter: str | None = ""
     mount_source: str = ""
     read_only: bool = False
     subvolume_read_only: bool = False

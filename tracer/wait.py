@@ -23,13 +23,14 @@ class Wait(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class WaitSeries:
-    """Whose waits are summed, and for what. ``mountpoint`` and ``dev`` as in ``Series``."""
+    """Whose waits are summed, and for what. ``mountpoint``, ``dev`` and ``generation`` as in ``Series``."""
 
     fstype: str
     mountpoint: str
     dev: int
     handler: str
     reason: Wait
+    generation: int = 0
 
     @property
     def nameless(self) -> WaitSeries:
@@ -44,6 +45,9 @@ class WaitTime:
     count: int = 0
     ns: int = 0
     max_ns: int = 0
+
+    def __add__(self, other: WaitTime) -> WaitTime:
+        return WaitTime(self.count + other.count, self.ns + other.ns, max(self.max_ns, other.max_ns))
 
     def since(self, earlier: WaitTime | None) -> WaitTime:
         """What came after ``earlier``; the longest is that of all time."""

@@ -158,5 +158,5 @@ def _of(session: Session, pid: int) -> Explained | None:
     while time.monotonic() < end:
         for failure in session.failures(0.2):
             if failure.pid == pid:
-                return next(iter(Explainer().explain([failure])))
+                return next(iter(Explainer(session.has_ended).explain([failure])))
     return None

@@ -193,7 +193,7 @@ class Stage:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._known: list[Failure] = []
-        self._explainer = Explainer()
+        self._explainer = Explainer(session.has_ended)
 
     def victim(
         self,
@@ -232,6 +232,12 @@ class Stage:
         assert found, f"{process.args!r}: exit code {process.returncode}, and nothing was seen of it"
         explained = next(iter(self._explainer.explain(found)))
         return Met(process.pid, process.returncode, int(said[1], 16), lines, found, explained)
+
+    def end_of(self, pid: int) -> Met:
+        """What was seen of a process that somebody else has started."""
+        found = self.of(pid)
+        assert found, f"nothing was seen of {pid}"
+        return Met(pid, 0, 0, [], found, next(iter(self._explainer.explain(found))))
 
     def of(self, pid: int, count: int = 1) -> list[Failure]:
         """The failures of a process, once there are ``count``; fewer if they do not come in time."""

@@ -412,7 +412,7 @@ def test_a_shutdown_that_was_not_seen_is_told_by_what_cannot_be_opened(backend: 
     with Session(Options(backend, failures=True)) as session:
         process.communicate("\n", timeout=300)
         (failure,) = Stage(session).of(process.pid)
-        explained = next(iter(Explainer().explain([failure])))
+        explained = next(iter(Explainer(session.has_ended).explain([failure])))
     assert process.returncode == -signal.SIGBUS
     assert (failure.errno, explained.diagnosis.errno) == (0, "EIO")
     assert "shut down" in explained.diagnosis.inferred_from

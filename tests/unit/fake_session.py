@@ -97,6 +97,9 @@ class FakeSession:
         _mark()
         time.sleep(min(timeout_s, 0.01))
 
+    def has_ended(self, failure: Failure) -> bool:
+        return False
+
     def bursts(self) -> dict[Burst, int]:
         return {failure.burst: FakeSession.seen_of_each for batch in FakeSession.batches or [] for failure in batch}
 

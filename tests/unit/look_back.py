@@ -9,6 +9,7 @@ from dataclasses import replace
 from failure_samples import REFUSED, refused
 from samples import HOOKS, series, snapshot
 
+from tracer.causes import decide
 from tracer.export.history import MINUTES, View
 from tracer.failure import Fact
 from tracer.histogram import Histogram
@@ -51,7 +52,7 @@ def hour() -> View:
     failures = (
         refused(errno.ENOSPC),
         refused(errno.EDQUOT, file=f"/srv/data/{NASTY}", comm="\x1b[31m" + NASTY[:11]),
-        replace(REFUSED, file="", facts=Fact.NO_MEMORY),
+        decide(replace(REFUSED, file="", facts=Fact.NO_MEMORY)),
     )
     return View(True, total, replace(total, elapsed_ns=10 * 10**9), tuple(minutes), failures)
 

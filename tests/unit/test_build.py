@@ -51,11 +51,13 @@ def test_every_c_file_is_part_of_the_text() -> None:
 
 # Real compiles.
 
-HOOKS: Final = {"page_mkwrite_dirty", "page_mkwrite_entry", "page_mkwrite_return", "wp_page_return"}
+HOOKS: Final = {
+    "filesystem_ended", "page_mkwrite_dirty", "page_mkwrite_entry", "page_mkwrite_return", "wp_page_return",
+}  # fmt: skip
 WAIT_HOOKS: Final = {"in_flight", "throttle_entry", "throttle_return", "wait_entry", "wait_return"}
 PROGRAMS: Final = {Backend.FENTRY: HOOKS, Backend.KPROBE: HOOKS | {"wp_page_entry"}}
-MAPS: Final = {"blank", "changes", "crowded", "events", "filesystems", "front", "lost", "others", "scratch", "slots",
-               "wanted", "wp_counts"}  # fmt: skip
+MAPS: Final = {"blank", "changes", "crowded", "events", "front", "fstypes", "lost", "numbers", "others", "scratch",
+               "slots", "wanted", "wp_counts"}  # fmt: skip
 WAIT_MAPS: Final = {"throttled", "waited", "waiting"}
 
 

@@ -8,9 +8,16 @@ from dataclasses import replace
 import pytest
 from failure_samples import FULL, REFUSED, ROOMY, refused
 
-from tracer.diagnose import diagnose
-from tracer.failure import Actor, Class, Code, Disposition, Fact, Signal, Source, Truncation, code_of
+from tracer.causes import decide
+from tracer.diagnose import Diagnosis
+from tracer.diagnose import diagnose as diagnose_decided
+from tracer.failure import Actor, Class, Code, Disposition, Fact, Failure, Signal, Source, Truncation, code_of
 from tracer.state import ChunkState, HostState, HugeState, QuotaState
+
+
+def diagnose(failure: Failure, state: HostState) -> Diagnosis:
+    """Decide a failure that was made up here, and diagnose it."""
+    return diagnose_decided(decide(failure), state)
 
 
 def test_an_errno_that_was_seen_is_not_inferred() -> None:
@@ -188,3 +195,20 @@ def test_names_are_escaped() -> None:
 def test_a_cgroup_is_named_so_that_a_shell_takes_it_as_one_word() -> None:
     check = diagnose(refused(errno.ENOMEM), HostState(cgroup="/x; rm -rf ~ #\x1b")).check
     assert check.startswith("cat $'/sys/fs/cgroup/x; rm -rf ~ #\\x1b/memory.events'; ")
+
+
+def test_a_mount_of_another_namespace_is_remounted_there() -> None:
+    failure = replace(REFUSED, source=Source.FAULT, fstype="tmpfs", mountpoint="", handler="")
+    found = diagnose(failure, HostState(mountpoint="/mnt/c", enter="nsenter -t 77 -m "))
+    assert "nsenter -t 77 -m mount -o remount,size=... /mnt/c" in found.remedy
+    assert found.check == "nsenter -t 77 -m df -h /mnt/c; nsenter -t 77 -m du -ah /mnt/c | sort -h | tail"
+
+
+@pytest.mark.parametrize("state", [HostState(mountpoint="/mnt/c", enter=None), HostState()])
+def test_no_command_is_given_for_a_mount_that_nobody_is_known_to_have(state: HostState) -> None:
+    failure = replace(REFUSED, source=Source.FAULT, fstype="tmpfs", mountpoint="", handler="")
+    found = diagnose(failure, state)
+    assert "mount -o" not in found.remedy and found.remedy.startswith("Make the tmpfs larger.")
+    assert found.check == ""
+    space = diagnose(refused(errno.ENOSPC, mountpoint=""), state)
+    assert (space.check, "mount" in space.remedy) == ("", False)

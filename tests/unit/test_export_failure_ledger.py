@@ -91,3 +91,13 @@ def test_for_whom_nothing_was_counted_for_an_hour_makes_room() -> None:
     book.add({(places[3], "EIO"): 16}, {"/srv"})
     found = {place.who: number for place, _, number in book.counts([], [])}
     assert found == {("other",): 4, ("c1",): 10, ("c3",): 16}
+
+
+def test_what_failed_before_is_not_counted_anew_for_the_next_filesystem_of_a_number() -> None:
+    book = FailureLedger(Who(), 10)
+    old = FailureSeries("tmpfs", "/b", 45, Class.TMPFS_FULL, "ENOSPC")
+    book.book({old: 5}, {"/b"}, {})
+    new = FailureSeries("overlay", "/c", 45, Class.MEDIA, "EIO", "", 1)
+    book.book({old: 5, new: 2}, {"/c"}, {old: 5})
+    book.book({new: 3}, {"/c"}, {})
+    assert counted(book) == {("/b", "ENOSPC"): 5, ("/c", "EIO"): 3}

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.host.mounts import Mounts, MountTable
+from tracer.model import Filesystem
 
 MOUNTINFO = rb"""27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,errors=remount-ro
 30 27 0:27 / /dev/shm rw,nosuid - tmpfs tmpfs rw,size=64k
@@ -138,16 +139,93 @@ def test_the_table_answers_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mountinfo"
     file.write_bytes(MOUNTINFO)
     with MountTable(file) as table:
-        assert table.lookup(44) == ("btrfs", "/mnt/btrfs/all")
-        assert table.lookup(51) == ("fuse.sshfs", "/mnt/sshfs")
-        assert table.lookup(12345) == ("", "")
-    assert table.lookup(44) == ("btrfs", "/mnt/btrfs/all")
+        assert place(table, 44) == ("btrfs", "/mnt/btrfs/all")
+        assert place(table, 51) == ("fuse.sshfs", "/mnt/sshfs")
+        assert place(table, 12345) is None
+    assert place(table, 44) == ("btrfs", "/mnt/btrfs/all")
+
+
+def place(table: MountTable, dev: int, generation: int = 0) -> tuple[str, str] | None:
+    """Type and mount point."""
+    mount = table.find(Filesystem(dev, generation))
+    return mount and (mount.fstype, mount.mountpoint)
+
+
+class Numbers:
+    """A mountinfo file, and what has ended so far by device number."""
+
+    def __init__(self, directory: Path, exact: bool) -> None:
+        self._file = directory / "mountinfo"
+        self.mount()
+        self.ended: dict[int, int] = {}
+        self.table = MountTable(self._file)
+        self.table.follow(lambda: dict(self.ended), exact)
+
+    def mount(self, *places: tuple[str, str]) -> None:
+        """Write the file with these types and mount points, all of device 0:45."""
+        self._file.write_text(
+            "".join(f"{30 + n} 1 0:45 / {at} rw - {kind} none rw\n" for n, (kind, at) in enumerate(places))
+        )
+
+
+def test_a_mount_belongs_to_the_generation_of_its_time(tmp_path: Path) -> None:
+    numbers = Numbers(tmp_path, exact=True)
+    with numbers.table as table:
+        numbers.mount(("tmpfs", "/b"))
+        assert place(table, 45) == ("tmpfs", "/b")
+        numbers.mount()
+        numbers.ended[45] = 1
+        assert (place(table, 45), place(table, 45, 1)) == (("tmpfs", "/b"), None)
+        numbers.mount(("overlay", "/c"))
+        numbers.ended[45] = 2
+        assert place(table, 45, 2) == ("overlay", "/c")
+        assert (place(table, 45), place(table, 45, 1)) == (("tmpfs", "/b"), None)
+        table.forget(lambda filesystem: filesystem.generation < 2)
+        numbers.mount()
+        assert (place(table, 45), place(table, 45, 2)) == (None, ("overlay", "/c"))
+
+
+def test_a_mount_that_is_read_while_its_number_changes_hands_is_nobodys(tmp_path: Path) -> None:
+    numbers = Numbers(tmp_path, exact=True)
+    with numbers.table as table:
+        numbers.mount(("tmpfs", "/b"))
+        readings = iter((0, 1))
+        table._generations = lambda: {45: next(readings, 1)}
+        assert place(table, 45, 1) is None
+        table._absent.clear()
+        assert place(table, 45, 1) == ("tmpfs", "/b")
+        assert place(table, 45) is None
+
+
+def test_without_ends_that_are_seen_a_filesystem_that_was_met_keeps_its_mount(tmp_path: Path) -> None:
+    numbers = Numbers(tmp_path, exact=False)
+    with numbers.table as table:
+        numbers.mount(("tmpfs", "/b"))
+        numbers.ended[45] = 0  # met
+        assert place(table, 45) == ("tmpfs", "/b")
+        numbers.mount(("tmpfs", "/c"))
+        table._refresh()
+        assert place(table, 45) == ("tmpfs", "/b")
+        numbers.ended[45] = 1  # the next one was met
+        assert (place(table, 45), place(table, 45, 1)) == (("tmpfs", "/b"), ("tmpfs", "/c"))
+
+
+def test_without_ends_that_are_seen_a_mount_that_is_gone_and_was_never_met_is_forgotten(tmp_path: Path) -> None:
+    numbers = Numbers(tmp_path, exact=False)
+    with numbers.table as table:
+        numbers.mount(("tmpfs", "/b"))
+        assert place(table, 45) == ("tmpfs", "/b")
+        numbers.mount()
+        table._refresh()
+        numbers.ended[45] = 0  # met for the first time, in another mount namespace
+        assert place(table, 45) is None
 
 
 _FOLLOW = """
 import os, subprocess, sys
 from pathlib import Path
 from tracer.host import mounts
+from tracer.model import Filesystem
 
 def run(*command): subprocess.run(command, check=True)
 def dev(path):
@@ -161,17 +239,18 @@ long, short = sys.argv[1] + "/longer", sys.argv[1] + "/s"
 for place in (long, short): os.mkdir(place)
 table = mounts.MountTable()
 assert len(readings) == 1
+def lookup(number): return table.find(Filesystem(number)).mountpoint
 run("mount", "-t", "tmpfs", "none", long)
 number = dev(long)
-assert table.lookup(number) == ("tmpfs", long), table.lookup(number)
-for _ in range(5): table.lookup(number)
+assert lookup(number) == long
+for _ in range(5): lookup(number)
 assert len(readings) == 2, "read again without a change"
 run("mount", "--bind", long, short)
-assert table.lookup(number) == ("tmpfs", long), "the label changed while it held"
+assert lookup(number) == long, "the label changed while it held"
 run("umount", long)
-assert table.lookup(number) == ("tmpfs", short), "the label outlived its mount although there is another"
+assert lookup(number) == short, "the label outlived its mount although there is another"
 run("umount", short)
-assert table.lookup(number) == ("tmpfs", short), "forgotten after umount"
+assert lookup(number) == short, "forgotten after umount"
 """
 
 

@@ -150,3 +150,26 @@ def test_a_filesystem_that_has_another_name_now_did_not_begin_anew() -> None:
     assert list(found.failures.values()) == [2]
     assert list(found.waits.values()) == [WaitTime(2, 2)]
     assert named("/srv", "/dev/sda1", 9).since(named("", "", 9)).calls == {}
+
+
+def test_what_has_the_same_names_is_taken_together_by_name() -> None:
+    calls = {replace(series(), generation=generation): Histogram.of(*[5] * (generation + 1)) for generation in range(3)}
+    failures = {FailureSeries("tmpfs", "/b", 45, Class.TMPFS_FULL, "ENOSPC", "", n): n + 1 for n in range(3)}
+    waits = {WaitSeries("ext4", "/b", 45, "h", Wait.SPACE, n): WaitTime(1, n, n) for n in range(3)}
+    counts = replace(snapshot(calls), failures=failures, waits=waits)
+    assert {s.generation: h.count for s, h in counts.since(snapshot({})).calls.items()} == {0: 1, 1: 2, 2: 3}
+    named = counts.by_name()
+    assert [(s.generation, h.count) for s, h in named.calls.items()] == [(0, 6)]
+    assert list(named.failures.values()) == [6]
+    assert list(named.waits.values()) == [WaitTime(3, 3, 2)]
+
+
+def test_the_next_filesystem_of_a_number_does_not_take_over_what_the_last_one_had() -> None:
+    old = FailureSeries("tmpfs", "/b", 45, Class.TMPFS_FULL, "ENOSPC")
+    new = replace(old, fstype="overlay", mountpoint="/c", kind=Class.MEDIA, generation=1)
+    before = replace(snapshot({}), failures={old: 5})
+    after = replace(snapshot({}), failures={old: 5, new: 2})
+    assert after.since(before).failures == {new: 2}
+    # The last one is not counted any more (Options.make_room), and had the errno that the next one has.
+    alike = replace(new, kind=old.kind, errno=old.errno)
+    assert replace(snapshot({}), failures={alike: 7}).since(before).failures == {alike: 7}

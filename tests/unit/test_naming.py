@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -13,14 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracer.failure import Cause, Class, Source
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, Initiator, Outcome
+from tracer.model import By, Filesystem, Initiator, Outcome
 from tracer.model import Path as FaultPath
 from tracer.naming import RACED, WRITE_PROTECT, Naming, outcome_of, path_in, path_of
 from tracer.probes.build import SOURCES
-from tracer.probes.maps import RawSeries
+from tracer.probes.records import RawSeries
 from tracer.wait import Wait
 
 MAPS_H: Final = (SOURCES / "maps.h").read_text()
@@ -101,6 +103,7 @@ def test_a_call_that_waits_for_its_pte_becomes_a_raced_one() -> None:
 # Names of whole series and events.
 
 DEV: Final = 8 << 20 | 1
+FS: Final = Filesystem(DEV)
 HANDLER: Final = 0xFFFFFFFF81000100
 
 
@@ -144,7 +147,7 @@ def event(series: RawSeries, comm: bytes = b"postgres", fstype: bytes = b"fuse")
 
 
 def test_a_series_has_the_names_of_its_numbers(host: Host) -> None:
-    series = host.naming().series(raw(kind=VALID | WRITE_PROTECT | 2 << 1 | 4 << 3), {DEV: "fuse"})
+    series = host.naming().series(raw(kind=VALID | WRITE_PROTECT | 2 << 1 | 4 << 3), {FS: "fuse"})
     assert (series.fstype, series.mountpoint, series.dev, series.handler) == ("fuse", "/srv", DEV, "fuse_page_mkwrite")
     assert (series.path, series.initiator, series.outcome) == (
         FaultPath.WRITE_PROTECT,
@@ -158,12 +161,47 @@ def test_a_series_has_the_names_of_its_numbers(host: Host) -> None:
 
 
 def test_a_device_mounted_nowhere_keeps_the_kernels_name_of_its_type(host: Host) -> None:
-    series = host.naming().series(raw(dev=DEV + 1), {DEV + 1: "ext4"})
+    series = host.naming().series(raw(dev=DEV + 1), {Filesystem(DEV + 1): "ext4"})
     assert (series.fstype, series.mountpoint) == ("ext4", "")
 
 
-def test_what_is_mounted_now_is_not_what_had_the_device_number_before(host: Host) -> None:
-    assert host.naming().fstypes({DEV: "ext4", DEV + 1: "xfs"}) == {DEV: "fuse", DEV + 1: "xfs"}
+def test_what_has_the_device_number_next_has_none_of_the_names(host: Host) -> None:
+    generations: dict[int, int] = {}
+    host.mounts.follow(lambda: generations, exact=True)
+    naming = host.naming(By.FILE)
+    naming.name_series(FS, 12, b"", "/srv/wal")
+    before = naming.series(raw(12), {FS: "fuse"})
+    # Unmounted here; mounted in another mount namespace, which says nothing to this one.
+    host.mountinfo.write_text("".join(host.mountinfo.read_text().splitlines(keepends=True)[1:]))
+    generations[DEV] = 1
+    after = naming.series(raw(12).of(1), {FS: "fuse", Filesystem(DEV, 1): "tmpfs"})
+    assert naming.series(raw(12), {FS: "fuse"}) == before
+    assert (before.fstype, before.mountpoint, before.who, before.generation) == ("fuse", "/srv", "/srv/wal", 0)
+    assert (after.fstype, after.mountpoint, after.source, after.who) == ("tmpfs", "", "", "inode 12")
+    assert (after.dev, after.generation, after.nameless == before.nameless) == (DEV, 1, False)
+
+
+def test_a_mount_of_another_type_is_not_the_filesystems(host: Host) -> None:
+    series = host.naming().series(raw(), {FS: "tmpfs"})
+    assert (series.fstype, series.mountpoint, series.source) == ("tmpfs", "", "")
+
+
+def test_a_failure_of_the_last_filesystem_is_not_judged_by_the_type_of_the_next(host: Host) -> None:
+    full = Cause(0, DEV, 0, errno.ENOSPC, tuple(Source).index(Source.FAULT), 0)
+    fstypes = {FS: "tmpfs", Filesystem(DEV, 1): "btrfs"}
+    naming = host.naming()
+    assert naming.failure_series(full, fstypes).kind is Class.TMPFS_FULL
+    assert naming.failure_series(full._replace(error=errno.EIO, generation=1), fstypes).kind is Class.MEDIA
+    series = [naming.failure_series(full._replace(generation=number), fstypes) for number in (0, 1)]
+    assert series[0].nameless != series[1].nameless
+
+
+def test_names_of_what_has_ended_are_dropped(host: Host) -> None:
+    naming = host.naming(By.FILE)
+    naming.name_series(FS, 12, b"", "/srv/wal")
+    naming.end(lambda filesystem: filesystem == FS)
+    assert naming.series(raw(12).of(1), {}).who == "inode 12"
+    assert naming._who.keys() == {(Filesystem(DEV, 1), 12)}
 
 
 def test_a_process_is_called_as_it_was_first_called(host: Host) -> None:
@@ -171,41 +209,41 @@ def test_a_process_is_called_as_it_was_first_called(host: Host) -> None:
     pid = os.getpid()
     comm = Path("/proc/self/comm").read_text().strip()
     assert naming.series(raw(pid), {}).who == f"{comm}[{pid}]"
-    naming.name_series(DEV, pid, b"renamed", "")
+    naming.name_series(FS, pid, b"renamed", "")
     assert naming.series(raw(pid), {}).who == f"{comm}[{pid}]"
 
 
 def test_a_process_that_is_gone_has_the_name_that_its_event_brought(host: Host) -> None:
     gone = 1 << 30  # above any pid_max
     naming = host.naming(By.PROCESS)
-    naming.name_series(DEV, gone, b"dd \xff", "")
+    naming.name_series(FS, gone, b"dd \xff", "")
     assert naming.series(raw(gone), {}).who == f"dd \udcff[{gone}]"
     assert host.naming(By.PROCESS).series(raw(gone), {}).who == f"?[{gone}]"
 
 
 def test_a_file_keeps_the_name_that_it_is_first_counted_under(host: Host) -> None:
     naming = host.naming(By.FILE)
-    naming.name_series(DEV, 12, b"", "")  # an event without a path names nothing
+    naming.name_series(FS, 12, b"", "")  # an event without a path names nothing
     naming.event(event(raw(12)), "")
-    naming.name_series(DEV, 12, b"", "/srv/wal")
-    naming.name_series(DEV, 12, b"", "/srv/renamed")
+    naming.name_series(FS, 12, b"", "/srv/wal")
+    naming.name_series(FS, 12, b"", "/srv/renamed")
     assert naming.series(raw(12), {}).who == "/srv/wal"
     # Counts under another name would be counted twice.
     assert naming.series(raw(13), {}).who == "inode 13"
-    naming.name_series(DEV, 13, b"", "/srv/late")
+    naming.name_series(FS, 13, b"", "/srv/late")
     assert naming.series(raw(13), {}).who == "inode 13"
 
 
 def test_the_same_inode_number_on_another_device_is_another_file(host: Host) -> None:
     naming = host.naming(By.FILE)
-    naming.name_series(DEV, 12, b"", "/srv/wal")
+    naming.name_series(FS, 12, b"", "/srv/wal")
     assert naming.series(raw(12, dev=DEV + 1), {}).who == "inode 12"
 
 
 def test_a_process_has_one_name_on_all_devices(host: Host) -> None:
     gone = 1 << 30
     naming = host.naming(By.PROCESS)
-    naming.name_series(DEV, gone, b"postgres", "")
+    naming.name_series(FS, gone, b"postgres", "")
     assert naming.series(raw(gone, dev=DEV + 1), {}).who == f"postgres[{gone}]"
 
 
@@ -249,6 +287,6 @@ def test_paths_are_numbered_as_the_programs_do() -> None:
 def test_names_of_files_that_nothing_is_counted_under_are_dropped_once_there_are_too_many(host: Host) -> None:
     naming = host.naming(By.FILE)
     for number in range(100):
-        naming.name_series(1, number, b"", f"/srv/{number}")
-        naming.keep([(1, 7)], 50)
-    assert len(naming._who) <= 51 and naming._who[1, 7] == "/srv/7"
+        naming.name_series(Filesystem(1), number, b"", f"/srv/{number}")
+        naming.keep([(Filesystem(1), 7)], 50)
+    assert len(naming._who) <= 51 and naming._who[Filesystem(1), 7] == "/srv/7"

@@ -62,7 +62,7 @@ def test_what_repeats_is_told_once_and_counted(fake: type[FakeSession]) -> None:
 
 
 def test_another_errno_of_the_same_file_is_another_failure(fake: type[FakeSession]) -> None:
-    other = replace(FAILURE, errno=errno.EIO, kernel_error=errno.EIO)
+    other = replace(refused(errno.EIO), pid=FAILURE.pid, dev=0)
     fake.batches = [[FAILURE, other]]
     assert [record["errno"] for record in records(invoke("--json", "-d", "20ms"))] == ["ENOSPC", "EIO"]
 

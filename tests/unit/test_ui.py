@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from samples import event, series, snapshot
 
+from tracer.causes import decide
 from tracer.failure import Fact
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram, bucket_of
 from tracer.model import Backend, Hook, Initiator, Loss, Outcome, Path, Snapshot, WpOutcome
@@ -269,7 +270,7 @@ def test_an_unlinked_file_and_one_without_a_name_are_told() -> None:
 def test_a_failure_tells_class_errno_and_who_returned_it() -> None:
     line = TraceLines(None).line(refused(errno.ENOSPC)).plain
     assert "refused ENOSPC ext4_da_reserve_space 0x3000 /srv/data" in " ".join(line.split())
-    inferred = TraceLines(None).line(replace(REFUSED, facts=Fact.READ_ONLY)).plain
+    inferred = TraceLines(None).line(decide(replace(REFUSED, facts=Fact.READ_ONLY))).plain
     assert "refused EROFS inferred" in " ".join(inferred.split())
     unknown = TraceLines(None).line(REFUSED).plain
     assert "refused - -" in " ".join(unknown.split())

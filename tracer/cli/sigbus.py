@@ -82,7 +82,7 @@ def sigbus(
     chosen, backend = filters_of(**filters)
     with opened(Options(backend, chosen, failures=True, every_errno=True)) as session, Stop() as stop:
         announce(session)
-        watch = _Watch(session, Explainer(), show, count, once)
+        watch = _Watch(session, Explainer(session.has_ended), show, count, once)
         if command:
             code = watch.meanwhile(lambda: run_command(command, meanwhile=lambda: None))
         else:

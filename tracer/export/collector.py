@@ -213,7 +213,7 @@ class MkwriteCollector(Collector):
         mounted = {printable(mount.mountpoint) for mount in mounts}
         self._dirtied.add(self._ledger.book(snapshot, mounted), mounted)
         self._failures.book(snapshot.failures, mounted, snapshot.gone_failures)
-        self._waits.book(snapshot.waits, mounted)
+        self._waits.book(snapshot.waits, mounted, snapshot.gone_waits)
         self._hooks.note(snapshot.hooks)
         return snapshot, mounts
 

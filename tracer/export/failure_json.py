@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tracer import syscalls
-from tracer.causes import class_of, errno_of
 from tracer.export.jsonl import event_dict, text
 from tracer.failure import Actor, Event, Failure
 from tracer.model import device_name
@@ -23,11 +22,10 @@ def record(event: Event) -> dict[str, object]:
 
 def failure_dict(failure: Failure) -> dict[str, object]:
     """A failure with all that the kernel said of it; members that do not apply are null."""
-    cause = failure.burst.cause
-    errno, inferred_from = errno_of(cause, failure.fstype)
+    kind, errno, inferred_from = failure.verdict
     return {
         "kind": "failure",
-        "class": class_of(cause, failure.fstype).value,
+        "class": kind.value,
         "errno": errno or None,
         "errno_from": text(failure.errno_from) or None,
         "inferred_from": inferred_from or None,

@@ -58,4 +58,4 @@ class FailureLedger:
         series, number = item
         kind = Kind(series.kind, series.errno)
         place = Place(printable(series.fstype), printable(series.mountpoint), self._who.values(series.who))
-        return Counted((series.dev, kind, series.who), place, kind, number)
+        return Counted(series.nameless, place, kind, number)

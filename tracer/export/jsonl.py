@@ -36,7 +36,7 @@ def snapshot_dict(snapshot: Snapshot) -> dict[str, object]:
         "elapsed_ns": snapshot.elapsed_ns,
         "calls": [
             {**_series_dict(series), "latency": histogram_dict(histogram)}
-            for series, histogram in sorted(snapshot.calls.items())
+            for series, histogram in sorted(snapshot.by_name().calls.items())
         ],
         "wp_faults": {outcome.value: number for outcome, number in snapshot.wp_faults.items()},
         "lost": {kind.value: number for kind, number in snapshot.lost.items()},

@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from tracer.breakdown import CPU, breakdowns
-from tracer.causes import class_of, errno_of
 from tracer.export.heatmap import heat_map
 from tracer.export.history import View
 from tracer.failure import Failure
@@ -104,7 +103,7 @@ def _status(view: View) -> str:
 
 def _calls(view: View) -> str:
     def source(series: Series) -> Series:
-        return replace(series, outcome=Outcome.WRITABLE, initiator=series.initiator.USER)
+        return replace(series, outcome=Outcome.WRITABLE, initiator=series.initiator.USER, generation=0)
 
     now, failed = view.recent.grouped(source), _failed(view.total).grouped(source)
     rows = [(series, now.get(series, Histogram()), total) for series, total in view.total.grouped(source).items()]
@@ -131,7 +130,7 @@ def _calls(view: View) -> str:
 
 
 def _waits(view: View) -> str:
-    now = {series: time.ns for series, time in view.recent.waits.items()}
+    now = {series: time.ns for series, time in view.recent.by_name().waits.items()}
     rows = [
         (one, part, now.get(WaitSeries(one.fstype, one.mountpoint, one.dev, one.handler, Wait(part.name)), 0))
         for one in breakdowns(view.total)
@@ -163,8 +162,8 @@ def _failures(events: Sequence[Failure]) -> str:
             lambda event: f"{datetime.fromtimestamp(event.time_ns // 10**9).astimezone():%Y-%m-%d %H:%M:%S}",
         ),
         ("Process", "", lambda event: f"{event.comm}[{event.pid}]"),
-        ("Class", "bad", lambda event: class_of(event.burst.cause, event.fstype).value),
-        ("Errno", "bad", lambda event: errno_of(event.burst.cause, event.fstype)[0]),
+        ("Class", "bad", lambda event: event.verdict.kind.value),
+        ("Errno", "bad", lambda event: event.verdict.errno),
         ("Returned by", "", lambda event: event.errno_from or _inferred(event)),
         ("Filesystem", "", lambda event: event.fstype),
         ("Mount point", "text", lambda event: event.mountpoint),
@@ -175,7 +174,7 @@ def _failures(events: Sequence[Failure]) -> str:
 
 
 def _inferred(failure: Failure) -> str:
-    return "inferred" if errno_of(failure.burst.cause, failure.fstype)[0] else ""
+    return "inferred" if failure.verdict.errno else ""
 
 
 def _file(failure: Failure) -> str:

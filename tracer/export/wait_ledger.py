@@ -19,17 +19,18 @@ class WaitLedger:
         """Ns by filesystem and reason, and zeros for ``places``."""
         return self._ledger.counts(places, Wait)
 
-    def book(self, waits: Mapping[WaitSeries, WaitTime], mounted: Set[str]) -> None:
-        """Take in a snapshot's waits; ``mounted`` are the mount points that there are now."""
-        self._ledger.book(
-            (
-                Counted(
-                    (series.dev, series.handler, series.reason),
-                    Place(printable(series.fstype), printable(series.mountpoint)),
-                    series.reason,
-                    time.ns,
-                )
-                for series, time in waits.items()
-            ),
-            mounted,
-        )
+    def book(
+        self, waits: Mapping[WaitSeries, WaitTime], mounted: Set[str], gone: Mapping[WaitSeries, WaitTime]
+    ) -> None:
+        """Take in a snapshot's waits; ``mounted`` are the mount points that there are now.
+
+        ``gone`` are those that later snapshots will not count any more.
+        """
+        self._ledger.book(map(_counted, waits.items()), mounted)
+        self._ledger.release(map(_counted, gone.items()))
+
+
+def _counted(item: tuple[WaitSeries, WaitTime]) -> Counted[Wait]:
+    series, time = item
+    place = Place(printable(series.fstype), printable(series.mountpoint))
+    return Counted(series.nameless, place, series.reason, time.ns)

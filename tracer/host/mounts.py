@@ -10,12 +10,14 @@ import os
 import re
 import select
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
+
+from tracer.model import Filesystem
 
 
 def _mountinfo() -> Path:
@@ -106,17 +108,22 @@ def preferred(mounts: Iterable[Mount]) -> Mount | None:
 
 
 class MountTable:
-    """Device number -> fstype, mount point and source, kept up to date; safe to use from several threads.
+    """Filesystem -> its mount, kept up to date; safe to use from several threads.
 
-    The table is read again only when the kernel says that the mounts changed. A device keeps its mount point
-    for as long as it is mounted there, and after that until it is mounted elsewhere: what is derived from it
-    (the labels of a counter) should not change under a reader.
+    The table is read again only when the kernel says that the mounts changed, or for a filesystem that is new. A
+    filesystem keeps its mount point for as long as it is mounted there, and after that until it is mounted elsewhere:
+    what is derived from it (the labels of a counter) should not change under a reader. The next filesystem with its
+    device number has nothing of that.
     """
 
     def __init__(self, path: Path = MOUNTINFO) -> None:
         """Raises OSError when ``path`` cannot be read."""
         self._lock = threading.Lock()
-        self._known: dict[int, Mount] = {}
+        self._generations: Callable[[], Mapping[int, int]] = dict
+        self._exact = True
+        self._known: dict[Filesystem, Mount] = {}
+        #: Not mounted where we see it, when that was last read.
+        self._absent: set[Filesystem] = set()
         # Opened before the first reading, so that no change falls between the two.
         self._changes = MountChanges(path)
         self._refresh()
@@ -134,32 +141,54 @@ class MountTable:
         with self._lock:
             self._changes.close()
 
-    def lookup(self, dev: int) -> tuple[str, str]:
-        """(fstype, mount point) of a device; two empty strings if it was never mounted where we see it."""
-        mount = self._mount(dev)
-        return (mount.fstype, mount.mountpoint) if mount else ("", "")
+    def follow(self, generations: Callable[[], Mapping[int, int]], exact: bool) -> None:
+        """Tell filesystems apart by ``generations`` (by device number, those above 0 at least) from now on.
 
-    def source(self, dev: int) -> str:
-        """What is mounted, such as ``server:/export``; "" for a device that was never mounted where we see it."""
-        mount = self._mount(dev)
-        return mount.source if mount else ""
-
-    def _mount(self, dev: int) -> Mount | None:
+        ``exact``: each end of a filesystem is seen. Otherwise a generation begins when the next filesystem is met, and
+        those that are in ``generations`` have been.
+        """
         with self._lock:
-            if self._changes:
+            self._generations, self._exact = generations, exact
+            self._known.clear()
+            self._refresh()
+
+    def find(self, filesystem: Filesystem) -> Mount | None:
+        """Where it is mounted, or was; None if it never was where we see it."""
+        with self._lock:
+            if self._changes or (filesystem not in self._known and filesystem not in self._absent):
                 self._refresh()
-            return self._known.get(dev)
+                if filesystem not in self._known:
+                    self._absent.add(filesystem)
+            return self._known.get(filesystem)
+
+    def forget(self, is_over: Callable[[Filesystem], bool]) -> None:
+        """Drop what is known of filesystems that have ended."""
+        with self._lock:
+            self._known = {one: mount for one, mount in self._known.items() if not is_over(one)}
+            self._absent.clear()
 
     def _refresh(self) -> None:
+        self._absent.clear()
+        before, mounts, after = self._generations(), self._changes.read(), self._generations()
         places: dict[int, list[Mount]] = {}
-        for mount in self._changes.read():
+        for mount in mounts:
             places.setdefault(mount.dev, []).append(mount)
-        for dev, mounts in places.items():
-            known = self._known.get(dev)
-            if known is None or _name(known) not in map(_name, mounts):
-                best = preferred(mounts)
-                assert best is not None
-                self._known[dev] = best
+        for dev, found in places.items():
+            # A filesystem that is mounted has not ended; if one did meanwhile, the mount may be of either.
+            if before.get(dev, 0) == after.get(dev, 0):
+                self._note(Filesystem(dev, after.get(dev, 0)), found, self._exact or dev not in after)
+        # Without an end that is seen, what was mounted and never met may be another by the time that it is.
+        for filesystem in [one for one in self._known if one.dev not in places and not self._exact]:
+            if filesystem.dev not in after:
+                del self._known[filesystem]
+
+    def _note(self, filesystem: Filesystem, mounts: Sequence[Mount], certain: bool) -> None:
+        """``certain``: the mounts are of this filesystem, whatever was known of it."""
+        known = self._known.get(filesystem)
+        if known is None or (certain and _name(known) not in map(_name, mounts)):
+            best = preferred(mounts)
+            assert best is not None
+            self._known[filesystem] = best
 
 
 def _name(mount: Mount) -> tuple[str, str]:

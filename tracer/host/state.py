@@ -6,14 +6,14 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
-from tracer.failure import Fact, Failure, Source
+from tracer.failure import Disposition, Fact, Failure, Source
 from tracer.filesystems import rules
 from tracer.host import btrfs, processes
 from tracer.host.cgroups import Cgroups
@@ -33,7 +33,9 @@ _KINDS: Final = ((USER, "user"), (GROUP, "group"), (PROJECT, "project"))
 class StateReader:
     """Reads the state for one failure after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_ended: Callable[[Failure], bool]) -> None:
+        """``has_ended``: whether the filesystem that a failure arose on has, and another may have its number."""
+        self._has_ended = has_ended
         self._cgroups = Cgroups(Mounts.read())
 
     def read(self, failure: Failure) -> HostState:
@@ -44,7 +46,10 @@ class StateReader:
         with suppress(OSError, KeyError, ValueError, IndexError):
             process = processes.read(failure.pid)
         cgroup = self._cgroups.path_of(failure.cgroup_id)
-        mount, root = _mount(failure, islice(self._cgroups.members(cgroup), _OTHERS))
+        others = tuple(islice(self._cgroups.members(cgroup), _OTHERS))
+        mount, root = _mount(failure, others)
+        if mount and (self._has_ended(failure) or not mount.kernel_type.startswith(failure.fstype)):
+            mount, root = None, ""  # the number is another's by now
         directory, error = _open(f"{root}{mount.mountpoint}") if mount and _answers(mount.fstype) else (None, 0)
         file = _open_file(failure, mount, root) if directory is not None else None
         try:
@@ -55,6 +60,7 @@ class StateReader:
                 container=processes.container(cgroup),
                 module=(failure.signal.module if failure.signal else "") or _module(failure),
                 mountpoint=mount.mountpoint if mount else "",
+                enter=_enter(failure, mount, others) if mount else None,
                 mount_source=mount.source if mount else "",
                 read_only=bool(failure.facts & Fact.READ_ONLY) or _has(mount, "ro", "emergency_ro"),
                 subvolume_read_only=file is not None and mount is not None and _subvolume_read_only(file, mount),
@@ -103,6 +109,23 @@ def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, str]:
             if found and Path(root).exists():
                 return found, root
     return None, ""
+
+
+def _enter(failure: Failure, mount: Mount, others: Iterable[int]) -> str | None:
+    """What makes a command run where the mount is, as ``HostState.enter``."""
+    if _has_it(MOUNTINFO, mount):
+        return ""
+    dies = failure.signal is not None and failure.signal.disposition is Disposition.FATAL
+    pids = (pid for pid in (*others, failure.pid) if pid != failure.pid or not dies)
+    found = next((pid for pid in pids if _has_it(Path(f"/proc/{pid}/mountinfo"), mount)), 0)
+    return f"nsenter -t {found} -m " if found else None
+
+
+def _has_it(mountinfo: Path, mount: Mount) -> bool:
+    with suppress(OSError):
+        there = Mounts.read(mountinfo).at(mount.mountpoint)
+        return there is not None and there.dev == mount.dev
+    return False
 
 
 def _stopped(failure: Failure) -> bool:

@@ -6,45 +6,20 @@ import ctypes as ct
 import mmap
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from tracer.failure import Burst, Cause
-from tracer.histogram import BUCKETS, LOWER_NS, Histogram
+from tracer.histogram import Histogram
 from tracer.kernel.libbpf import SAMPLE, checked, libbpf
 from tracer.kernel.preemption import unpreempted
+from tracer.model import Filesystem
 from tracer.probes.program import MapSpec, c_type
+from tracer.probes.records import GENERATIONS, SERIES, Cells, Number, RawSeries, RawWait, Slot
 from tracer.wait import Wait
 
 _ENOENT: Final = 2
-_COUNTS: Final = struct.Struct(f"<{BUCKETS}Q")
 _PAGE: Final = mmap.PAGESIZE
-
-
-class RawSeries(NamedTuple):
-    """struct series of bpf/maps.h."""
-
-    handler: int
-    who: int
-    dev: int
-    kind: int
-
-
-class RawWait(NamedTuple):
-    """struct wait_key of bpf/wait.h, its reason by name."""
-
-    handler: int
-    dev: int
-    reason: Wait
-
-
-class Slot(NamedTuple):
-    """A call in flight: ``series.kind`` is 0 while the handler runs."""
-
-    task: int
-    start_ns: int
-    latency_ns: int
-    series: RawSeries
 
 
 class _Changes(NamedTuple):
@@ -53,47 +28,16 @@ class _Changes(NamedTuple):
     others_counted: int
     crowded_entered: int
     crowded_left: int
-    filesystems_added: int
+    filesystems_changed: int
     causes_counted: int
     waits_counted: int
 
 
-class Cells:
-    """Sums cells of the same series. Histograms are added as big integers: exact, and 128 counts at a time."""
-
-    def __init__(self, cell: Any) -> None:
-        self._series = cell.series.offset
-        self._sums = struct.Struct("<QQ")
-        self._sum = cell.sum_ns.offset
-        self._buckets = cell.buckets.offset
-        self._totals: dict[bytes, list[int]] = {}
-
-    def add(self, data: bytes) -> None:
-        """One cell as the kernel keeps it. A sum cannot carry into the next count: counts stay below 2**63."""
-        key = data[self._series : self._series + 24]
-        sum_ns, max_ns = self._sums.unpack_from(data, self._sum)
-        counts = int.from_bytes(data[self._buckets : self._buckets + _COUNTS.size], "little")
-        known = self._totals.setdefault(key, [0, 0, 0])
-        known[0] += counts
-        known[1] += sum_ns
-        known[2] = max(known[2], max_ns)
-
-    def histograms(self) -> dict[RawSeries, Histogram]:
-        """The sums. The largest latency is at least the bound of the highest bucket (see count_shared)."""
-        result = {}
-        for key, (counts, sum_ns, max_ns) in self._totals.items():
-            buckets = _COUNTS.unpack(counts.to_bytes(_COUNTS.size, "little"))
-            if sum_ns:
-                top = max((i for i, n in enumerate(buckets) if n), default=0)
-                max_ns = max(max_ns, LOWER_NS[top])
-            result[RawSeries(*_SERIES.unpack(key))] = Histogram(buckets, sum_ns, max_ns)
-        return result
-
-
-_SERIES: Final = struct.Struct("<QQII")
-_CAUSE: Final = struct.Struct("<QIIII")
+_CAUSE: Final = struct.Struct("<QIIIHH")
 _INODE_AND_TGID: Final = struct.Struct("<QQ")
-_WAIT: Final = struct.Struct("<QII")
+_WAIT: Final = struct.Struct("<QIIQ")
+_FILESYSTEM: Final = struct.Struct("<II")
+_NUMBER: Final = struct.Struct("<QQQ")
 _WAITED: Final = struct.Struct("<3Q")
 REASONS: Final = tuple(Wait)
 
@@ -105,7 +49,12 @@ class Maps:
         self._specs = specs
         self._descriptors = descriptors
         self._mapped = {
-            name: mmap.mmap(descriptors[name], _mapped_size(specs[name]), mmap.MAP_SHARED, mmap.PROT_READ)
+            name: mmap.mmap(
+                descriptors[name],
+                _mapped_size(specs[name]),
+                mmap.MAP_SHARED,
+                mmap.PROT_READ | (mmap.PROT_WRITE if name == "front" else 0),
+            )
             for name in ("front", "slots", "wp_counts", "lost", "changes")
         }
         #: What hash maps held, and their counts of changes then.
@@ -120,14 +69,33 @@ class Maps:
 
     def histograms(self) -> dict[RawSeries, Histogram]:
         """Every call counted so far, by series, over all CPUs."""
-        front, cells = self._mapped["front"], Cells(self._cell)
-        kind_at = self._cell.series.offset + 20
-        size = ct.sizeof(self._cell)
-        for start in range(0, self._specs["front"].value_size, size):
-            if front[start + kind_at : start + kind_at + 4] != b"\0\0\0\0":
-                cells.add(front[start : start + size])
+        cells = Cells(self._cell)
+        for _, data in self._front():
+            cells.add(data)
         for _, value in self._unless_unchanged("others", self._changes().others_counted):
             cells.add(value)
+        return cells.histograms()
+
+    def _front(self) -> Iterator[tuple[int, bytes]]:
+        """The front cells that are taken, and where they are."""
+        front, kind_at, size = self._mapped["front"], self._cell.series.offset + 20, ct.sizeof(self._cell)
+        for start in range(0, self._specs["front"].value_size, size):
+            if front[start + kind_at : start + kind_at + 4] != b"\0\0\0\0":
+                yield start, front[start : start + size]
+
+    def empty_front(self, ended: Container[RawSeries]) -> dict[RawSeries, Histogram]:
+        """Free the front cells of series of filesystems that have ended, and return what they had.
+
+        No program writes to them any more.
+        """
+        front, cells, kind_at = self._mapped["front"], Cells(self._cell), self._cell.series.offset + 20
+        for start, data in self._front():
+            if cells.series(data) in ended:
+                cells.add(data)
+                # A program takes a cell without a kind for empty.
+                at = start + kind_at
+                front[start:at], front[at + 4 : start + len(data)] = bytes(kind_at), bytes(len(data) - kind_at - 4)
+                front[at : at + 4] = bytes(4)
         return cells.histograms()
 
     def remove(self, series: RawSeries) -> Histogram | None:
@@ -135,7 +103,7 @@ class Maps:
 
         Not for others: a program that had looked the cell up would go on counting in what is somebody else's by then.
         """
-        key, value = _SERIES.pack(*series), ct.create_string_buffer(ct.sizeof(self._cell))
+        key, value = SERIES.pack(*series), ct.create_string_buffer(ct.sizeof(self._cell))
         descriptor = self._descriptors["others"]
         with unpreempted():
             if libbpf().bpf_map_lookup_elem(descriptor, key, value):
@@ -148,9 +116,20 @@ class Maps:
 
     def remove_cause(self, cause: Cause) -> bool:
         """The same of failures; whether it was there."""
+        return self._delete("causes", _CAUSE.pack(*cause))
+
+    def remove_wait(self, wait: RawWait) -> bool:
+        """The same of waits."""
+        return self._delete("waited", _WAIT.pack(wait.handler, *wait.filesystem, REASONS.index(wait.reason)))
+
+    def remove_fstype(self, filesystem: Filesystem) -> bool:
+        """The same of a type's name."""
+        return self._delete("fstypes", _FILESYSTEM.pack(*filesystem))
+
+    def _delete(self, name: str, key: bytes) -> bool:
         with unpreempted():
-            found = not libbpf().bpf_map_delete_elem(self._descriptors["causes"], _CAUSE.pack(*cause))
-        self._read.pop("causes", None)
+            found = not libbpf().bpf_map_delete_elem(self._descriptors[name], key)
+        self._read.pop(name, None)
         return found
 
     def slots(self) -> Iterator[Slot]:
@@ -186,12 +165,20 @@ class Maps:
         number = self._specs["lost"].value_size // 8
         return list(struct.unpack(f"<{number}Q", self._mapped["lost"][: 8 * number]))
 
-    def fstypes(self) -> dict[int, str]:
-        """File system types by device."""
+    def fstypes(self) -> dict[Filesystem, str]:
+        """File system types."""
         return {
-            int.from_bytes(key, "little"): value.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-            for key, value in self._unless_unchanged("filesystems", self._changes().filesystems_added)
+            Filesystem(*_FILESYSTEM.unpack(key)): value.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+            for key, value in self._unless_unchanged("fstypes", self._changes().filesystems_changed)
         }
+
+    def numbers(self) -> dict[int, Number]:
+        """What device numbers stand for now: those of which a filesystem has ended, or has failed (tracepoints)."""
+        found = {}
+        for key, value in self._unless_unchanged("numbers", self._changes().filesystems_changed):
+            ended_ns, _, generation = _NUMBER.unpack(value)
+            found[int.from_bytes(key, "little")] = Number(ended_ns, generation & GENERATIONS)
+        return found
 
     def _changes(self) -> _Changes:
         return _Changes(*struct.unpack_from("<6Q", self._mapped["changes"]))
@@ -220,9 +207,9 @@ class Maps:
             return {}
         found = {}
         for key, value in self._unless_unchanged("waited", self._changes().waits_counted):
-            handler, dev, reason = _WAIT.unpack(key)
+            handler, dev, generation, reason = _WAIT.unpack(key)
             count, ns, max_ns = _WAITED.unpack(value)
-            found[RawWait(handler, dev, REASONS[reason])] = (count, ns, max_ns)
+            found[RawWait(handler, Filesystem(dev, generation), REASONS[reason])] = (count, ns, max_ns)
         return found
 
     def bursts(self) -> dict[Burst, int]:

@@ -28,6 +28,7 @@ from tracer.probes.waits import WaitHooks
 CORE: Final = "do_page_mkwrite"
 WP: Final = "do_wp_page"
 DIRTY: Final = "fault_dirty_shared_page"
+END: Final = "generic_shutdown_super"
 
 _LACKING: Final = (Exit.FAILED, Exit.NO_BCC, Exit.COMPILER_MEMORY, Exit.NO_MEMORY, Exit.COMPILE)
 #: RACED_AFTER_NS of bpf/page_mkwrite.c.
@@ -40,7 +41,7 @@ class Opened:
     """An open tracer, how it attached, and what it could not do.
 
     ``handlers``: hooked one by one, not in the core. ``inner``: what follows modules for their errnos, with failures;
-    ``waits``: what tells waits apart, if that was asked for.
+    ``waits``: what tells waits apart, if that was asked for. ``sees_ends``: it sees when a filesystem ends.
     """
 
     tracer: Tracer
@@ -50,6 +51,7 @@ class Opened:
     inner: failures.InnerHooks | None = None
     waits: WaitHooks | None = None
     counts: TracepointCounts | None = None
+    sees_ends: bool = False
 
 
 def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
@@ -154,7 +156,10 @@ def _attached(
                 tracer.attach_if_possible(place, btf)
         tracer.settle()
         undo.pop_all()
-    return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes), inner, waits)
+    sees_ends = any(hook.attached and hook.function == END for hook in tracer.hooks)
+    if not sees_ends:
+        notes.append(f"{END} cannot be hooked: a device number that is used again is not told apart from what had it.")
+    return Opened(tracer, plan.calls, frozenset(handlers), tuple(notes), inner, waits, sees_ends=sees_ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +220,8 @@ def hook_handlers(tracer: Tracer, handlers: Iterable[str]) -> list[str]:
 
 
 def _places(plan: _Plan, handlers: Iterable[str], core: bool, dirty: bool) -> Iterator[Place]:
+    # First of all, and last to go: what is counted must be of the filesystem that has the device number then.
+    yield Place("filesystem_ended", END, plan.calls, optional=True)
     if dirty:
         yield Place("page_mkwrite_dirty", DIRTY, plan.calls)
     yield from handler_places(handlers)

@@ -45,6 +45,12 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "pid": ("level", "numbers"),
 }
+#: What tells superblocks apart where no function is hooked that runs at their end (note_superblock, bpf/failure.c).
+_SUPERBLOCK: Final[Mapping[str, tuple[str, ...]]] = {
+    "super_block": ("s_root", "s_bdi"),
+    "inode": ("i_generation",),
+    "backing_dev_info": ("id",),
+}
 _FIELDS: Final = {
     name: (*FIELDS.get(name, ()), *_MORE_FIELDS.get(name, ())) for name in dict.fromkeys([*FIELDS, *_MORE_FIELDS])
 }
@@ -58,7 +64,9 @@ def source(btf: Btf, backend: Backend, failures: bool = False, waits: bool = Fal
     """
     defines, more = ("#define WAITS\n", WAIT_FILES) if waits else ("", ())
     fields: Mapping[str, tuple[str, ...]] = _FIELDS if failures else FIELDS
-    if backend is not Backend.TRACEPOINT and dax.known(btf):
+    if backend is Backend.TRACEPOINT:
+        fields = {name: (*fields.get(name, ()), *_SUPERBLOCK.get(name, ())) for name in {**fields, **_SUPERBLOCK}}
+    elif dax.known(btf):
         defines, fields, more = defines + dax.constants(btf), dax.extended(fields), (*more, dax.FILE)
     if not failures:
         return text(defines + header(btf, fields), backend, (*FILES, *more))

@@ -41,7 +41,7 @@ SORTS: Final[dict[str, Callable[[CallRow], float]]] = {
 
 def all_outcomes(series: Series) -> Series:
     """The group that a series belongs to when outcome and initiator are left out."""
-    return replace(series, outcome=Outcome.WRITABLE, initiator=Initiator.UNKNOWN)
+    return replace(series, outcome=Outcome.WRITABLE, initiator=Initiator.UNKNOWN, generation=0)
 
 
 def call_rows(snapshot: Snapshot, sort: str = "calls", reverse: bool = False) -> list[CallRow]:

@@ -34,7 +34,7 @@ class CountView:
             yield Text("")
             yield from status(snapshot)
             return
-        rows = sorted(snapshot.calls.items())
+        rows = sorted(snapshot.by_name().calls.items())
         yield Table(_columns(self.who, rows), rows)
         total = sum(histogram.count for _, histogram in rows)
         yield Text(f"{total} calls in {duration(snapshot.elapsed_ns)}, {snapshot.in_flight} in flight")

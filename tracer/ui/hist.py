@@ -100,7 +100,7 @@ def statistics(histogram: Histogram) -> str:
 
 
 def _outcome_kept(series: Series) -> Series:
-    return replace(series, initiator=Initiator.UNKNOWN)
+    return replace(series, initiator=Initiator.UNKNOWN, generation=0)
 
 
 def _bar_lines(found: list[Bar], options: ConsoleOptions) -> Iterator[Text]:

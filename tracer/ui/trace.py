@@ -8,7 +8,6 @@ from datetime import datetime
 from rich.text import Text
 
 from tracer.breakdown import parts_of
-from tracer.causes import class_of, errno_of
 from tracer.failure import Event, Failure
 from tracer.text import duration, keep_ends, offset_text, printable
 from tracer.ui import labels
@@ -57,13 +56,13 @@ def event_file(event: Event) -> str:
 def outcome(event: Event) -> str:
     """What came of the call, or the failure's class."""
     if isinstance(event, Failure):
-        return class_of(event.burst.cause, event.fstype).value
+        return event.verdict.kind.value
     return event.outcome.value
 
 
 def errno(event: Event) -> str:
     """The failure's errno, "" where none is known."""
-    return errno_of(event.burst.cause, event.fstype)[0] if isinstance(event, Failure) else ""
+    return event.verdict.errno if isinstance(event, Failure) else ""
 
 
 def errno_from(event: Event) -> str:
