@@ -69,7 +69,8 @@ class Limit:
 class Demand:
     """What one file may still ask for, in bytes. ``who`` maps it, as "comm[pid]"; ``limits`` are all that it meets.
 
-    ``given`` is preallocated and unwritten: the filesystem has placed it, a thin pool below has not.
+    ``given`` is preallocated and unwritten: the filesystem has placed it, a thin pool below has not. ``enter`` makes a
+    command see the mount and the file, where they are in another mount namespace.
     """
 
     path: str
@@ -82,6 +83,7 @@ class Demand:
     rewrites: int
     limits: tuple[Limit, ...]
     given: int = 0
+    enter: str = ""
 
     def asks(self, kind: LimitKind) -> int:
         """What is new to a limit of this kind."""
@@ -185,14 +187,14 @@ def remedy(demand: Demand, limit: Limit) -> str:
         case LimitKind.HUGE_CGROUP:
             return f"Raise the limit of cgroup {printable(limit.who)} (its hugetlb.*.max) by {lacking}."
         case LimitKind.SUBVOLUME:
-            return f"Raise the limit by {lacking}: btrfs qgroup limit SIZE {limit.who} {place}."
+            return f"Raise the limit by {lacking}: {demand.enter}btrfs qgroup limit SIZE {limit.who} {place}."
         case LimitKind.USER | LimitKind.GROUP | LimitKind.PROJECT:
             option = {LimitKind.USER: "-u", LimitKind.GROUP: "-g"}.get(limit.kind, "-P")
             return f"Raise the hard limit by {lacking}: edquota {option} {limit.who} (on {place})."
         case LimitKind.THIN_POOL:
             return f"Extend the pool by {lacking} (lvextend); fallocate does not help, a thin volume writes elsewhere."
     if limit.place.fstype in ("tmpfs", "devtmpfs"):
-        return f"Make it larger by {lacking}: mount -o remount,size=SIZE {place}."
+        return f"Make it larger by {lacking}: {demand.enter}mount -o remount,size=SIZE {place}."
     return _fallocate(demand, limit, place, lacking)
 
 
@@ -203,7 +205,7 @@ def _fallocate(demand: Demand, limit: Limit, place: str, lacking: str) -> str:
         return f"{room}. fallocate {known.fallocate.value} here: {known.fallocate_why}"
     if demand.deleted:
         return f"{room}."
-    command = f"fallocate -l {demand.size} {shell_word(demand.path)}"
+    command = f"{demand.enter}fallocate -l {demand.size} {shell_word(demand.path)}"
     if demand.new > limit.free:
         return f"{room}; then {command}, so that nobody else gets it."
     return f"Give the file its space now: {command}."

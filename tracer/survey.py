@@ -105,6 +105,7 @@ def _demand(file: MappedFile, found: Scan, limits: Limits, known: Rules) -> Dema
             rewrites=backed.unwritten + backed.encoded + backed.written if known.rewrites else 0,
             limits=tuple(limit for limit in met if limit.free < UNLIMITED),
             given=backed.unwritten,
+            enter=file.enter,
         )
     finally:
         os.close(fd)

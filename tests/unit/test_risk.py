@@ -109,6 +109,14 @@ def test_each_limit_has_its_remedy(met: Limit, words: str) -> None:
     assert words in remedy(demand(int(9.4 * GIB), met), met)
 
 
+def test_a_remedy_is_run_where_the_mount_is() -> None:
+    full = limit(GIB, place=Place("tmpfs", "/dev/shm", 27))
+    asking = replace(demand(9 * GIB, full), enter="nsenter -t 77 -m ")
+    assert remedy(asking, full).endswith("nsenter -t 77 -m mount -o remount,size=SIZE /dev/shm.")
+    room = limit(20 * GIB)
+    assert "now: nsenter -t 77 -m fallocate -l" in remedy(replace(asking, limits=(room,)), room)
+
+
 def test_what_a_filesystem_takes_and_loses_later_is_said_so() -> None:
     assert "lost at writeback" in consequence(limit(0, place=Place("vfat", "/boot", 1)))
     assert "SIGBUS" in consequence(limit(0))

@@ -34,7 +34,8 @@ class MappedFile:
     """A file, once, however often it is mapped. Sizes in bytes.
 
     ``dev``, ``fstype`` and ``mountpoint`` are those of the filesystem that its blocks come from (the upper one, for an
-    overlay). ``size`` and ``allocated`` are None where the file could not be asked; ``allocated`` may count metadata.
+    overlay); ``enter`` makes a command see that mount, where it is in another mount namespace. ``size`` and
+    ``allocated`` are None where the file could not be asked; ``allocated`` may count metadata.
     """
 
     path: str
@@ -47,6 +48,7 @@ class MappedFile:
     size: int | None
     allocated: int | None
     mappings: tuple[Mapping, ...]
+    enter: str = ""
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -109,7 +111,7 @@ def scan(
                 groups.setdefault(key, (mount, []))[1].append(mapping)
     merged: dict[tuple[int, int], list[MappedFile]] = {}
     for mount, mappings in groups.values():
-        if found_file := _file(mount, mappings, remote):
+        if found_file := _file(mount, mappings, remote, places.enter(mount, mappings[0].pid)):
             identity, file = found_file
             merged.setdefault(identity, []).append(file)
     whole = tuple(_merge(parts) for parts in merged.values())
@@ -118,7 +120,7 @@ def scan(
     return Scan(whole, known, hidden, memory)
 
 
-def _file(mount: Mount, mappings: list[Mapping], remote: bool) -> tuple[tuple[int, int], MappedFile] | None:
+def _file(mount: Mount, mappings: list[Mapping], remote: bool, enter: str) -> tuple[tuple[int, int], MappedFile] | None:
     """The file of some mappings and its identity; None if it is gone, or no regular file."""
     first = mappings[0]
     asked = None
@@ -143,6 +145,7 @@ def _file(mount: Mount, mappings: list[Mapping], remote: bool) -> tuple[tuple[in
         size=asked.st_size if asked else None,
         allocated=asked.st_blocks * 512 if asked else None,
         mappings=tuple(mappings),
+        enter=enter,
     )
 
 

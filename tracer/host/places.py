@@ -31,6 +31,11 @@ class Places:
             self._beneath[dev] = self._upper(mount)
         return self._beneath[dev] or mount
 
+    def enter(self, mount: Mount, pid: int) -> str:
+        """What makes a command see the mount that ``pid`` sees: "" where our own namespace has it at the same place."""
+        ours = self._own.at(mount.mountpoint)
+        return "" if not mount.mountpoint or (ours and ours.dev == mount.dev) else f"nsenter -t {pid} -m "
+
     def _namespace(self, pid: int) -> dict[int, Mount]:
         try:
             namespace = str(Path(f"/proc/{pid}/ns/mnt").readlink())
