@@ -112,6 +112,7 @@ SETTINGS: Final = {
     "handlers by process": (0, 2, 63, 1000, 0, 1, 0, 1, 1, 1, 0, 0),
     "by cgroup in a cgroup": (1, 2, 63, 0, 4, 1, 0, 3, 0, 0, 0, 0),
     "one CPU, one cell": (1, 1, 0, 0, 1, 1, 8, 0, 0, 0, 0, 0),
+    "as many cells as one value of a map may hold": (1, 61, 63, 0, 0, 0, 0, 0, 0, 0, 0, 0),
     "very many CPUs": (1, 1024, 1, 0, 0, 1, 16, 2, 1, 0, 0, 0),
     "waits": (1, 2, 63, 1_000_000, 0, 0, 0, 0, 0, 0, 2, 1 << 63),
 }
