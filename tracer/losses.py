@@ -46,7 +46,7 @@ MEANINGS: Final[Mapping[Loss, Meaning]] = {
         "Leave --backend at auto. mkwrite doctor says which backend that is, and why.",
     ),
     Loss.FILESYSTEMS_FULL: Meaning(
-        "names of filesystem types, or that a device number is another filesystem's by now, the kernel's map being full",
+        "names of filesystem types, or that a device number has another filesystem now: the kernel's map was full",
         "Trace fewer filesystems: --fs, --mount.",
     ),
 }
