@@ -3,8 +3,6 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 PREFIX ?= /opt/mkwrite
-LINK ?= /usr/local/bin/mkwrite
-UNITS := /usr/local/lib/systemd/system
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
 TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static cachefilesd chromium clang-format dmsetup \
@@ -27,13 +25,14 @@ RELEASE_PACKAGES := mmdebstrap
 # What builds the image, and runs it as a pod.
 DEPLOYMENT_PACKAGES := buildah crun golang-github-containers-common mmdebstrap
 
-.PHONY: bench fuzz help install uninstall demo test test-deployment test-examples test-filesystems test-releases unit live lint format clean
+.PHONY: bench fuzz help install uninstall demo test test-deployment test-examples test-filesystems test-install test-releases unit live lint format clean
 help:
-	@echo 'make install   put mkwrite on this machine: $(PREFIX), $(LINK) (root)'
+	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
 	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
 	@echo 'make test      all tests: here, and in guests with four kernels (root)'
 	@echo 'make test-filesystems  every filesystem, on one kernel: docs/support-matrix.md (root)'
 	@echo 'make test-releases   the same with the BCC and Python of Debian 12, 13 and sid (root; ten minutes)'
+	@echo 'make test-install  install, upgrade and uninstall, in root file systems of Debian 12 (root; two minutes)'
 	@echo 'make test-deployment  the image, built and run as the pod of the DaemonSet (root)'
 	@echo 'make test-examples  programs as they come that die of SIGBUS, and their reports: docs/commands/sigbus.md (root)'
 	@echo 'make fuzz      parsers of what the kernel and users write, guided by coverage (a quarter of an hour)'
@@ -51,23 +50,23 @@ define packages
 	fi
 endef
 
+# What runs from here on needs Python as new as pyproject.toml says.
+define python
+	@least=$$(sed -n 's/^requires-python = ">=\(.*\)"$$/\1/p' pyproject.toml); \
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$$least'.split('.'))))" 2>/dev/null || { \
+		echo "mkwrite: $(PYTHON) is not Python $$least or newer, but: $$($(PYTHON) --version 2>&1 | tail -n 1)" >&2; \
+		echo "Install it (Debian 12, Ubuntu 24.04 and newer have it as python3), or name another: make $@ PYTHON=PATH" >&2; \
+		exit 1; \
+	}
+endef
+
 install:
-	$(call packages,$(RUN_PACKAGES))
-	umask 022 && $(PYTHON) -I -m venv --system-site-packages $(PREFIX) && $(PREFIX)/bin/python -I -m pip install -q .
-	sed -i '1s/python[0-9.]*$$/& -I/' $(PREFIX)/bin/mkwrite # no variable may choose what root imports
-	ln -sf $(PREFIX)/bin/mkwrite $(LINK)
-	@if [ -d /run/systemd/system ]; then \
-		install -D -m 644 packaging/mkwrite-exporter.service $(UNITS)/mkwrite-exporter.service && systemctl daemon-reload; \
-	fi
-	@echo 'Installed. Try: mkwrite doctor; mkwrite top'
+	$(call python)
+	@$(PYTHON) -I -B packaging/install.py install $(PREFIX) $(RUN_PACKAGES)
 
 uninstall:
-	@if [ -e $(UNITS)/mkwrite-exporter.service ]; then \
-		systemctl disable -q --now mkwrite-exporter; \
-		rm -f $(UNITS)/mkwrite-exporter.service && systemctl daemon-reload; \
-	fi
-	rm -rf $(PREFIX) /var/cache/mkwrite
-	rm -f $(LINK)
+	$(call python)
+	@$(PYTHON) -I -B packaging/install.py uninstall $(PREFIX)
 
 $(VENV)/.ready: pyproject.toml
 	$(call packages,$(RUN_PACKAGES) $(TEST_PACKAGES) $(VIRTIOFSD))
@@ -93,6 +92,10 @@ test-filesystems: $(VENV)/.ready
 test-releases: $(VENV)/.ready
 	$(call packages,$(RELEASE_PACKAGES))
 	$(BIN)/python tests/releases/run
+
+test-install: $(VENV)/.ready
+	$(call packages,$(RELEASE_PACKAGES))
+	$(BIN)/python -m pytest tests/install -q -p no:cacheprovider
 
 test-deployment: $(VENV)/.ready
 	$(call packages,$(DEPLOYMENT_PACKAGES))

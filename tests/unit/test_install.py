@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,14 +42,19 @@ def test_an_installed_package_has_all_that_the_checkout_has_and_runs(tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What ``make install`` makes, with a umask that would let everybody write."""
     place = tmp_path_factory.mktemp("installed")
-    subprocess.run(
-        ["make", "install", f"PREFIX={place}/mkwrite", f"LINK={place}/link", f"UNITS={place}/units"],
-        cwd=ROOT, umask=0, check=True, capture_output=True,
-    )  # fmt: skip
-    return place
+    with pytest.MonkeyPatch.context() as patch:
+        installer = runpy.run_path(str(ROOT / "packaging" / "install.py"))["install"]
+        for name, path in (("LINK", "link"), ("UNIT", "unit"), ("_SYSTEMD", "none")):
+            patch.setitem(installer.__globals__, name, place / path)
+        before = os.umask(0)
+        try:
+            installer(place / "mkwrite", ())
+        finally:
+            os.umask(before)
+    yield place
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""``make install``, ``make uninstall`` and what lies between, in root file systems of their own."""

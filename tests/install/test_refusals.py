@@ -1,0 +1,119 @@
+"""Where ``make install`` cannot go on it says in one sentence why, in another what to do, and has changed nothing."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.install.machine import OFFLINE, PREFIX, Machine
+
+#: Runs the machine's Python as if it were another one.
+_OLD_PYTHON = """\
+#!/bin/sh
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/usr/local/old exec /usr/bin/python3 "$@"
+"""
+_OLD_VERSION = "import sys\nsys.version_info = (3, 9, 2, 'final', 0)\n"
+_NO_APT = "rm /usr/bin/apt-get /usr/bin/dpkg-query"
+_NO_BCC = "cp -a /usr/lib/python3/dist-packages/bcc /usr/lib/bcc.aside; dpkg -r python3-bpfcc 2>&1"
+#: An apt-get that has what is missing, and notes what it was asked for.
+_APT = """\
+#!/bin/sh
+echo "$*" >>/run/apt.calls
+case $2 in install) mv /usr/lib/bcc.aside /usr/lib/python3/dist-packages/bcc ;; esac
+"""
+
+
+def refused(done: subprocess.CompletedProcess[str], problem: str, cure: str) -> None:
+    """Assert that it ended with these, and nothing rawer."""
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert len(said) in (2, 3), done.stderr
+    assert said[0].startswith(f"mkwrite: {problem}"), done.stderr
+    assert cure in "\n".join(said[1:]), done.stderr
+    assert "Errno" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(params=["bare", "installed"])
+def machine(request: pytest.FixtureRequest) -> Machine:
+    """A machine without mkwrite, and one with it."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Machine)
+    return found.clone()
+
+
+@pytest.mark.parametrize("what", ["install", "uninstall"])
+def test_a_user_is_told_to_be_root(machine: Machine, what: str) -> None:
+    before = machine.tree()
+    refused(machine.make(what, *OFFLINE, user="nobody"), "this needs root", f"sudo make {what}")
+    assert machine.tree() == before
+
+
+def test_offline_the_former_install_stays_and_wheels_are_the_way(machine: Machine) -> None:
+    before = machine.tree()
+    refused(machine.make("install"), "pip could not get what mkwrite is made of: ", "PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR")
+    assert machine.tree() == before
+
+
+def test_an_old_python_is_named_with_what_is_needed(installed: Machine) -> None:
+    machine = installed.clone()
+    machine.shell("mkdir /usr/local/old")
+    machine.write("/usr/local/old/sitecustomize.py", _OLD_VERSION)
+    machine.write("/usr/local/bin/python3.9", _OLD_PYTHON)
+    machine.shell("chmod 755 /usr/local/bin/python3.9")
+    before = machine.tree()
+    done = machine.make("install", *OFFLINE, "PYTHON=python3.9")
+    refused(done, "python3.9 is not Python 3.11 or newer", "PYTHON=PATH")
+    assert machine.tree() == before
+
+
+def test_a_python_that_is_not_there_is_named(installed: Machine) -> None:
+    machine = installed.clone()
+    refused(machine.make("install", "PYTHON=python4"), "python4 is not Python 3.11 or newer, but: ", "PYTHON=PATH")
+
+
+def test_without_apt_and_bcc_the_distributions_own_command_is_named(installed: Machine) -> None:
+    machine = installed.clone()
+    machine.shell(f"{_NO_BCC}; {_NO_APT}; rm /etc/os-release; echo 'ID=fedora' >/etc/os-release")
+    before = machine.tree()
+    refused(machine.make("install", *OFFLINE), "/usr/bin/python3 lacks BCC, and", "dnf install python3-bcc")
+    assert machine.tree() == before
+
+
+def test_offline_with_apt_the_package_that_is_missing_is_named(installed: Machine) -> None:
+    machine = installed.clone()
+    machine.shell(_NO_BCC)
+    before = machine.tree()
+    done = machine.make("install", *OFFLINE)
+    refused(done, "apt-get could not install python3-bpfcc python3-venv: ", "is this machine online?")
+    after = machine.tree()
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert all(path.startswith(("/var/lib/apt", "/var/cache/apt", "/var/log/apt")) for path in changed), changed
+
+
+def test_what_apt_installs_is_what_is_missing(bare: Machine) -> None:
+    machine = bare.clone()
+    machine.shell(_NO_BCC)
+    machine.write("/usr/bin/apt-get", _APT)
+    # The wheels are missing, too, so that it ends there.
+    refused(machine.make("install"), "pip could not get", "make install")
+    assert machine.shell("cat /run/apt.calls").splitlines() == [
+        "-q update", "-q install -y --no-install-recommends python3-bpfcc python3-venv",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["install", "uninstall"])
+def test_a_directory_that_others_use_is_left_alone(bare: Machine, what: str) -> None:
+    machine = bare.clone()
+    before = machine.tree()
+    done = machine.make(what, *OFFLINE, "PREFIX=/usr/local")
+    refused(done, "/usr/local holds other things", f"{what} PREFIX={PREFIX}")
+    assert machine.tree() == before
+
+
+def test_without_apt_what_is_there_suffices(bare: Machine) -> None:
+    machine = bare.clone()
+    machine.shell(_NO_APT)
+    # The wheels are missing, so that it ends behind where packages would be got.
+    refused(machine.make("install"), "pip could not get", "make install")
