@@ -33,13 +33,20 @@ def test_everybody_can_run_what_is_installed(installed: Machine, user: str) -> N
     assert (done.returncode, done.stdout) == (0, f"mkwrite {VERSION}\n"), done.stderr
 
 
-def test_doctor_says_of_this_kernel_what_the_checkout_says(installed: Machine) -> None:
+def test_doctor_says_of_this_kernel_what_the_checkout_says_and_nothing_of_it_stays(
+    installed: Machine, before: Tree
+) -> None:
     here = subprocess.run(
         [sys.executable, "-m", "tracer", "doctor"], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
-    there = installed.clone().run("mkwrite", "doctor")
+    machine = installed.clone()
+    there = machine.run("mkwrite", "doctor")  # compiles, where this kernel lets it
     assert there.returncode == here.returncode, there.stdout + there.stderr
     assert "Traceback" not in there.stderr
+    done = machine.make("uninstall")
+    assert done.returncode == 0, done.stderr
+    assert machine.systemctl_calls()[-2:] == ["disable -q --now mkwrite-exporter", "daemon-reload"]
+    assert {path: what for path, what in machine.tree().items() if path != FAKE} == before
 
 
 def test_an_install_adds_files_and_changes_none(installed: Machine, before: Tree) -> None:
@@ -55,15 +62,6 @@ def test_an_install_adds_files_and_changes_none(installed: Machine, before: Tree
 
 def test_a_service_that_does_not_run_is_not_started(installed: Machine) -> None:
     assert installed.systemctl_calls() == ["daemon-reload", "is-active -q mkwrite-exporter"]
-
-
-def test_uninstall_leaves_nothing(installed: Machine, before: Tree) -> None:
-    machine = installed.clone()
-    machine.run("mkwrite", "count", "-d", "1ms")  # compiles, where this kernel lets it
-    done = machine.make("uninstall")
-    assert done.returncode == 0, done.stderr
-    assert machine.systemctl_calls()[-2:] == ["disable -q --now mkwrite-exporter", "daemon-reload"]
-    assert {path: what for path, what in machine.tree().items() if path != FAKE} == before
 
 
 def test_uninstall_of_nothing_does_nothing(bare: Machine, before: Tree) -> None:

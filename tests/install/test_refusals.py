@@ -22,6 +22,15 @@ _APT = """\
 echo "$*" >>/run/apt.calls
 case $2 in install) mv /usr/lib/bcc.aside /usr/lib/python3/dist-packages/bcc ;; esac
 """
+#: Ends an install while pip, whose log is a FIFO without a reader, waits.
+_INTERRUPT = f"""\
+mkfifo /run/log
+PIP_LOG=/run/log python3 -B /mnt/now/packaging/install.py install {PREFIX} 2>/run/said &
+until [ "$(ls -d {PREFIX}/venv.*/bin/pip | wc -l)" = 2 ]; do sleep 0.1; done
+kill $!
+wait $! || echo $?
+cat /run/said
+"""
 
 
 def refused(done: subprocess.CompletedProcess[str], problem: str, cure: str) -> None:
@@ -53,6 +62,13 @@ def test_a_user_is_told_to_be_root(machine: Machine, what: str) -> None:
 def test_offline_the_former_install_stays_and_wheels_are_the_way(machine: Machine) -> None:
     before = machine.tree()
     refused(machine.make("install"), "pip could not get what mkwrite is made of: ", "PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR")
+    assert machine.tree() == before
+
+
+def test_an_install_that_is_interrupted_leaves_the_former_one(installed: Machine) -> None:
+    machine = installed.clone()
+    before = machine.tree()
+    assert machine.shell(_INTERRUPT) == "130\nmkwrite: interrupted.\n"
     assert machine.tree() == before
 
 
