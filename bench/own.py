@@ -68,14 +68,17 @@ def _cases() -> Iterator[tuple[str, Attached]]:
     yield "mkwrite as it comes", partial(_mkwrite, Options())
     for backend in FUNCTION_BACKENDS:
         name = f"mkwrite {backend}"
-        yield f"{name}, calls and latency", partial(_mkwrite, Options(backend), tell_raced=False)
-        yield f"{name}, raced told", partial(_mkwrite, Options(backend))
-        yield f"{name}, --by process", partial(_mkwrite, Options(backend, by=By.PROCESS))
-        yield f"{name}, --slower 100ms", partial(_mkwrite, Options(backend, slower_ns=100_000_000))
-        yield f"{name}, waits", partial(_mkwrite, Options(backend, waits=True))
-        yield f"{name}, failures told", partial(_mkwrite, Options(backend, failures=True))
-        yield f"{name}, sigbus", partial(_mkwrite, Options(backend, failures=True, every_errno=True))
-        yield f"{name}, --fs tmpfs (none wanted)", partial(_mkwrite, Options(backend, Filters(fs=("tmpfs",))))
+        yield f"{name}, calls and latency", partial(_mkwrite, Options(backend, failures=False), tell_raced=False)
+        yield f"{name}, raced told", partial(_mkwrite, Options(backend, failures=False))
+        yield f"{name}, --by process", partial(_mkwrite, Options(backend, by=By.PROCESS, failures=False))
+        yield f"{name}, --slower 100ms", partial(_mkwrite, Options(backend, slower_ns=100_000_000, failures=False))
+        yield f"{name}, waits", partial(_mkwrite, Options(backend, waits=True, failures=False))
+        yield f"{name}, failures told", partial(_mkwrite, Options(backend))
+        yield f"{name}, sigbus", partial(_mkwrite, Options(backend, every_errno=True))
+        yield (
+            f"{name}, --fs tmpfs (none wanted)",
+            partial(_mkwrite, Options(backend, Filters(fs=("tmpfs",)), failures=False)),
+        )
 
 
 #: What is attached, by name.

@@ -35,7 +35,7 @@ def _row(what: str, backend: Backend, a_second: float, **numbers: int) -> dict[s
 
 def _calls(backend: Backend) -> dict[str, Any]:
     """First writes to one page, as fast as they come."""
-    with Session(Options(backend, Filters(fs=("ext4",)))) as session:
+    with Session(Options(backend, Filters(fs=("ext4",)), failures=False)) as session:
         (made,) = workload("storm", "first-write", PLACE / "ext4/rate", _SECONDS, 1)
         final = session.finish()
     counted = sum(h.count for series, h in final.calls.items() if series.path is FaultPath.FIRST_WRITE)
@@ -46,7 +46,7 @@ def _refusals(backend: Backend, full: Path) -> dict[str, Any]:
     """SIGBUS of one process after another, each caught, read as the exporter reads them."""
     told: list[Failure] = []
     command = [os.environ["WORKLOAD"], "refused", str(full / "file"), str(_REFUSALS)]
-    with Session(Options(backend, failures=True)) as session:
+    with Session(Options(backend)) as session:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
             while load.poll() is None:
                 with suppress(subprocess.TimeoutExpired):

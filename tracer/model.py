@@ -7,11 +7,13 @@ with ``surrogateescape``; whoever prints them escapes them (see ``tracer.text``)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tracer.asked import asked
 from tracer.earlier import Earlier
+from tracer.errors import UsageError
 from tracer.histogram import Histogram
 from tracer.wait import Wait, WaitSeries, WaitTime
 
@@ -207,11 +209,11 @@ class Snapshot:
     """All counts of a session at one moment: cumulative, or of an interval (see ``since``).
 
     ``time_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
-    that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included. ``failures`` are counted
-    if the session was asked to tell of them. ``gone``, ``gone_failures`` and ``gone_waits``: of ``calls``,
-    ``failures`` and ``waits``, what later snapshots will not have any more (see ``Options.make_room``). ``runs``: by
-    BPF program, how often it ran and for how many ns, where the kernel keeps count of that. With ``tracepoints`` there
-    are no calls and no ``wp_faults``: nobody sees them.
+    that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included. Using ``failures`` or
+    ``waits`` raises UsageError where the session was not asked for them. ``gone``, ``gone_failures`` and
+    ``gone_waits``: of ``calls``, ``failures`` and ``waits``, what later snapshots will not have any more (see
+    ``Options.make_room``). ``runs``: by BPF program, how often it ran and for how many ns, where the kernel keeps count
+    of that. With ``tracepoints`` there are no calls and no ``wp_faults``: nobody sees them.
     """
 
     time_ns: int
@@ -230,15 +232,12 @@ class Snapshot:
     gone_failures: Mapping[FailureSeries, int] = field(default_factory=dict)
     gone_waits: Mapping[WaitSeries, WaitTime] = field(default_factory=dict)
     runs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    #: Empty unless Options.waits.
     waits: Mapping[WaitSeries, WaitTime] = field(default_factory=dict)
 
     def since(self, earlier: Snapshot) -> Snapshot:
         """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""
         calls = {}
         calls_before = Earlier(earlier.calls, self.calls)
-        failures_before = Earlier(earlier.failures, self.failures)
-        waits_before = Earlier(earlier.waits, self.waits)
         for series, histogram in self.calls.items():
             before = calls_before.get(series)
             delta = histogram if before is None else histogram.since(before)
@@ -250,23 +249,38 @@ class Snapshot:
             calls=calls,
             wp_faults={k: n - earlier.wp_faults.get(k, 0) for k, n in self.wp_faults.items()},
             lost={k: n - earlier.lost.get(k, 0) for k, n in self.lost.items()},
-            failures={k: more for k, n in self.failures.items() if (more := n - (failures_before.get(k) or 0))},
+            failures=self._failures_since(earlier) if asked(self.failures) else self.failures,
             tracepoints=self.tracepoints and earlier.tracepoints and self.tracepoints.since(earlier.tracepoints),
-            waits={key: t for key, time in self.waits.items() if (t := time.since(waits_before.get(key))).count},
+            waits=self._waits_since(earlier) if asked(self.waits) else self.waits,
         )
 
     def by_name(self) -> Snapshot:
         """What has the same names taken together: filesystems that had a device number and a place in turn."""
         calls = self.grouped(lambda series: replace(series, generation=0))
         failures: dict[FailureSeries, int] = {}
-        for failure, number in self.failures.items():
-            same = replace(failure, generation=0)
-            failures[same] = failures.get(same, 0) + number
         waits: dict[WaitSeries, WaitTime] = {}
-        for wait, time in self.waits.items():
-            alike = replace(wait, generation=0)
-            waits[alike] = waits.get(alike, WaitTime()) + time
-        return replace(self, calls=calls, failures=failures, waits=waits)
+        if asked(self.failures):
+            for failure, number in self.failures.items():
+                same = replace(failure, generation=0)
+                failures[same] = failures.get(same, 0) + number
+        if asked(self.waits):
+            for wait, time in self.waits.items():
+                alike = replace(wait, generation=0)
+                waits[alike] = waits.get(alike, WaitTime()) + time
+        return replace(
+            self,
+            calls=calls,
+            failures=failures if asked(self.failures) else self.failures,
+            waits=waits if asked(self.waits) else self.waits,
+        )
+
+    def _failures_since(self, earlier: Snapshot) -> dict[FailureSeries, int]:
+        before = Earlier(earlier.failures, self.failures)
+        return {key: more for key, n in self.failures.items() if (more := n - (before.get(key) or 0))}
+
+    def _waits_since(self, earlier: Snapshot) -> dict[WaitSeries, WaitTime]:
+        before = Earlier(earlier.waits, self.waits)
+        return {key: more for key, time in self.waits.items() if (more := time.since(before.get(key))).count}
 
     def grouped(self, key: Callable[[Series], Series]) -> dict[Series, Histogram]:
         """Histograms merged under ``key(series)``, e.g. with the initiator left out."""
@@ -319,7 +333,10 @@ class CallEvent:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What to trace; an empty tuple means all. Several values of one kind are alternatives."""
+    """What to trace; an empty tuple means all. Several values of one kind are alternatives.
+
+    Raises UsageError for a value that is no tuple.
+    """
 
     fs: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
@@ -328,17 +345,25 @@ class Filters:
     cgroups: tuple[str, ...] = ()
     handlers: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not isinstance(value, tuple):  # a string would be taken for its letters
+                raise UsageError(
+                    f"Filters({one.name}={value!r}) is no tuple.", f"For one value, write Filters({one.name}=(value,))."
+                )
+
 
 @dataclass(frozen=True)  # no slots: the defaults are read from the class
 class Options:
-    """How a session traces.
+    """How a session traces. Raises UsageError for options that would do nothing together.
 
     ``slower_ns``: send an event for calls at least that slow. ``max_series``: room in the kernel for so many series,
-    see docs/internals.md. ``failures``: tell of each, and count them by class and errno. ``every_errno``: hook
-    functions, too, that run at calls that succeed, where only they return an errno. ``make_room``: with By.PROCESS and
-    By.CGROUP, once half of the room is used, a snapshot is the last one with the series of what is gone; the same holds
-    for filesystems that have ended, however much room there is. For who adds snapshots up, see ``Snapshot.gone``.
-    ``waits``: tell what calls waited for.
+    see docs/internals.md. ``failures``: tell of each, and count them by class and errno; a call that succeeds pays
+    nothing for that, and without them a session starts faster. ``every_errno``: hook functions, too, that run at calls
+    that succeed, where only they return an errno. ``make_room``: with By.PROCESS and By.CGROUP, once half of the room
+    is used, a snapshot is the last one with the series of what is gone; the same holds for filesystems that have ended,
+    however much room there is. For who adds snapshots up, see ``Snapshot.gone``. ``waits``: tell what calls waited for.
     """
 
     backend: Backend | None = None
@@ -346,7 +371,21 @@ class Options:
     by: By | None = None
     slower_ns: int | None = None
     max_series: int = 4096
-    failures: bool = False
+    failures: bool = True
     every_errno: bool = False
     make_room: bool = False
     waits: bool = False
+
+    def __post_init__(self) -> None:
+        of_calls = {
+            "slower_ns": self.slower_ns is not None,
+            "every_errno": self.every_errno,
+            "waits": self.waits,
+        }
+        if self.backend is Backend.TRACEPOINT and (vain := [name for name, given in of_calls.items() if given]):
+            raise UsageError(
+                f"The tracepoint backend sees no calls, so {vain[0]} does nothing with it.",
+                f"Leave {vain[0]} out, or choose another backend.",
+            )
+        if self.every_errno and not self.failures:
+            raise UsageError("every_errno does nothing without failures.", "Leave every_errno or failures=False out.")

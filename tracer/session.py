@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Final
 
+from tracer.asked import FAILURES, SLOW_CALLS, WAITS
 from tracer.errors import MkwriteError
 from tracer.failure import Burst, Failure
 from tracer.failures import SIGNAL_WITHIN_NS, FailureReader
@@ -49,6 +50,8 @@ _LOSSES: Final = (
 # event reasons, bpf/event.h
 _SLOW: Final = 0x1
 _NAMED: Final = 0x2
+#: Slow calls, and failures, that wait to be fetched; of more, the oldest are lost.
+_KEPT: Final = 16384
 #: Of a call that seems to last for so long, the return may have been missed (OLD_NS of bpf/in_flight.c).
 _OLD_NS: Final = 1_000_000_000
 
@@ -58,6 +61,7 @@ class Session:
 
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008  # frozen
         """Attach. Raises UsageError for filters that name what does not exist, MkwriteError for what hinders."""
+        self.options = options
         mounts = Mounts.read()
         functions = failures.functions() if options.failures else ()
         waits = (*wait_functions.names(), *in_flight.SYMBOLS) if options.waits else ()
@@ -68,6 +72,7 @@ class Session:
         self._lock = threading.Lock()
         self._events: deque[CallEvent] = deque()
         self._failures: deque[Failure] = deque()
+        self._dropped = 0
         self._gone = gone_in(options.by, mounts) if options.make_room else None
         self._asked = frozenset(options.filters.handlers)
         try:
@@ -88,7 +93,7 @@ class Session:
         self._tally = Tally(self._tracer.maps, self._naming, options.max_series, options.make_room)
         self._generations: dict[int, int] = {}
         self._mounts.follow(self._generations_now, exact=opened.sees_ends)
-        ring = self._tracer.failures
+        ring = self._tracer.failures if options.failures else None
         self._reader = FailureReader(ring.type, self._naming, opened.backend is Backend.TRACEPOINT) if ring else None
         self.backend: Backend = opened.backend
         self._opened_ns = time.monotonic_ns()
@@ -123,7 +128,12 @@ class Session:
             return self._read(self._lost(), RACED_AFTER_NS, gone=self._gone)
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
-        """Slow calls that have come, oldest first; waits up to ``timeout_s`` for the first."""
+        """Slow calls that have come, oldest first; waits up to ``timeout_s`` for the first.
+
+        Raises UsageError without Options.slower_ns.
+        """
+        if self.options.slower_ns is None:
+            SLOW_CALLS.refuse()
         if not self._events:
             self.wait(timeout_s)
         with self._lock:
@@ -134,7 +144,12 @@ class Session:
             return found
 
     def failures(self, timeout_s: float = 0.0) -> list[Failure]:
-        """Failures that have come, oldest first, if the session was asked to tell; waits as ``events`` does."""
+        """Failures that have come, oldest first; waits as ``events`` does.
+
+        Raises UsageError without Options.failures.
+        """
+        if not self.options.failures:
+            FAILURES.refuse()
         until_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         while True:
             with self._lock:
@@ -163,7 +178,12 @@ class Session:
                 self._follow_modules()
 
     def bursts(self) -> dict[Burst, int]:
-        """Failures so far of each process, file and cause, those included that are only counted."""
+        """Failures so far of each process, file and cause, those included that are only counted.
+
+        Raises UsageError without Options.failures.
+        """
+        if not self.options.failures:
+            FAILURES.refuse()
         with self._lock:
             return self._bursts if self._final is not None else self._tracer.maps.bursts()
 
@@ -173,7 +193,9 @@ class Session:
             return self._generations_now().get(failure.dev, 0) != failure.generation
 
     def in_flight(self) -> list[InFlight]:
-        """The calls that have not returned yet, the oldest first. Needs Options.waits."""
+        """The calls that have not returned yet, the oldest first. Raises UsageError without Options.waits."""
+        if not self.options.waits:
+            WAITS.refuse()
         with self._lock:
             return sorted(self._in_flight() if self._final is None else (), key=lambda call: -call.age_ns)
 
@@ -251,6 +273,10 @@ class Session:
                 self._events.append(self._naming.event(event, path_of(path, False, bool(event.cut))))
         if self._reader and self._tracer.failures:
             self._failures.extend(self._reader.read(self._tracer.failures.take()))
+        for queue in (self._events, self._failures):
+            while len(queue) > _KEPT:
+                queue.popleft()
+                self._dropped += 1
 
     def _lost(self) -> dict[Loss, int]:
         lost = dict.fromkeys(Loss, 0)
@@ -271,6 +297,7 @@ class Session:
         now = time.monotonic_ns()
         counted = self._tally.read(now, raced_after_ns, self._drain, gone, last=hooks is not None)
         ages = self._ages(counted.ages)
+        lost[Loss.EVENTS_FULL] += self._dropped
         return Snapshot(
             time_ns=now,
             elapsed_ns=now - self._opened_ns,
@@ -281,13 +308,13 @@ class Session:
             oldest_in_flight_ns=max(ages, default=0),
             hooks=self.hooks if hooks is None else hooks,
             notes=self._notes,
-            failures=counted.failures,
+            failures=counted.failures if self.options.failures else FAILURES,
             tracepoints=self._counts.read() if self._counts else None,
             gone=counted.removed.calls,
             gone_failures=counted.removed.failures,
             gone_waits=counted.removed.waits,
             runs=runs(one for part in self._parts for one in part.programs),
-            waits=counted.waits,
+            waits=counted.waits if self.options.waits else WAITS,
         )
 
 

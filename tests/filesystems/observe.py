@@ -68,7 +68,10 @@ def observe(recipe: Recipe, stage: Stage) -> Observation:
     asked = now(recipe.handler)
     with ExitStack() as stack:
         counter = stack.enter_context(truth(asked)) if asked else None
-        sessions = {backend: stack.enter_context(Session(Options(backend=backend))) for backend in FUNCTION_BACKENDS}
+        sessions = {
+            backend: stack.enter_context(Session(Options(backend=backend, failures=False)))
+            for backend in FUNCTION_BACKENDS
+        }
         for path, write in work.items():
             before = {backend: session.snapshot() for backend, session in sessions.items()}
             hits = counter.hits() if counter else 0
@@ -112,7 +115,7 @@ def _fill(recipe: Recipe, place: Place, found: Observation) -> None:
         found.full = Full.GIVEN
         return
     os.sync()
-    with Session(Options(failures=True, every_errno=True)) as session:
+    with Session(Options(every_errno=True)) as session:
         fill(where)
         if recipe.delays:
             _fill_up(where)

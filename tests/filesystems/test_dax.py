@@ -155,7 +155,7 @@ def seen(request: pytest.FixtureRequest) -> Seen:
         mount = Mounts.read().at(str(place))
         assert mount is not None
         found = Seen(fstype, mount.mountpoint, mount.dev)
-        sessions = {backend: Session(Options(backend=backend)) for backend in FUNCTION_BACKENDS}
+        sessions = {backend: Session(Options(backend=backend, failures=False)) for backend in FUNCTION_BACKENDS}
         for name, step in STEPS.items():
             before = {backend: session.snapshot() for backend, session in sessions.items()}
             step(place)
@@ -196,7 +196,7 @@ def test_filters_and_labels_hold_for_them() -> None:
         dev = Mounts.read().at(str(place)).dev  # type: ignore[union-attr]
 
         def told(filters: Filters, by: By | None = None) -> Counter[str]:
-            with Session(Options(filters=filters, by=by)) as session:
+            with Session(Options(filters=filters, by=by, failures=False)) as session:
                 small(place)
                 found: Counter[str] = Counter()
                 for series, calls in session.finish().calls.items():
@@ -213,7 +213,7 @@ def test_filters_and_labels_hold_for_them() -> None:
 def test_slow_ones_are_told_one_by_one() -> None:
     with Stage("dax-slow") as stage:
         place = dax(stage, "xfs", MAKE["xfs"])
-        with Session(Options(slower_ns=0)) as session:
+        with Session(Options(slower_ns=0, failures=False)) as session:
             small(place)
             events = [event for event in session.events(2) if event.path is FaultPath.DAX_FAULT]
         assert [(event.file, event.offset, event.handler, event.outcome) for event in events] == [
@@ -235,7 +235,7 @@ def test_a_full_device_is_told(tmp_path: Path) -> None:
             stream.truncate(PAGE)
         subprocess.run(["dd", "if=/dev/zero", f"of={place}/filler", "bs=1M"], capture_output=True, check=False)
         subprocess.run(["dd", "if=/dev/zero", f"of={place}/rest", "bs=4k"], capture_output=True, check=False)
-        with Session(Options()) as session:
+        with Session(Options(failures=False)) as session:
             assert subprocess.run([sys.executable, "-c", script, str(hole)], check=False).returncode == -7
             told = {(s.path, s.outcome): h.count for s, h in session.finish().calls.items() if s.dev == dev}
         assert told == {(FaultPath.DAX_FAULT, Outcome.SIGBUS): 1}

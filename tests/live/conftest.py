@@ -59,7 +59,7 @@ def exact(request: pytest.FixtureRequest) -> Backend | None:
 def scenario(backend: Backend, mounts: dict[str, Path]) -> Scenario:
     """Run everything under one session."""
     result = Scenario(backend)
-    with Session(Options(backend=backend, failures=True)) as session:
+    with Session(Options(backend=backend)) as session:
         assert session.backend is backend
 
         def part(name: str, what: str, *arguments: object) -> str:
@@ -107,7 +107,7 @@ def _fill_and_die(result: Scenario, place: Path) -> None:
 @pytest.fixture(scope="module", params=(None, Backend.KPROBE) if preemptible() else BACKENDS, ids=str)
 def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
     """One session for all tests of a module and backend."""
-    with Session(Options(backend=request.param, slower_ns=100_000_000, waits=True)) as session:
+    with Session(Options(backend=request.param, slower_ns=100_000_000, waits=True, failures=False)) as session:
         yield Watched(session)
         final = session.finish()
         assert lost(final) == NO_LOSS

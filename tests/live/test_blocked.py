@@ -34,7 +34,7 @@ def test_of_threads_that_ask_for_one_page_all_but_one_have_raced(
     exact: Backend | None, mounts: dict[str, Path], fstype: str
 ) -> None:
     threads = 23
-    with Session(Options(backend=exact, filters=Filters(fs=(fstype,)))) as session:
+    with Session(Options(backend=exact, filters=Filters(fs=(fstype,)), failures=False)) as session:
         steps = Steps("blocked", mounts[fstype] / "one", 1, threads)
         steps.reach()
         before = session.snapshot()
@@ -56,7 +56,7 @@ def test_more_sleeping_calls_than_the_kernel_would_track_by_default(
     # A return probe's pool has ten places on this many CPUs unless asked for more. Of so many, some share a slot; with
     # 512 pages, a huge page might map them all.
     threads = 401
-    with Session(Options(backend=exact, filters=Filters(fs=("ext4",)), slower_ns=1)) as session:
+    with Session(Options(backend=exact, filters=Filters(fs=("ext4",)), slower_ns=1, failures=False)) as session:
         steps = Steps("blocked", mounts["ext4"] / "many", threads, threads)
         steps.reach()
         before = session.snapshot()
@@ -80,7 +80,7 @@ def test_more_sleeping_calls_than_the_kernel_would_track_by_default(
 
 def test_a_page_that_is_gone_when_the_handler_gets_to_it(exact: Backend | None, mounts: dict[str, Path]) -> None:
     path = mounts["ext4"] / "poisoned"
-    with Session(Options(backend=exact, filters=Filters(fs=("ext4",)))) as session:
+    with Session(Options(backend=exact, filters=Filters(fs=("ext4",)), failures=False)) as session:
         steps = Steps("blocked", path, 1, 1)
         steps.reach()
         before = session.snapshot()

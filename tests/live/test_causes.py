@@ -139,7 +139,7 @@ def story(request: pytest.FixtureRequest, backend: Backend, full: Path) -> Itera
         "xfs-lost": BadDisk(f"xfs-lost-{backend}", "xfs", 320),
     }
     told.files = {name: disk.file for name, disk in disks.items()}
-    with Session(Options(backend, failures=True, every_errno=True)) as session:
+    with Session(Options(backend, every_errno=True)) as session:
         stage = Stage(session)
 
         def act(name: str, *arguments: object, count: int = 1, **how: Any) -> None:
@@ -179,7 +179,7 @@ def story(request: pytest.FixtureRequest, backend: Backend, full: Path) -> Itera
 def test_btrfs_without_space_for_metadata_alone(
     request: pytest.FixtureRequest, backend: Backend, no_metadata: Path
 ) -> None:
-    with Session(Options(backend, failures=True, every_errno=True)) as session:
+    with Session(Options(backend, every_errno=True)) as session:
         met = Stage(session).victim("stores", no_metadata, MANY * PAGE, 2 * PAGE)
     tell(request, backend, {"btrfs-metadata": met})
     assert met.returncode == -signal.SIGBUS

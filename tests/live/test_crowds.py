@@ -53,7 +53,7 @@ def test_threads_by_the_ten_thousand_wait_in_one_call_each(mounts: dict[str, Pat
     for name, most in (("threads-max", 40_000), ("pid_max", 65_536)):
         Path("/proc/sys/kernel", name).write_text(str(most))
     Path("/proc/sys/vm/max_map_count").write_text("200000")
-    with Session(Options(filters=EXT4)) as session, truth("do_page_mkwrite") as entered:
+    with Session(Options(filters=EXT4, failures=False)) as session, truth("do_page_mkwrite") as entered:
         steps = Steps("blocked", mounts["ext4"] / f"crowd-{threads}", 97, threads)
         steps.reach()
         before, earlier = session.snapshot(), entered.hits()
@@ -114,7 +114,7 @@ def test_killed_at_a_limit_that_is_lowered_while_it_counts_it_leaves_nothing(
     """The kernel may kill what cleans up after it, too: its return probes then go when another hooks by kprobes."""
     limit = "16M"
     chosen = ("--backend", exact) if exact else ()
-    with cgroup("lowered") as place, Session(Options(backend=exact, filters=EXT4)) as other:
+    with cgroup("lowered") as place, Session(Options(backend=exact, filters=EXT4, failures=False)) as other:
         before = bpf_state()
         tracer = subprocess.Popen(
             inside(place, *command("count", "--fs", "ext4", *chosen, "-d", "1h")), stderr=subprocess.PIPE, text=True
@@ -129,7 +129,7 @@ def test_killed_at_a_limit_that_is_lowered_while_it_counts_it_leaves_nothing(
         made = int(storm.communicate()[0])
         final = other.finish()
     if bpf_state()[2]:
-        with Session(Options(backend=Backend.KPROBE, filters=EXT4)):
+        with Session(Options(backend=Backend.KPROBE, filters=EXT4, failures=False)):
             pass
     left = bpf_state()[2]
     survived(
@@ -158,10 +158,10 @@ def test_users_of_ftrace_on_the_same_function_disturb_nobody(
     backend: Backend, mounts: dict[str, Path], tracer: str
 ) -> None:
     made = 0
-    with Session(Options(backend=backend, filters=EXT4)) as session:
+    with Session(Options(backend=backend, filters=EXT4, failures=False)) as session:
         with ftraced(tracer, "do_page_mkwrite"):
             workload("first-write", mounts["ext4"] / "ftrace", 31)
-            with Session(Options(backend=backend, filters=EXT4)) as later:
+            with Session(Options(backend=backend, filters=EXT4, failures=False)) as later:
                 workload("first-write", mounts["ext4"] / "ftrace", 37)
                 second = calls(later.finish())
             seen = (TRACING / "trace").read_text().count("do_page_mkwrite")
@@ -217,7 +217,7 @@ def last_words(process: subprocess.Popen[str]) -> str:
 def count_beside(fault: str, path: Path, each: int) -> int:
     """Count a workload with each backend, exactly; how many calls it made in all."""
     for backend in BACKENDS:
-        with Session(Options(backend=backend, filters=EXT4)) as session:
+        with Session(Options(backend=backend, filters=EXT4, failures=False)) as session:
             workload("first-write", path, each)
             final = session.finish()
         survived(fault, backend, each, calls(final), final.total_lost)

@@ -23,7 +23,7 @@ def test_a_refusal_is_never_told_as_one_of_a_read(backend: Backend) -> None:
     file = prepare(Refusal(f"opening-{backend}", "ext4", "ENOSPC"))
     with subprocess.Popen([VICTIM, "catch", file, str(SIZE), str(OFFSET), str(REFUSALS)]) as victim:
         try:
-            with Session(Options(backend, failures=True, waits=True)) as session:
+            with Session(Options(backend, waits=True)) as session:
                 assert eventually(lambda: sum(session.snapshot().failures.values()) > 1000)
                 told = session.failures()
                 final = session.finish()

@@ -24,7 +24,7 @@ from tracer.session import Session
 
 def test_copies_and_reuses_by_comm(backend: Backend) -> None:
     pages = 1009
-    with Session(Options(backend=backend, filters=Filters(comms=("workload",)))) as session:
+    with Session(Options(backend=backend, filters=Filters(comms=("workload",)), failures=False)) as session:
         steps = Steps("cow", pages)
         for expected in (WpOutcome.COPIED, WpOutcome.REUSED):
             steps.reach()
@@ -38,7 +38,7 @@ def test_copies_and_reuses_by_comm(backend: Backend) -> None:
 
 
 def test_by_process_and_filesystem(backend: Backend, mounts: dict[str, Path]) -> None:
-    with Session(Options(backend=backend, filters=Filters(fs=("xfs",)), by=By.PROCESS)) as session:
+    with Session(Options(backend=backend, filters=Filters(fs=("xfs",)), by=By.PROCESS, failures=False)) as session:
         workload("first-write", mounts["ext4"] / "other", 5)
         writers = [
             subprocess.Popen([WORKLOAD, "first-write", str(mounts["xfs"] / f"by-{n}"), str(n)]) for n in (11, 13)
@@ -54,7 +54,9 @@ def test_by_process_and_filesystem(backend: Backend, mounts: dict[str, Path]) ->
 
 def test_by_file_and_mount(backend: Backend, mounts: dict[str, Path]) -> None:
     place = mounts["btrfs"]
-    with Session(Options(backend=backend, filters=Filters(mounts=(str(place),)), by=By.FILE)) as session:
+    with Session(
+        Options(backend=backend, filters=Filters(mounts=(str(place),)), by=By.FILE, failures=False)
+    ) as session:
         workload("first-write", mounts["ext4"] / "other", 5)
         workload("first-write", place / "one", 17)
         workload("first-write", place / "two", 19)
@@ -77,7 +79,9 @@ def test_by_cgroup(backend: Backend, mounts: dict[str, Path]) -> None:
         script = f"echo $$ > {root}/{cgroup}/cgroup.procs && exec {WORKLOAD} first-write {mounts['ext4']}/cg {pages}"
         run("sh", "-c", script)
 
-    with Session(Options(backend=backend, filters=Filters(cgroups=("/wanted",)), by=By.CGROUP)) as session:
+    with Session(
+        Options(backend=backend, filters=Filters(cgroups=("/wanted",)), by=By.CGROUP, failures=False)
+    ) as session:
         for cgroup, pages in (("wanted", 7), ("wanted/below", 11), ("other", 13)):
             write_in(cgroup, pages)
         final = session.finish()
@@ -88,7 +92,7 @@ def test_by_cgroup(backend: Backend, mounts: dict[str, Path]) -> None:
 
 
 def test_a_handler_hooked_by_itself(mounts: dict[str, Path]) -> None:
-    options = Options(filters=Filters(handlers=("ext4_page_mkwrite",)))
+    options = Options(filters=Filters(handlers=("ext4_page_mkwrite",)), failures=False)
     with Session(options) as session:
         assert session.backend is Backend.KPROBE
         assert "do_page_mkwrite" not in {hook.function for hook in session.hooks}
@@ -106,7 +110,7 @@ def test_a_handler_by_its_address_and_a_pid(mounts: dict[str, Path]) -> None:
     script = f"read go; exec {WORKLOAD} first-write {mounts['xfs']}/pid 31"
     chosen = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE)
     filters = Filters(handlers=("xfs_filemap_page_mkwrite",), pids=(chosen.pid,))
-    with Session(Options(backend=Backend.FENTRY, filters=filters)) as session:
+    with Session(Options(backend=Backend.FENTRY, filters=filters, failures=False)) as session:
         workload("first-write", mounts["xfs"] / "other", 5)
         chosen.communicate(b"\n")
         assert chosen.returncode == 0
@@ -117,7 +121,9 @@ def test_a_handler_by_its_address_and_a_pid(mounts: dict[str, Path]) -> None:
 
 def test_full_maps_are_counted_as_lost(backend: Backend, mounts: dict[str, Path]) -> None:
     # With two places for shared series, what finds its front cell taken by another file is lost, and counted so.
-    with Session(Options(backend=backend, by=By.FILE, max_series=2, filters=Filters(fs=("ext4",)))) as session:
+    with Session(
+        Options(backend=backend, by=By.FILE, max_series=2, filters=Filters(fs=("ext4",)), failures=False)
+    ) as session:
         for number in range(101):
             workload("first-write", mounts["ext4"] / f"many-{number}", 1)
         final = session.finish()
@@ -126,7 +132,7 @@ def test_full_maps_are_counted_as_lost(backend: Backend, mounts: dict[str, Path]
 
 
 def test_slow_calls_are_sent_one_by_one(backend: Backend, mounts: dict[str, Path]) -> None:
-    with Session(Options(backend=backend, slower_ns=1, filters=Filters(fs=("ext4",)))) as session:
+    with Session(Options(backend=backend, slower_ns=1, filters=Filters(fs=("ext4",)), failures=False)) as session:
         workload("first-write", mounts["ext4"] / "slow", 37)
         final = session.finish()
         events = session.events()
@@ -138,7 +144,7 @@ def test_slow_calls_are_sent_one_by_one(backend: Backend, mounts: dict[str, Path
 
 
 def test_events_that_nobody_reads_are_counted_as_lost(mounts: dict[str, Path]) -> None:
-    with Session(Options(slower_ns=1, filters=Filters(fs=("tmpfs", "ext4")))) as session:
+    with Session(Options(slower_ns=1, filters=Filters(fs=("tmpfs", "ext4")), failures=False)) as session:
         made = 0
         while made < SOME_RINGS:
             made += int(workload("storm", mounts["ext4"] / "unread", 3, 2))

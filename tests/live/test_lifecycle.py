@@ -69,9 +69,9 @@ def test_nothing_stays_after_a_kill_while_attaching(backend: Backend) -> None:
 def test_tracers_at_once_are_all_right(mounts: dict[str, Path]) -> None:
     only_ext4 = Filters(fs=("ext4",))
     with (
-        Session(Options(backend=Backend.KPROBE, filters=only_ext4)) as one,
-        Session(Options(backend=Backend.FENTRY, filters=only_ext4)) as two,
-        Session(Options(backend=Backend.KPROBE, filters=only_ext4)) as three,
+        Session(Options(backend=Backend.KPROBE, filters=only_ext4, failures=False)) as one,
+        Session(Options(backend=Backend.FENTRY, filters=only_ext4, failures=False)) as two,
+        Session(Options(backend=Backend.KPROBE, filters=only_ext4, failures=False)) as three,
     ):
         workload("first-write", mounts["ext4"] / "two-1", 41)
         first = one.finish()
@@ -94,11 +94,11 @@ def test_tracers_at_once_are_all_right(mounts: dict[str, Path]) -> None:
 def test_a_tracer_that_comes_and_goes_in_a_storm_loses_nothing(exact: Backend | None, mounts: dict[str, Path]) -> None:
     path = mounts["ext4"] / "middle"
     threads = 3
-    with Session(Options(filters=Filters(fs=("ext4",)))) as whole:
+    with Session(Options(filters=Filters(fs=("ext4",)), failures=False)) as whole:
         storm = subprocess.Popen([WORKLOAD, "storm", str(path), "3600", str(threads)], stdout=subprocess.PIPE)
         try:
             assert eventually(lambda: calls(whole.snapshot()) > 100)
-            with Session(Options(backend=exact, filters=Filters(fs=("ext4",)))) as part:
+            with Session(Options(backend=exact, filters=Filters(fs=("ext4",)), failures=False)) as part:
                 opened = whole.snapshot()
                 middle = part.snapshot()
                 assert eventually(lambda: calls(part.snapshot()) - calls(middle) > 100)

@@ -106,7 +106,7 @@ def story(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Story]:
     told.files["btrfs-subvolume-ro"].touch()
     told.files["busy"] = prepare(Refusal("busy", "ext4", "", size=32, late=True), f"-{backend}")
     disk = BadDisk(f"btrfs-lost-{backend}", "btrfs", 160)
-    with Session(Options(backend, failures=True, every_errno=True)) as session:
+    with Session(Options(backend, every_errno=True)) as session:
         stage = Stage(session)
 
         begun, said = {}, {}

@@ -99,7 +99,7 @@ class Story:
 def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Path]) -> Iterator[Story]:
     """Let every victim run under one watch. What was reported of each is printed: the table in the docs has it."""
     told = Story(backend)
-    with Session(Options(backend, failures=True, every_errno=True)) as session:
+    with Session(Options(backend, every_errno=True)) as session:
         stage, met = Stage(session), told.met
         for refusal in REFUSALS:
             file = prepare(refusal, f"-{backend}") if refusal.late else places[refusal.name]
@@ -392,7 +392,7 @@ def test_a_burst_of_which_few_are_told_is_counted_to_the_last(story: Story, plac
 def test_a_shutdown_that_was_seen_tells_the_errno_without_a_hook_on_each_call(backend: Backend) -> None:
     (refusal,) = (refusal for refusal in REFUSALS if refusal.name == "xfs-down")
     file = prepare(refusal, f"-seen-{backend}")
-    with Session(Options(backend, failures=True)) as session:
+    with Session(Options(backend)) as session:
         met = Stage(session).victim("rewrite", file, SIZE, OFFSET, meanwhile=partial(_break, refusal, file))
         final = session.finish()
     assert (met.explained.failure.errno, met.explained.diagnosis.errno) == (0, "EIO")
@@ -409,7 +409,7 @@ def test_a_shutdown_that_was_not_seen_is_told_by_what_cannot_be_opened(backend: 
     assert process.stdout is not None
     process.stdout.readline()
     refusal.refuse(file.parent)
-    with Session(Options(backend, failures=True)) as session:
+    with Session(Options(backend)) as session:
         process.communicate("\n", timeout=300)
         (failure,) = Stage(session).of(process.pid)
         explained = next(iter(Explainer(session.has_ended).explain([failure])))
@@ -422,7 +422,7 @@ def test_a_shutdown_that_was_not_seen_is_told_by_what_cannot_be_opened(backend: 
 
 def test_failures_of_a_handler_that_is_hooked_itself_are_whole(places: dict[str, Path]) -> None:
     """The handler sees other flags of the fault than do_page_mkwrite does."""
-    options = Options(Backend.KPROBE, Filters(handlers=("ext4_page_mkwrite",)), failures=True)
+    options = Options(Backend.KPROBE, Filters(handlers=("ext4_page_mkwrite",)))
     with Session(options) as session:
         stage = Stage(session)
         met = stage.victim("store", places["ext4"], SIZE, OFFSET)

@@ -28,7 +28,7 @@ def test_a_file_removed_on_the_server_is_stale(request: pytest.FixtureRequest, b
         file = place.path / "file"
         with (export / "file").open("wb") as stream:
             stream.truncate(SIZE)
-        with Session(Options(backend, failures=True, every_errno=True)) as session:
+        with Session(Options(backend, every_errno=True)) as session:
             stage = Stage(session)
             met = stage.victim("store", file, SIZE, OFFSET, meanwhile=lambda _pid: (export / "file").unlink())
     tell(request, backend, {"nfs-removed": met})

@@ -73,7 +73,7 @@ def kill_at_random_moments(backend: Backend, times: int) -> None:
         if not pid:
             try:
                 while True:
-                    with Session(Options(backend=backend)) as session:
+                    with Session(Options(backend=backend, failures=False)) as session:
                         session.snapshot()
             finally:
                 os._exit(1)
@@ -105,7 +105,7 @@ def come_and_go(backend: Backend, times: int, path: Path) -> None:
     """Attach and detach; nothing may be left, here or in the kernel, and each counts what was made meanwhile."""
 
     def once(number: int) -> int:
-        with Session(Options(backend=backend, filters=EXT4)) as session:
+        with Session(Options(backend=backend, filters=EXT4, failures=False)) as session:
             if number % 5 == 0:
                 workload("first-write", path, 11)
             return calls(session.finish())
@@ -137,7 +137,7 @@ def test_a_module_that_goes_and_comes_back_is_traced_again(
         monkeypatch.setattr(plan, "CORE", "do_page_mkwrite_inlined")
     run("modprobe", "nilfs2")
     made = (11, 13, 17)
-    with Session(Options(filters=Filters())) as session:
+    with Session(Options(filters=Filters(), failures=False)) as session:
         for number in made:
             place = mount("nilfs2")
             session.snapshot()
@@ -155,7 +155,10 @@ def test_a_module_that_goes_and_comes_back_is_traced_again(
 
 @pytest.mark.usefixtures("clean_kernel")
 def test_cpus_that_go_and_come_back_lose_nothing(exact: Backend | None, mounts: dict[str, Path]) -> None:
-    with Session(Options(backend=exact, filters=EXT4)) as session, storm(mounts["ext4"] / "hotplug") as end:
+    with (
+        Session(Options(backend=exact, filters=EXT4, failures=False)) as session,
+        storm(mounts["ext4"] / "hotplug") as end,
+    ):
         for online in "0101":
             CPU1.write_text(online)
             _goes_on(session)
@@ -177,7 +180,7 @@ def test_a_stopped_reader_loses_events_to_the_last_one_said(exact: Backend | Non
     """Nobody reads, as when the tracer is stopped or starved: the ring buffer fills, and what it had no room for is
     counted.
     """
-    with Session(Options(backend=exact, filters=EXT4, slower_ns=0)) as session:
+    with Session(Options(backend=exact, filters=EXT4, slower_ns=0, failures=False)) as session:
         made = 0
         while made < SOME_RINGS:
             made += int(workload("storm", mounts["ext4"] / "stopped", 4, 3))
@@ -233,7 +236,7 @@ def test_clock_steps_change_no_duration(exact: Backend | None, mounts: dict[str,
     began = time.monotonic()
     threads = 23
     try:
-        with Session(Options(backend=exact, filters=EXT4, slower_ns=0)) as session:
+        with Session(Options(backend=exact, filters=EXT4, slower_ns=0, failures=False)) as session:
             steps = Steps("blocked", mounts["ext4"] / "clock", threads, threads)
             steps.reach()
             session.events()
@@ -265,7 +268,7 @@ def test_what_a_preempted_program_keeps_from_being_counted_is_told(mounts: dict[
     threads = 23
     made = counted = told = 0
     for _ in range(3):
-        with Session(Options(backend=Backend.FENTRY, filters=EXT4)) as session:
+        with Session(Options(backend=Backend.FENTRY, filters=EXT4, failures=False)) as session:
             steps = Steps("blocked", mounts["ext4"] / "preempted", threads, threads)
             steps.reach()
             before = session.snapshot()
@@ -286,7 +289,7 @@ def test_what_a_preempted_program_keeps_from_being_counted_is_told(mounts: dict[
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_full_map_of_series_counts_what_it_has_no_room_for(backend: Backend, mounts: dict[str, Path]) -> None:
     processes, each = 211, 3
-    with Session(Options(backend=backend, filters=EXT4, by=By.PROCESS, max_series=7)) as session:
+    with Session(Options(backend=backend, filters=EXT4, by=By.PROCESS, max_series=7, failures=False)) as session:
         for number in range(processes):
             workload("first-write", mounts["ext4"] / f"series-{number % 5}", each)
         final = session.finish()
@@ -331,7 +334,10 @@ def test_a_full_disk_under_the_output_is_said(arguments: tuple[str, ...]) -> Non
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_fork_bomb_in_a_cgroup_disturbs_no_count(exact: Backend | None, mounts: dict[str, Path]) -> None:
     made = 211
-    with Session(Options(backend=exact, filters=EXT4)) as session, cgroup("bomb", pids_max="40") as place:
+    with (
+        Session(Options(backend=exact, filters=EXT4, failures=False)) as session,
+        cgroup("bomb", pids_max="40") as place,
+    ):
         subprocess.Popen(inside(place, "sh", "-c", "f() { f | f & }; f; wait"), stderr=subprocess.DEVNULL)
         assert eventually(lambda: int((place / "pids.events").read_text().split()[1]) > 10)
         workload("first-write", mounts["ext4"] / "bomb", made)

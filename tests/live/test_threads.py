@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("clean_kernel")
 
 def test_raced_calls_are_those_whose_entry_had_changed(exact: Backend | None, mounts: dict[str, Path]) -> None:
     with (
-        Session(Options(backend=exact, filters=Filters(comms=("workload",)))) as session,
+        Session(Options(backend=exact, filters=Filters(comms=("workload",)), failures=False)) as session,
         truth("do_page_mkwrite") as entered,
         truth("fault_dirty_shared_page") as agreed,
     ):
@@ -29,7 +29,7 @@ def test_raced_calls_are_those_whose_entry_had_changed(exact: Backend | None, mo
 
 
 def test_a_storm_of_threads_is_counted_to_the_last_call(exact: Backend | None, mounts: dict[str, Path]) -> None:
-    with Session(Options(backend=exact, filters=Filters(fs=("ext4",)))) as session:
+    with Session(Options(backend=exact, filters=Filters(fs=("ext4",)), failures=False)) as session:
         made = int(workload("storm", mounts["ext4"] / "storm", 3, 7))
         final = session.finish()
     assert made > 1000
@@ -43,7 +43,7 @@ def test_a_storm_of_threads_is_counted_to_the_last_call(exact: Backend | None, m
 
 
 def test_the_backend_that_is_chosen_misses_nothing(mounts: dict[str, Path]) -> None:
-    with Session(Options(filters=Filters(fs=("ext4",)))) as session:
+    with Session(Options(filters=Filters(fs=("ext4",)), failures=False)) as session:
         made = int(workload("storm", mounts["ext4"] / "chosen", 1, 7))
         final = session.finish()
     assert calls(final, path=FaultPath.FIRST_WRITE) == made

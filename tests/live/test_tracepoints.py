@@ -55,13 +55,13 @@ def room(which: str) -> Path:
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     """One watch for all victims."""
-    with Session(Options(Backend.TRACEPOINT, failures=True)) as session:
+    with Session(Options(Backend.TRACEPOINT)) as session:
         yield Stage(session)
 
 
 @contextmanager
 def counting(**filters: tuple[str, ...]) -> Iterator[Session]:
-    with Session(Options(Backend.TRACEPOINT, failures=True, filters=Filters(**filters))) as session:  # type: ignore[arg-type]
+    with Session(Options(Backend.TRACEPOINT, filters=Filters(**filters))) as session:  # type: ignore[arg-type]
         assert all(hook.attached for hook in session.hooks), session.hooks
         yield session
 
@@ -255,9 +255,7 @@ def test_failures_of_processes_that_are_gone_make_room() -> None:
     """More of them than there is room for at once; each is booked once."""
     each, times = 1151, 5
     ledger = FailureLedger(Who(By.PROCESS, 20), 1000)
-    options = Options(
-        Backend.TRACEPOINT, failures=True, by=By.PROCESS, make_room=True, filters=Filters(comms=("python3",))
-    )
+    options = Options(Backend.TRACEPOINT, by=By.PROCESS, make_room=True, filters=Filters(comms=("python3",)))
     with Session(options) as session:
         for _ in range(times):
             subprocess.run(["/usr/bin/python3", "-c", CROWD.format(each)], check=True)

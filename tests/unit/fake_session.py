@@ -18,6 +18,7 @@ from typing import ClassVar
 from failure_samples import REFUSED
 from samples import HOOKS, event, series, snapshot
 
+from tracer.asked import FAILURES, SLOW_CALLS, WAITS
 from tracer.errors import Exit, MkwriteError
 from tracer.failure import Burst, Class, Failure, FailureSeries
 from tracer.histogram import Histogram
@@ -28,7 +29,7 @@ from tracer.wait import InFlight, Wait, WaitSeries, WaitTime
 class FakeSession:
     """Each snapshot has 100 calls of 4 us more than the last, 3 us of them in the journal, and one SIGBUS.
 
-    A fetch brings one of what was asked.
+    A fetch brings one of what was asked; what was not asked for raises, as it does of a real one.
     """
 
     opened: ClassVar[list[Options]] = []
@@ -45,6 +46,7 @@ class FakeSession:
 
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008
         FakeSession.opened.append(options)
+        self.options = options
         self._taken = 0
         self._start = time.monotonic_ns()
         self._batches = itertools.repeat([REFUSED]) if FakeSession.batches is None else iter(FakeSession.batches)
@@ -80,18 +82,23 @@ class FakeSession:
         journal = WaitSeries("ext4", "/srv", 8 << 20 | 1, "ext4_page_mkwrite", Wait.JOURNAL)
         return replace(
             snapshot(calls, time.monotonic_ns() - self._start),
-            failures={full: self._taken},
-            waits={journal: WaitTime(100 * self._taken, 300_000 * self._taken, 3000)},
+            failures={full: self._taken} if self.options.failures else FAILURES,
+            waits={journal: WaitTime(100 * self._taken, 300_000 * self._taken, 3000)} if self.options.waits else WAITS,
         )
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
+        if self.options.slower_ns is None:
+            SLOW_CALLS.refuse()
         _mark()
         time.sleep(min(timeout_s, 0.01))
-        return [event()] if FakeSession.opened[-1].slower_ns is not None else []
+        return [event()]
 
     def failures(self, timeout_s: float = 0.0) -> list[Failure]:
+        if not self.options.failures:
+            FAILURES.refuse()
+        _mark()
         time.sleep(min(timeout_s, 0.01))
-        return next(self._batches, []) if FakeSession.opened[-1].failures else []
+        return next(self._batches, [])
 
     def wait(self, timeout_s: float) -> None:
         _mark()
@@ -101,9 +108,13 @@ class FakeSession:
         return False
 
     def bursts(self) -> dict[Burst, int]:
+        if not self.options.failures:
+            FAILURES.refuse()
         return {failure.burst: FakeSession.seen_of_each for batch in FakeSession.batches or [] for failure in batch}
 
     def in_flight(self) -> list[InFlight]:
+        if not self.options.waits:
+            WAITS.refuse()
         return []
 
     def follow_modules(self) -> None:

@@ -28,8 +28,6 @@ PROGRAM = [sys.executable, str(Path(__file__).with_name("fake_session.py"))]
 MINE = ("top", "hist", "trace", "count")
 #: What is said once the hooks are on.
 TRACING = "Tracing with the fentry backend; Ctrl-C ends.\n"
-#: Those that tell of each failure.
-TELLING = ("top", "trace")
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +81,6 @@ def test_every_filter_reaches_the_session(command: str) -> None:
         Options(
             backend=Backend.KPROBE,
             filters=Filters(("ext4", "xfs"), ("/a",), (7, 9), ("db",), ("/x",), ("f",)),
-            failures=command in TELLING,
             waits=command == "top",
         )
     ]
@@ -92,20 +89,20 @@ def test_every_filter_reaches_the_session(command: str) -> None:
 @pytest.mark.parametrize("command", MINE)
 def test_without_options_everything_is_traced(command: str) -> None:
     invoke(command, "-d", "1ms")
-    assert FakeSession.opened == [Options(failures=command in TELLING, waits=command == "top")]
+    assert FakeSession.opened == [Options(waits=command == "top")]
 
 
 @pytest.mark.parametrize("command", ["top", "hist", "count"])
 @pytest.mark.parametrize("by", By)
 def test_by_reaches_the_session(command: str, by: By) -> None:
     invoke(command, "-d", "1ms", "--by", by.value)
-    assert FakeSession.opened == [Options(by=by, failures=command in TELLING, waits=command == "top")]
+    assert FakeSession.opened == [Options(by=by, waits=command == "top")]
 
 
 @pytest.mark.parametrize(("text", "ns"), [("10ms", 10_000_000), ("0", 0), ("1.5s", 1_500_000_000)])
 def test_slower_reaches_the_session_in_ns(text: str, ns: int) -> None:
     invoke("trace", "-d", "1ms", "--slower", text)
-    assert FakeSession.opened == [Options(slower_ns=ns, failures=True, waits=True)]
+    assert FakeSession.opened == [Options(slower_ns=ns, waits=True)]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +119,7 @@ def test_slower_reaches_the_session_in_ns(text: str, ns: int) -> None:
         "trace --slower 10",
         "trace --slower -1s",
         "trace --by file",
+        "trace --slower 1s --backend tracepoint",
         "count -d 1s -- true",
         "count -d 9999999h",
         "count -o /no/such/directory/file",
@@ -274,6 +272,26 @@ def test_hist_prints_every_interval_when_asked() -> None:
     found = objects(invoke("hist", "-i", "0.1", "-d", "0.25", "--json"))
     assert len(found) in (2, 3)
     assert {calls["latency"]["count"] for interval in found for calls in interval["calls"]} == {100, 1}
+
+
+@pytest.mark.parametrize("command", ["count", "hist", "waits"])
+def test_failures_are_counted_by_class_and_errno(command: str) -> None:
+    lines = invoke(command, "-d", "10ms").stdout.splitlines()
+    title = next(number for number, line in enumerate(lines) if line.split()[2:] == ["FAILURE", "ERRNO", "COUNT"])
+    assert lines[title + 1].split() == ["/srv", "ext4", "refused", "ENOSPC", "1"]
+    (found,) = objects(invoke(command, "-d", "10ms", "--json"))
+    assert [(one["class"], one["errno"], one["count"]) for one in found["failure_counts"]] == [("refused", "ENOSPC", 1)]
+
+
+@pytest.mark.parametrize("command", ["top -n 1 -i 0.1", "trace -n 1", "export --once -d 1ms"])
+def test_with_tracepoints_nothing_of_calls_is_asked_for(command: str) -> None:
+    invoke(*command.split(), "--backend", "tracepoint")
+    assert [(o.backend, o.slower_ns, o.waits) for o in FakeSession.opened] == [(Backend.TRACEPOINT, None, False)]
+
+
+def test_stuck_does_not_wait_for_hooks_that_it_does_not_need() -> None:
+    invoke("stuck", "--once", "-t", "1ms")
+    assert FakeSession.opened == [Options(failures=False, waits=True)]
 
 
 def test_trace_prints_a_header_and_a_line_for_each_event_and_losses_apart() -> None:

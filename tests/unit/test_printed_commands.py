@@ -26,6 +26,7 @@ OTHERS = {
     "selector: {matchLabels: {app.kubernetes.io/name: mkwrite}}": "YAML of Kubernetes",
     "- {name: mkwrite, type: file, options: {path: /var/lib/grafana/dashboards/mkwrite}}": "YAML of Grafana",
     'mkwrite_up == 0 or up{job="mkwrite"} == 0': "PromQL",
+    "`mkwrite sigbus` explains each.": "what a command prints",
     'rate(process_cpu_seconds_total{job="mkwrite"}[5m])': "PromQL",
 }
 #: Begins a line that runs the image, which has mkwrite for its entry point.

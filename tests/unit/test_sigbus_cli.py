@@ -85,7 +85,7 @@ def test_a_command_and_another_end_exclude_each_other(option: list[str]) -> None
 
 def test_filters_are_passed_on(fake: type[FakeSession]) -> None:
     invoke("--once", "--fs", "xfs", "--pid", "1", "--backend", "kprobe")
-    assert fake.opened == [Options(Backend.KPROBE, Filters(fs=("xfs",), pids=(1,)), failures=True, every_errno=True)]
+    assert fake.opened == [Options(Backend.KPROBE, Filters(fs=("xfs",), pids=(1,)), every_errno=True)]
 
 
 def test_help_has_examples() -> None:

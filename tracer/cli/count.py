@@ -50,7 +50,7 @@ def count(
     """
     from tracer.cli.child import check_command, run_command
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, announce, follow, opened, until
+    from tracer.cli.run import Stop, announce, follow, opened, taken, until
     from tracer.export.jsonl import snapshot_dict
     from tracer.ui.count import CountView
 
@@ -63,7 +63,7 @@ def count(
         before = session.snapshot()
         announce(session)
         if command:
-            code = run_command(command, meanwhile=session.events)
+            code = run_command(command, meanwhile=lambda: taken(session))
         else:
             for _ in follow(session, stop, until(duration)):
                 pass

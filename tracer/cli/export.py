@@ -143,7 +143,7 @@ def export(
     become = User.named(user)
     file = Textfile(textfile) if textfile else None
     who = Who(By(per) if per else None, top, cgroups)
-    options = session_options(**tracing, by=By.CGROUP if cgroups else per, failures=True, waits=True)
+    options = session_options(**tracing, by=By.CGROUP if cgroups else per, waits=True)
     # Sources that are gone keep their room in the kernel, so that has to be larger.
     room = replace(options, max_series=max(options.max_series, Options.max_series), make_room=True)
     give_back_what_is_free()

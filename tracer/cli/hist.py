@@ -45,6 +45,7 @@ def hist(
     from tracer.cli.run import Stop, announce, follow, intervals, opened, until
     from tracer.export.jsonl import snapshot_dict
     from tracer.model import Snapshot
+    from tracer.ui.failures import failure_counts
     from tracer.ui.hist import HistogramsView
     from tracer.ui.status import status
 
@@ -55,7 +56,7 @@ def hist(
             print_json(snapshot_dict(counts))
         else:
             view = HistogramsView(counts, by_outcome=by_outcome, fine=fine)
-            out.print(Group(view, *status(total)))
+            out.print(Group(view, *failure_counts(counts, (tracing["by"] or "").upper()), *status(total)))
 
     with opened(session_options(**tracing), calls=True) as session, Stop() as stop:
         if interval is None:

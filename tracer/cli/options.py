@@ -108,20 +108,22 @@ def session_options(
     max_series: int,
     by: str | None = None,
     slower_ns: int | None = None,
-    failures: bool = False,
     waits: bool = False,
     **filtering: Any,
 ) -> Options:
-    """What the command line asks of a session; ``filtering`` as ``filters_of`` takes it."""
+    """What the command line asks of a session; ``filtering`` as ``filters_of`` takes it.
+
+    ``slower_ns`` and ``waits`` are of calls: left out with the backend that sees none.
+    """
     filters, backend = filters_of(**filtering)
+    calls = backend is not Backend.TRACEPOINT
     return Options(
         backend=backend,
         filters=filters,
         by=None if by is None else By(by),
-        slower_ns=slower_ns,
+        slower_ns=slower_ns if calls else None,
         max_series=max_series,
-        failures=failures,
-        waits=waits,
+        waits=waits and calls,
     )
 
 

@@ -127,8 +127,10 @@ def follow(session: Session, stop: Stop, until_ns: int = NEVER_NS, pause: Pause 
 
 
 def taken(session: Session) -> list[Event]:
-    """Slow calls and failures that have come, oldest first."""
-    return sorted((*session.events(), *session.failures()), key=lambda event: event.time_ns)
+    """Slow calls and failures that have come, as the session was asked for them, oldest first."""
+    slow = session.events() if session.options.slower_ns is not None else []
+    failures = session.failures() if session.options.failures else []
+    return sorted((*slow, *failures), key=lambda event: event.time_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,8 @@ def intervals(
         for events in follow(session, stop, min(due, end), pause):
             failures.extend(event for event in events if isinstance(event, Failure))
         total = session.snapshot()
-        yield Interval(total.since(before), total, tuple(failures), tuple(hooked_calls(session, STUCK_NS)))
+        stuck = hooked_calls(session, STUCK_NS) if session.options.waits else ()
+        yield Interval(total.since(before), total, tuple(failures), tuple(stuck))
         before = total
         number += 1
         if stop.requested or number == iterations or time.monotonic_ns() >= end:

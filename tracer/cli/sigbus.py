@@ -57,7 +57,7 @@ def sigbus(
     from tracer.cli.run import Stop, announce, opened, until
     from tracer.explain import Explainer
     from tracer.export.failure_json import explained_dict, repeated_dict
-    from tracer.model import Options
+    from tracer.model import Backend, Options
     from tracer.ui.sigbus import repeated, report
     from tracer.ui.status import status
 
@@ -80,7 +80,8 @@ def sigbus(
             out.print_line(repeated(more))
 
     chosen, backend = filters_of(**filters)
-    with opened(Options(backend, chosen, failures=True, every_errno=True)) as session, Stop() as stop:
+    options = Options(backend, chosen, every_errno=backend is not Backend.TRACEPOINT)
+    with opened(options) as session, Stop() as stop:
         announce(session)
         watch = _Watch(session, Explainer(session.has_ended), show, count, once)
         if command:

@@ -50,7 +50,8 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
     with ExitStack() as stack:
         session = None
         try:
-            session = stack.enter_context(opened(Options(waits=True), calls=True))
+            # Without failures, which it does not show: every second counts until it looks.
+            session = stack.enter_context(opened(Options(failures=False, waits=True), calls=True))
         except MkwriteError as error:
             Output(stderr=True).print(Text(f"Calls are found by their stacks alone: {error.problem}"))
         stop = stack.enter_context(Stop())

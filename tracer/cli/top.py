@@ -70,7 +70,7 @@ def top(
         raise click.UsageError("--once is one interval: leave -n/--iterations and -d/--duration out.")
     out = Output()
     who = (tracing["by"] or "").upper()
-    with opened(session_options(**tracing, failures=True, waits=True)) as session, Stop() as stop:
+    with opened(session_options(**tracing, waits=True)) as session, Stop() as stop:
         before = session.snapshot()
         announce(session)
         ticks = partial(intervals, session, before, stop, interval, duration, 1 if once else iterations)

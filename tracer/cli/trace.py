@@ -41,9 +41,12 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
     from tracer.cli.run import Stop, announce, follow, opened, taken, until
     from tracer.export.failure_json import record
     from tracer.failure import Failure
+    from tracer.model import Backend
     from tracer.ui.status import status
     from tracer.ui.trace import TraceLines
 
+    if slower is not None and tracing["backend"] == Backend.TRACEPOINT:
+        raise click.UsageError("The tracepoint backend sees no calls: leave --slower out, or choose another backend.")
     out, notices = Output(), Output(stderr=True)
     waits = slower is not None
     format_lines = TraceLines(out.width if out.is_terminal else None, waits)
@@ -59,7 +62,7 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
             printed += 1
             told += isinstance(event, Failure)
 
-    options = session_options(**tracing, slower_ns=slower, failures=True, waits=waits)
+    options = session_options(**tracing, slower_ns=slower, waits=waits)
     with opened(options) as session, Stop() as stop:
         announce(session)
         if not as_json:

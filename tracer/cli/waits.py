@@ -54,6 +54,7 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
     from tracer.host.stacks import readable
     from tracer.model import CallEvent
     from tracer.stacks import EVERY_S, Slow, StackSampler
+    from tracer.ui.failures import failure_counts
     from tracer.ui.status import status
     from tracer.ui.waits import LONGEST, WaitsView
 
@@ -90,6 +91,7 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
             click.echo(line)
         Output(stderr=True).print(Group(*status(final)))
     elif as_json:
+        counts = snapshot_dict(final)
         print_json(
             {
                 "elapsed_ns": final.elapsed_ns,
@@ -98,8 +100,8 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
                     {**event_dict(call.event), **({"stack": call.stack} if stacks else {})} for call in longest
                 ],
                 **({"stacks": [seen_dict(one) for one in seen]} if stacks else {}),
-                "lost": snapshot_dict(final)["lost"],
+                **{name: counts[name] for name in ("failure_counts", "lost")},
             }
         )
     else:
-        Output().print(Group(WaitsView(final, longest, seen), *status(final)))
+        Output().print(Group(WaitsView(final, longest, seen), *failure_counts(final), *status(final)))

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from tracer.asked import asked
 from tracer.export.dirtied_ledger import DirtiedLedger
 from tracer.export.failure_ledger import FailureLedger
 from tracer.export.hook_states import HookStates
@@ -212,8 +213,10 @@ class MkwriteCollector(Collector):
         self.up = True
         mounted = {printable(mount.mountpoint) for mount in mounts}
         self._dirtied.add(self._ledger.book(snapshot, mounted), mounted)
-        self._failures.book(snapshot.failures, mounted, snapshot.gone_failures)
-        self._waits.book(snapshot.waits, mounted, snapshot.gone_waits)
+        if asked(snapshot.failures):
+            self._failures.book(snapshot.failures, mounted, snapshot.gone_failures)
+        if asked(snapshot.waits):
+            self._waits.book(snapshot.waits, mounted, snapshot.gone_waits)
         self._hooks.note(snapshot.hooks)
         return snapshot, mounts
 
@@ -224,12 +227,14 @@ class MkwriteCollector(Collector):
         for source, kinds in self._ledger.calls():
             self._fill_source(families, source, kinds)
         places = _places(mounts, self._filters)
-        for (place, failure), number in self._failures.counts(places):
-            failed = [place.fstype, place.mountpoint, failure.kind.value, failure.errno, *place.who]
-            families.failures.add_metric(failed, number)
+        if asked(snapshot.failures):
+            for (place, failure), number in self._failures.counts(places):
+                failed = [place.fstype, place.mountpoint, failure.kind.value, failure.errno, *place.who]
+                families.failures.add_metric(failed, number)
         if not snapshot.tracepoints:
-            for place, reason, ns in self._waits.counts(places):
-                families.waits.add_metric([place.fstype, place.mountpoint, reason.value], ns / 1e9)
+            if asked(snapshot.waits):
+                for place, reason, ns in self._waits.counts(places):
+                    families.waits.add_metric([place.fstype, place.mountpoint, reason.value], ns / 1e9)
             for place, number in self._dirtied.counts(places):
                 families.dirtied.add_metric([place.fstype, place.mountpoint], number)
         for wp_outcome, number in snapshot.wp_faults.items():

@@ -15,7 +15,9 @@ import json
 import re
 from collections.abc import Mapping
 
+from tracer.asked import asked
 from tracer.breakdown import Breakdown, parts_of
+from tracer.failure import FailureSeries
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
 from tracer.model import CallEvent, Hook, Series, Snapshot, Tracepoints, device_name
 from tracer.stacks import Seen
@@ -38,6 +40,7 @@ def snapshot_dict(snapshot: Snapshot) -> dict[str, object]:
             {**_series_dict(series), "latency": histogram_dict(histogram)}
             for series, histogram in sorted(snapshot.by_name().calls.items())
         ],
+        **({"failure_counts": _failure_counts(snapshot.failures)} if asked(snapshot.failures) else {}),
         "wp_faults": {outcome.value: number for outcome, number in snapshot.wp_faults.items()},
         "lost": {kind.value: number for kind, number in snapshot.lost.items()},
         "in_flight": snapshot.in_flight,
@@ -165,6 +168,21 @@ def _escaped(char: str) -> str:
         return "\\\\"
     code = ord(char)
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def _failure_counts(failures: Mapping[FailureSeries, int]) -> list[dict[str, object]]:
+    return [
+        {
+            "fstype": text(series.fstype),
+            "mountpoint": text(series.mountpoint),
+            "device": device_name(series.dev) if series.dev else None,
+            "class": series.kind.value,
+            "errno": series.errno or None,
+            **({"who": text(series.who)} if series.who else {}),
+            "count": number,
+        }
+        for series, number in sorted(failures.items())
+    ]
 
 
 def _tracepoints_dict(found: Tracepoints) -> dict[str, object]:

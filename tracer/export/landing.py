@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from tracer.asked import asked
 from tracer.breakdown import CPU, breakdowns
 from tracer.export.heatmap import heat_map
 from tracer.export.history import View
@@ -61,7 +62,7 @@ def page(view: View, version: str) -> str:
         _status(view),
         *_section("Calls of page_mkwrite", _calls(view)),
         *_section("Latency over the last hour", heat_map(view.minutes)),
-        *_section("What calls wait for", _waits(view)),
+        *(_section("What calls wait for", _waits(view)) if asked(view.total.waits) else ()),
         *_section("Recent failures", _failures(view.failures)),
         *_section("Write-protection faults", _wp_faults(view)),
         *_section("The tracer itself", _hooks(view.total) + _losses(view.total) + _notes(view.total)),

@@ -163,7 +163,7 @@ def open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts) -> tupl
         # In this order: the refusal before the signal that it belongs to.
         places = [
             Place(name, "signal_generate", Backend.TRACEPOINT, tracepoint=True)
-            for name in ("signal_refused", "signal_generated")
+            for name in (("signal_refused", "signal_generated") if options.failures else ())
         ]
         tracer = Tracer(objects, [one.key for one in selection], places, btf)
     try:

@@ -9,6 +9,7 @@ from tracer.histogram import Histogram
 from tracer.model import Series, Snapshot
 from tracer.text import duration, keep_ends, keep_tail, printable
 from tracer.ui import labels
+from tracer.ui.failures import failure_counts
 from tracer.ui.status import status
 from tracer.ui.table import Column, Table, number
 from tracer.ui.tracepoints import TracepointsView
@@ -18,7 +19,7 @@ _Row = tuple[Series, Histogram]
 
 
 class CountView:
-    """A renderable: the calls of ``snapshot`` by full key, its wp faults, and what was lost.
+    """A renderable: the calls of ``snapshot`` by full key, its failures, its wp faults, and what was lost.
 
     ``who`` is the title of the ``--by`` column, "" for none.
     """
@@ -32,6 +33,7 @@ class CountView:
         if snapshot.tracepoints:
             yield TracepointsView(snapshot, exact=True)
             yield Text("")
+            yield from failure_counts(snapshot, self.who)
             yield from status(snapshot)
             return
         rows = sorted(snapshot.by_name().calls.items())
@@ -39,6 +41,7 @@ class CountView:
         total = sum(histogram.count for _, histogram in rows)
         yield Text(f"{total} calls in {duration(snapshot.elapsed_ns)}, {snapshot.in_flight} in flight")
         yield Text("")
+        yield from failure_counts(snapshot, self.who)
         yield wp_table(snapshot, exact=True)
         yield Text("")
         yield from status(snapshot)
@@ -47,12 +50,13 @@ class CountView:
 def _columns(who: str, rows: list[_Row]) -> list[Column[_Row]]:
     digits = max((len(str(histogram.count)) for _, histogram in rows), default=0)
     columns: list[Column[_Row]] = [
-        Column("DEVICE", lambda row: labels.device(row[0]), 6, drop=4),
+        Column("DEVICE", lambda row: labels.device(row[0]), 6, drop=3),
         Column("MOUNT", lambda row: labels.mount(row[0]), 8, shorten=keep_tail),
-        Column("FSTYPE", lambda row: labels.fstype(row[0]), 5, drop=3),
-        Column("HANDLER", lambda row: labels.handler(row[0]), 12, drop=2),
-        Column("PATH", lambda row: row[0].path.value, 7),
-        Column("INITIATOR", lambda row: row[0].initiator.value, 7, drop=1),
+        Column("FSTYPE", lambda row: labels.fstype(row[0]), 6, drop=2),
+        # The first to go: a filesystem has one, mostly.
+        Column("HANDLER", lambda row: labels.handler(row[0]), 24, drop=4),
+        Column("PATH", lambda row: row[0].path.value, 13),
+        Column("INITIATOR", lambda row: row[0].initiator.value, 9, drop=1),
         Column("OUTCOME", lambda row: row[0].outcome.value, 8, style=_outcome_style),
     ]
     if who:

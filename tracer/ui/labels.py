@@ -8,8 +8,8 @@ from tracer.model import device_name
 from tracer.text import printable
 
 
-class Place(Protocol):
-    """What a series and an event have in common: the filesystem and the handler."""
+class Filesystem(Protocol):
+    """What everything that is counted or told has: where it was."""
 
     @property
     def fstype(self) -> str:
@@ -23,22 +23,26 @@ class Place(Protocol):
     def dev(self) -> int:
         """Device number in the kernel's encoding, or 0."""
 
+
+class Place(Filesystem, Protocol):
+    """What a series and an event have in common: the filesystem and the handler."""
+
     @property
     def handler(self) -> str:
         """The handler's symbol, or ""."""
 
 
-def device(place: Place) -> str:
+def device(place: Filesystem) -> str:
     """``major:minor``, or ``-`` for a mapping without a file."""
     return device_name(place.dev) if place.dev else "-"
 
 
-def mount(place: Place) -> str:
+def mount(place: Filesystem) -> str:
     """The mount point; where none is visible, the device stands in, so that rows can still be told apart."""
     return printable(place.mountpoint) if place.mountpoint else f"({device(place)})" if place.dev else "-"
 
 
-def fstype(place: Place) -> str:
+def fstype(place: Filesystem) -> str:
     """The filesystem type."""
     return printable(place.fstype) or "-"
 
