@@ -6,7 +6,7 @@ PREFIX ?= /opt/mkwrite
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
 TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static cachefilesd chromium clang-format dmsetup \
-	e2fsprogs f2fs-tools fuse2fs gcc \
+	e2fsprogs f2fs-tools fuse2fs gcc jq \
 	iproute2 kmod libc6-dev lz4 nfs-common nfs-kernel-server nilfs-tools openssl prometheus prometheus-node-exporter \
 	qemu-system-x86 quota rpcbind strace systemd util-linux xfsprogs zstd
 # Before Debian 13 it comes with QEMU.
