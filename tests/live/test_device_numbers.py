@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import NO_LOSS, ROOT, SIZES, Backend, Options, load_modules, lost, run, workload
+from tests.live.guest import NO_LOSS, ROOT, SIZES, Backend, Options, cgroup, inside, load_modules, lost, run, workload
 from tests.live.refusals import SIZE, VICTIM, Stage, fill
 from tracer.export.collector import MkwriteCollector
 from tracer.failure import Class
@@ -173,20 +173,20 @@ def test_a_filesystem_of_another_mount_namespace_is_not_named_after_the_hosts_ol
 ) -> None:
     inner = PLACES["c"]
     commands = f"mount -t tmpfs -o size=64k none {inner}; truncate -s {SIZE} {inner}/file; "
-    commands += f"dd if=/dev/zero of={inner}/filler bs=4k 2>/dev/null; stat -c %d {inner}; echo; read -r line; "
+    commands += f"dd if=/dev/zero of={inner}/filler bs=4k 2>/dev/null; stat -c %d {inner}; read -r line; "
     commands += f"{VICTIM} store {inner}/file {SIZE} 4096; echo $?; read -r line"
-    with Session(Options(backend, failures=True)) as session:
+    with Session(Options(backend, failures=True)) as session, cgroup(f"numbers-{backend}") as group:
         stage = Stage(session)
         refuse(stage)
         session.snapshot()
         run("umount", str(PLACES["full"]))
         shell = subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", commands], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            inside(group, "unshare", "-m", "sh", "-c", commands),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         assert shell.stdout is not None and shell.stdin is not None
         assert int(shell.stdout.readline()) == number  # minor numbers below 256 are the same in both encodings
-        shell.stdout.readline()
-        shell.stdin.write("\n\n\n")
+        shell.stdin.write("\n\n")
         shell.stdin.flush()
         pid, _, _ = shell.stdout.readline().partition(" ")
         met = stage.end_of(int(pid))
