@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
@@ -52,9 +51,6 @@ AT = OFFSET // PAGE * PAGE
 REPORTED = {
     "tmpfs": (Class.TMPFS_FULL, "ENOSPC", AT),
     "catch": (Class.REFUSED, "ENOSPC", AT),
-    "read-into": (Class.REFUSED, "ENOSPC", AT),
-    "remote": (Class.REFUSED, "ENOSPC", AT),
-    "uring": (Class.REFUSED, "ENOSPC", AT),
     "burst": (Class.REFUSED, "ENOSPC", AT),
     "disk": (Class.MEDIA, "EIO", AT),
     "xfs-disk": (Class.MEDIA, "EIO", AT),
@@ -114,12 +110,9 @@ def story(request: pytest.FixtureRequest, backend: Backend, places: dict[str, Pa
             met[name] = stage.victim("store", disk.file, SIZE, OFFSET, meanwhile=partial(_fail, disk))
         met["tmpfs"] = stage.victim("store", places["tmpfs"], SIZE, OFFSET)
         full = places["ext4"]
-        told.files |= dict.fromkeys(("catch", "read-into", "remote", "uring", "burst"), full)
+        told.files |= dict.fromkeys(("catch", "burst"), full)
         told.files["tmpfs"] = places["tmpfs"]
         met["catch"] = stage.victim("catch", full, SIZE, OFFSET, CAUGHT, count=CAUGHT)
-        met["read-into"] = stage.victim("read-into", full, SIZE, OFFSET)
-        met["remote"] = stage.victim("remote", full, SIZE, OFFSET)
-        met["uring"] = stage.victim("uring", full, SIZE, OFFSET)
         for fstype in ("xfs-user", "tmpfs"):
             place = ROOT / "shrunk" if fstype == "tmpfs" else places[fstype].parent / "shrunk"
             told.files[f"shrunk {fstype}"] = place
@@ -200,9 +193,7 @@ def test_each_report_has_class_errno_file_offset_and_victim(story: Story, name: 
     met = story.met[name]
     for failure in met.failures:
         assert (failure.pid, failure.uid) == (met.pid, 0)
-        # A thread of its own, up to 5.10, as the kernel makes them for io_uring.
-        worker = name == "uring" and failure.comm == f"iou-wrk-{met.pid}"
-        assert worker or (failure.tid, failure.comm) == (met.pid, "victim")
+        assert (failure.tid, failure.comm) == (met.pid, "victim")
         assert (failure.file, failure.offset) == (str(story.files[name]), REPORTED[name][2])
     failure, diagnosis = met.explained.failure, met.explained.diagnosis
     assert (diagnosis.kind, diagnosis.errno) == REPORTED[name][:2]
@@ -265,28 +256,6 @@ def test_each_caught_signal_belongs_to_its_own_fault(story: Story) -> None:
     assert {failure.errno_name for failure in met.failures} == {"ENOSPC"}
     assert {failure.signal and failure.signal.disposition for failure in met.failures} == {Disposition.CAUGHT}
     assert {failure.address for failure in met.failures} == {met.address}
-
-
-@pytest.mark.parametrize(
-    ("how", "initiator", "syscall", "said"),
-    [
-        ("read-into", Initiator.KERNEL, 0, f"-1 {errno.EFAULT}"),
-        ("remote", Initiator.REMOTE, 311, f"-1 {errno.EFAULT}"),
-        ("uring", Initiator.KERNEL, 426, f"-{errno.EFAULT}"),
-    ],
-)
-def test_a_system_call_gets_an_error_and_no_signal(
-    story: Story, how: str, initiator: Initiator, syscall: int, said: str
-) -> None:
-    met = story.met[how]
-    assert met.returncode == 0
-    assert said in met.lines
-    # The kernel tries the same page again before it gives up, how often depends on its version.
-    assert 1 <= len(met.failures) <= 3
-    for failure in met.failures:
-        assert failure.signal is None
-        assert (failure.initiator, failure.syscall, failure.errno_name) == (initiator, syscall, "ENOSPC")
-        assert failure.offset == OFFSET // PAGE * PAGE
 
 
 @pytest.mark.parametrize("fstype", ["xfs-user", "tmpfs", "overlay"])
@@ -426,7 +395,7 @@ def test_failures_of_a_handler_that_is_hooked_itself_are_whole(places: dict[str,
     with Session(options) as session:
         stage = Stage(session)
         met = stage.victim("store", places["ext4"], SIZE, OFFSET)
-        called = stage.victim("read-into", places["ext4"], SIZE, OFFSET)
+        called = stage.victim("read-from", places["ext4"], SIZE, OFFSET, "/dev/zero", 0)
         subprocess.run(
             [VICTIM, "store", places["tmpfs"], str(SIZE), str(OFFSET)], stdin=subprocess.DEVNULL, check=False
         )

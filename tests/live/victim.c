@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Programs that are refused a page, one for each way to be refused and to take it. They print what they saw. */
 #define _GNU_SOURCE
-#include <err.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -13,34 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#define PAGE 4096UL
-
-static int open_file(const char *path, size_t size)
-{
-	int fd = open(path, O_RDWR | O_CREAT, 0644);
-	struct stat found;
-
-	/* A quota may forbid even to set the size that a file has. */
-	if (fd < 0 || fstat(fd, &found) || (found.st_size != (off_t)size && ftruncate(fd, size)))
-		err(1, "%s", path);
-	return fd;
-}
-
-static volatile char *map(int fd, size_t size, int flags)
-{
-	void *address = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
-
-	if (address == MAP_FAILED)
-		err(1, "mmap");
-	return address;
-}
+#include "mapped.h"
 
 static void say(volatile char *address)
 {
@@ -177,17 +150,6 @@ static void threads(const char *path, long n)
 		pthread_join(thread[i], NULL);
 }
 
-/* The kernel stores for the program. */
-static void read_into(const char *path, size_t size, size_t offset)
-{
-	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
-	ssize_t n;
-
-	say(m + offset);
-	n = read(open("/dev/zero", O_RDONLY), (char *)m + offset, 100);
-	printf("%zd %d\n", n, errno);
-}
-
 /* A read(2) that can fill a page and not the next; with O_DIRECT the kernel takes hold of the pages itself. */
 static void read_from(const char *path, size_t size, size_t offset, const char *source, int flags)
 {
@@ -200,54 +162,6 @@ static void read_from(const char *path, size_t size, size_t offset, const char *
 	say(m + offset);
 	n = read(fd, (char *)m + offset, 2 * PAGE);
 	printf("%zd %d\n", n, n < 0 ? errno : 0);
-}
-
-static void remote(const char *path, size_t size, size_t offset)
-{
-	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
-	struct iovec from = {"x", 1}, to = {(char *)m + offset, 1};
-	pid_t child = fork();
-	ssize_t n;
-
-	if (!child) {
-		pause();
-		_exit(0);
-	}
-	say(m + offset);
-	n = process_vm_writev(child, &from, 1, &to, 1, 0);
-	printf("%zd %d\n", n, errno);
-	kill(child, SIGKILL);
-	wait(NULL);
-}
-
-static void uring(const char *path, size_t size, size_t offset)
-{
-	volatile char *m = map(open_file(path, size), size, MAP_SHARED);
-	struct io_uring_params p = {};
-	int ring = syscall(SYS_io_uring_setup, 1, &p);
-	struct io_uring_sqe *sqe;
-	struct io_uring_cqe *cqe;
-	char *sq, *cq;
-
-	if (ring < 0)
-		err(1, "io_uring_setup");
-	sq = mmap(NULL, p.sq_off.array + 4, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
-	cq = mmap(NULL, p.cq_off.cqes + p.cq_entries * sizeof(*cqe), PROT_READ | PROT_WRITE, MAP_SHARED, ring,
-		  IORING_OFF_CQ_RING);
-	sqe = mmap(NULL, sizeof(*sqe), PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
-	*sqe = (struct io_uring_sqe){
-		.opcode = IORING_OP_READ,
-		.fd = open("/dev/zero", O_RDONLY),
-		.addr = (unsigned long)m + offset,
-		.len = 100,
-	};
-	*(unsigned *)(sq + p.sq_off.array) = 0;
-	++*(unsigned *)(sq + p.sq_off.tail);
-	say(m + offset);
-	if (syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0)
-		err(1, "io_uring_enter");
-	cqe = (void *)(cq + p.cq_off.cqes);
-	printf("%d\n", cqe->res);
 }
 
 /* A reader whose file is truncated by another process. */
@@ -366,12 +280,6 @@ int main(int argc, char **argv)
 		misaligned();
 	else if (!strcmp(what, "threads"))
 		threads(path, n[0]);
-	else if (!strcmp(what, "read-into"))
-		read_into(path, n[0], n[1]);
-	else if (!strcmp(what, "remote"))
-		remote(path, n[0], n[1]);
-	else if (!strcmp(what, "uring"))
-		uring(path, n[0], n[1]);
 	else if (!strcmp(what, "shrunk"))
 		shrunk(path, n[0], n[1], n[2]);
 	else if (!strcmp(what, "load"))
@@ -384,7 +292,7 @@ int main(int argc, char **argv)
 		wait_for_it(path);
 	else
 		errx(2, "usage: victim "
-			"store|stores|rewrite|catch|masked|nested|threads|read-into|read-from|remote|uring|shrunk|load|"
+			"store|stores|rewrite|catch|masked|nested|threads|read-from|shrunk|load|"
 			"hugetlb|poison|uffd|misaligned|wait ...");
 	return 0;
 }

@@ -4,8 +4,6 @@
  * two: one fault a region, one call of page_mkwrite a fault.
  */
 #define _GNU_SOURCE
-#include <err.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,33 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "mapped.h"
 
 #define STRIDE (256UL << 10)
-#define PAGE 4096UL
-
-static int open_file(const char *path, size_t size)
-{
-	int fd = open(path, O_RDWR | O_CREAT, 0644);
-
-	if (fd < 0 || ftruncate(fd, size))
-		err(1, "%s", path);
-	return fd;
-}
-
-static volatile char *map(int fd, size_t size, int flags)
-{
-	void *address = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
-
-	if (address == MAP_FAILED)
-		err(1, "mmap");
-	return address;
-}
 
 static void first_write(const char *path, long n)
 {
