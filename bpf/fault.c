@@ -144,6 +144,19 @@ int signal_refused(u64 *ctx)
 
 #ifndef TRACEPOINT
 /*
+ * Whether the current task may not fault. A probe read counts itself in what it reads: it disables page faults
+ * meanwhile (copy_from_kernel_nofault, mm/maccess.c). A plain load of the same field does not.
+ */
+static __always_inline int faults_disabled(void)
+{
+#ifdef HELPER_bpf_get_current_task_btf
+	return current_task()->pagefault_disabled > 0;
+#else
+	return READ((struct task_struct *)bpf_get_current_task(), pagefault_disabled) > 1;
+#endif
+}
+
+/*
  * fixup_exception(regs, trap, error_code, address): the kernel's own access to memory failed. Where page faults are
  * disabled, nobody was asked; where the mapping allows the access, and the task is not being killed, who was asked has
  * refused (do_user_addr_fault, arch/x86/mm/fault.c).
@@ -155,7 +168,7 @@ int access_refused(context_t *ctx)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct sigpending *pending = (void *)&task->pending;
 
-	if ((u32)trap != TRAP_PAGE_FAULT || error & PF_KEY || READ(task, pagefault_disabled))
+	if ((u32)trap != TRAP_PAGE_FAULT || error & PF_KEY || faults_disabled())
 		return 0;
 	if (told_before(address, 0) || READ(pending, signal) & SIGKILL_BIT)
 		return 0;
