@@ -15,20 +15,24 @@ class NotAsked(Mapping[Any, Any]):
         self._what = what
         self._option = option
 
-    def refuse(self) -> NoReturn:
-        """Raise UsageError."""
+    def unless(self, asked: object) -> None:
+        """Raise UsageError unless the session was asked."""
+        if not asked:
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
         raise UsageError(
             f"This session does not tell {self._what}: it was not asked to.", f"Open it with Options({self._option})."
         )
 
     def __getitem__(self, key: object) -> NoReturn:
-        self.refuse()
+        self._refuse()
 
     def __iter__(self) -> Iterator[Any]:
-        self.refuse()
+        self._refuse()
 
     def __len__(self) -> int:
-        self.refuse()
+        self._refuse()
 
 
 FAILURES: Final = NotAsked("failures", "failures=True")

@@ -254,26 +254,6 @@ class Snapshot:
             waits=self._waits_since(earlier) if asked(self.waits) else self.waits,
         )
 
-    def by_name(self) -> Snapshot:
-        """What has the same names taken together: filesystems that had a device number and a place in turn."""
-        calls = self.grouped(lambda series: replace(series, generation=0))
-        failures: dict[FailureSeries, int] = {}
-        waits: dict[WaitSeries, WaitTime] = {}
-        if asked(self.failures):
-            for failure, number in self.failures.items():
-                same = replace(failure, generation=0)
-                failures[same] = failures.get(same, 0) + number
-        if asked(self.waits):
-            for wait, time in self.waits.items():
-                alike = replace(wait, generation=0)
-                waits[alike] = waits.get(alike, WaitTime()) + time
-        return replace(
-            self,
-            calls=calls,
-            failures=failures if asked(self.failures) else self.failures,
-            waits=waits if asked(self.waits) else self.waits,
-        )
-
     def _failures_since(self, earlier: Snapshot) -> dict[FailureSeries, int]:
         before = Earlier(earlier.failures, self.failures)
         return {key: more for key, n in self.failures.items() if (more := n - (before.get(key) or 0))}
@@ -281,6 +261,24 @@ class Snapshot:
     def _waits_since(self, earlier: Snapshot) -> dict[WaitSeries, WaitTime]:
         before = Earlier(earlier.waits, self.waits)
         return {key: more for key, time in self.waits.items() if (more := time.since(before.get(key))).count}
+
+    def by_name(self) -> Snapshot:
+        """What has the same names taken together: filesystems that had a device number and a place in turn."""
+        calls = self.grouped(lambda series: replace(series, generation=0))
+        failures: dict[FailureSeries, int] = {}
+        for failure, number in self.failures.items() if asked(self.failures) else ():
+            same = replace(failure, generation=0)
+            failures[same] = failures.get(same, 0) + number
+        waits: dict[WaitSeries, WaitTime] = {}
+        for wait, time in self.waits.items() if asked(self.waits) else ():
+            alike = replace(wait, generation=0)
+            waits[alike] = waits.get(alike, WaitTime()) + time
+        return replace(
+            self,
+            calls=calls,
+            failures=failures if asked(self.failures) else self.failures,
+            waits=waits if asked(self.waits) else self.waits,
+        )
 
     def grouped(self, key: Callable[[Series], Series]) -> dict[Series, Histogram]:
         """Histograms merged under ``key(series)``, e.g. with the initiator left out."""

@@ -14,7 +14,6 @@ import ctypes as ct
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Final
@@ -36,6 +35,7 @@ from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 from tracer.probes.program import runs
 from tracer.probes.records import RawSeries
 from tracer.tally import Tally
+from tracer.unread import Unread
 from tracer.wait import InFlight
 
 #: ``enum loss`` of bpf/maps.h.
@@ -50,14 +50,14 @@ _LOSSES: Final = (
 # event reasons, bpf/event.h
 _SLOW: Final = 0x1
 _NAMED: Final = 0x2
-#: Slow calls, and failures, that wait to be fetched; of more, the oldest are lost.
-_KEPT: Final = 16384
 #: Of a call that seems to last for so long, the return may have been missed (OLD_NS of bpf/in_flight.c).
 _OLD_NS: Final = 1_000_000_000
 
 
 class Session:
-    """Traces from construction to ``finish`` or ``close``. Safe to use from several threads."""
+    """Traces from construction to ``finish`` or ``close``. Safe to use from several threads.
+    Asking for what ``options`` did not raises UsageError, which names the option.
+    """
 
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008  # frozen
         """Attach. Raises UsageError for filters that name what does not exist, MkwriteError for what hinders."""
@@ -70,9 +70,8 @@ class Session:
         self._mounts = MountTable()
         self._naming = Naming(options.by, self._symbols, self._mounts, Cgroups(mounts))
         self._lock = threading.Lock()
-        self._events: deque[CallEvent] = deque()
-        self._failures: deque[Failure] = deque()
-        self._dropped = 0
+        self._events: Unread[CallEvent] = Unread()
+        self._failures: Unread[Failure] = Unread()
         self._gone = gone_in(options.by, mounts) if options.make_room else None
         self._asked = frozenset(options.filters.handlers)
         try:
@@ -128,35 +127,24 @@ class Session:
             return self._read(self._lost(), RACED_AFTER_NS, gone=self._gone)
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
-        """Slow calls that have come, oldest first; waits up to ``timeout_s`` for the first.
-
-        Raises UsageError without Options.slower_ns.
-        """
-        if self.options.slower_ns is None:
-            SLOW_CALLS.refuse()
+        """Slow calls that have come, oldest first; waits up to ``timeout_s`` for the first."""
+        SLOW_CALLS.unless(self.options.slower_ns is not None)
         if not self._events:
             self.wait(timeout_s)
         with self._lock:
             if self._final is None:
                 self._drain()
-            found = list(self._events)
-            self._events.clear()
-            return found
+            return self._events.take()
 
     def failures(self, timeout_s: float = 0.0) -> list[Failure]:
-        """Failures that have come, oldest first; waits as ``events`` does.
-
-        Raises UsageError without Options.failures.
-        """
-        if not self.options.failures:
-            FAILURES.refuse()
+        """Failures that have come, oldest first; waits as ``events`` does."""
+        FAILURES.unless(self.options.failures)
         until_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         while True:
             with self._lock:
                 if self._final is None:
                     self._drain()
-                found = list(self._failures)
-                self._failures.clear()
+                found = self._failures.take()
             left_s = (until_ns - time.monotonic_ns()) / 1e9
             if found or left_s <= 0 or self._final is not None:
                 return found
@@ -178,12 +166,8 @@ class Session:
                 self._follow_modules()
 
     def bursts(self) -> dict[Burst, int]:
-        """Failures so far of each process, file and cause, those included that are only counted.
-
-        Raises UsageError without Options.failures.
-        """
-        if not self.options.failures:
-            FAILURES.refuse()
+        """Failures so far of each process, file and cause, those included that are only counted."""
+        FAILURES.unless(self.options.failures)
         with self._lock:
             return self._bursts if self._final is not None else self._tracer.maps.bursts()
 
@@ -193,9 +177,8 @@ class Session:
             return self._generations_now().get(failure.dev, 0) != failure.generation
 
     def in_flight(self) -> list[InFlight]:
-        """The calls that have not returned yet, the oldest first. Raises UsageError without Options.waits."""
-        if not self.options.waits:
-            WAITS.refuse()
+        """The calls that have not returned yet, the oldest first."""
+        WAITS.unless(self.options.waits)
         with self._lock:
             return sorted(self._in_flight() if self._final is None else (), key=lambda call: -call.age_ns)
 
@@ -211,7 +194,7 @@ class Session:
                     self._waits.detach()
                 self._drain()
                 if self._reader:
-                    self._failures.extend(self._reader.rest())
+                    self._failures.add(self._reader.rest())
                 self._bursts = self._tracer.maps.bursts()
                 # No fault is under way any more: a call that still waits for its PTE has raced.
                 self._final = self._read(lost, 0, hooks)
@@ -270,13 +253,9 @@ class Session:
                 filesystem = RawSeries(series.handler, series.who, series.dev, series.kind).filesystem
                 self._naming.name_series(filesystem, series.who, event.comm, file)
             if event.reason & _SLOW:
-                self._events.append(self._naming.event(event, path_of(path, False, bool(event.cut))))
+                self._events.add([self._naming.event(event, path_of(path, False, bool(event.cut)))])
         if self._reader and self._tracer.failures:
-            self._failures.extend(self._reader.read(self._tracer.failures.take()))
-        for queue in (self._events, self._failures):
-            while len(queue) > _KEPT:
-                queue.popleft()
-                self._dropped += 1
+            self._failures.add(self._reader.read(self._tracer.failures.take()))
 
     def _lost(self) -> dict[Loss, int]:
         lost = dict.fromkeys(Loss, 0)
@@ -296,8 +275,8 @@ class Session:
     ) -> Snapshot:
         now = time.monotonic_ns()
         counted = self._tally.read(now, raced_after_ns, self._drain, gone, last=hooks is not None)
+        lost[Loss.EVENTS_FULL] += self._events.dropped + self._failures.dropped
         ages = self._ages(counted.ages)
-        lost[Loss.EVENTS_FULL] += self._dropped
         return Snapshot(
             time_ns=now,
             elapsed_ns=now - self._opened_ns,

@@ -92,7 +92,7 @@ OLD = {("tmpfs", str(PLACES["full"]), Class.TMPFS_FULL, "ENOSPC"): REFUSED}
 
 
 def test_filesystems_that_have_a_number_in_turn_are_counted_apart(number: int, backend: Backend) -> None:
-    with Session(Options(backend, failures=True)) as session:
+    with Session(Options(backend)) as session:
         refuse(Stage(session))
         run("umount", str(PLACES["full"]))
         # Nobody looks between the first of them and the third.
@@ -117,7 +117,7 @@ def test_filesystems_that_have_a_number_in_turn_are_counted_apart(number: int, b
 
 
 def test_what_is_read_in_time_keeps_its_mount_point(number: int, backend: Backend) -> None:
-    with Session(Options(backend, failures=True, waits=True)) as session:
+    with Session(Options(backend, waits=True)) as session:
         refuse(Stage(session))
         session.snapshot()
         run("umount", str(PLACES["full"]))
@@ -150,7 +150,7 @@ def samples(collector: MkwriteCollector) -> dict[tuple[str, str, str, str], floa
 
 
 def test_counters_of_a_filesystem_that_is_gone_stay_as_they_were(number: int, backend: Backend) -> None:
-    with Session(Options(backend, failures=True, make_room=True)) as session:
+    with Session(Options(backend, make_room=True)) as session:
         collector = MkwriteCollector(session, "1", mounts=lambda: Mounts.read())
         refuse(Stage(session))
         old = samples(collector)
@@ -175,7 +175,7 @@ def test_a_filesystem_of_another_mount_namespace_is_not_named_after_the_hosts_ol
     commands = f"mount -t tmpfs -o size=64k none {inner}; truncate -s {SIZE} {inner}/file; "
     commands += f"dd if=/dev/zero of={inner}/filler bs=4k 2>/dev/null; stat -c %d {inner}; read -r line; "
     commands += f"{VICTIM} store {inner}/file {SIZE} 4096; echo $?; read -r line"
-    with Session(Options(backend, failures=True)) as session, cgroup(f"numbers-{backend}") as group:
+    with Session(Options(backend)) as session, cgroup(f"numbers-{backend}") as group:
         stage = Stage(session)
         refuse(stage)
         session.snapshot()
@@ -203,7 +203,7 @@ def test_a_filesystem_of_another_mount_namespace_is_not_named_after_the_hosts_ol
 
 @pytest.mark.native
 def test_tracepoints_tell_filesystems_apart_once_they_refuse(number: int) -> None:
-    with Session(Options(Backend.TRACEPOINT, failures=True)) as session:
+    with Session(Options(Backend.TRACEPOINT)) as session:
         stage = Stage(session)
         refuse(stage)
         for name, times in (("c", 3), ("d", 2)):

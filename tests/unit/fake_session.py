@@ -87,15 +87,13 @@ class FakeSession:
         )
 
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
-        if self.options.slower_ns is None:
-            SLOW_CALLS.refuse()
+        SLOW_CALLS.unless(self.options.slower_ns is not None)
         _mark()
         time.sleep(min(timeout_s, 0.01))
         return [event()]
 
     def failures(self, timeout_s: float = 0.0) -> list[Failure]:
-        if not self.options.failures:
-            FAILURES.refuse()
+        FAILURES.unless(self.options.failures)
         _mark()
         time.sleep(min(timeout_s, 0.01))
         return next(self._batches, [])
@@ -108,13 +106,11 @@ class FakeSession:
         return False
 
     def bursts(self) -> dict[Burst, int]:
-        if not self.options.failures:
-            FAILURES.refuse()
+        FAILURES.unless(self.options.failures)
         return {failure.burst: FakeSession.seen_of_each for batch in FakeSession.batches or [] for failure in batch}
 
     def in_flight(self) -> list[InFlight]:
-        if not self.options.waits:
-            WAITS.refuse()
+        WAITS.unless(self.options.waits)
         return []
 
     def follow_modules(self) -> None:

@@ -8,12 +8,12 @@ from tracer.model import device_name
 from tracer.text import printable
 
 
-class Filesystem(Protocol):
+class OnFilesystem(Protocol):
     """What everything that is counted or told has: where it was."""
 
     @property
     def fstype(self) -> str:
-        """Filesystem type."""
+        """OnFilesystem type."""
 
     @property
     def mountpoint(self) -> str:
@@ -24,7 +24,7 @@ class Filesystem(Protocol):
         """Device number in the kernel's encoding, or 0."""
 
 
-class Place(Filesystem, Protocol):
+class Place(OnFilesystem, Protocol):
     """What a series and an event have in common: the filesystem and the handler."""
 
     @property
@@ -32,17 +32,17 @@ class Place(Filesystem, Protocol):
         """The handler's symbol, or ""."""
 
 
-def device(place: Filesystem) -> str:
+def device(place: OnFilesystem) -> str:
     """``major:minor``, or ``-`` for a mapping without a file."""
     return device_name(place.dev) if place.dev else "-"
 
 
-def mount(place: Filesystem) -> str:
+def mount(place: OnFilesystem) -> str:
     """The mount point; where none is visible, the device stands in, so that rows can still be told apart."""
     return printable(place.mountpoint) if place.mountpoint else f"({device(place)})" if place.dev else "-"
 
 
-def fstype(place: Filesystem) -> str:
+def fstype(place: OnFilesystem) -> str:
     """The filesystem type."""
     return printable(place.fstype) or "-"
 
