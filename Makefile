@@ -11,6 +11,8 @@ TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static cachefi
 	qemu-system-x86 quota rpcbind strace systemd util-linux xfsprogs zstd
 # Before Debian 13 it comes with QEMU.
 VIRTIOFSD = $(shell apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd)
+# What the demonstration needs: a virtual machine and programs that make filesystems; no daemon is among them.
+DEMO_PACKAGES := btrfs-progs busybox-static e2fsprogs kmod qemu-system-x86 util-linux xfsprogs zstd
 # What else the filesystems need that tests/filesystems sets up.
 FILESYSTEM_PACKAGES := cifs-utils diod dosfstools exfatprogs fuse-overlayfs fuse3 gfs2-utils jfsutils \
 	kafs-client keyutils mtd-utils ntfs-3g ocfs2-tools openafs-dbserver openafs-fileserver samba udftools
@@ -28,7 +30,7 @@ DEPLOYMENT_PACKAGES := buildah crun golang-github-containers-common mmdebstrap
 .PHONY: bench fuzz help install uninstall demo test test-deployment test-examples test-filesystems test-install test-releases unit live lint format clean
 help:
 	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
-	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root)'
+	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root; installs QEMU and mkfs)'
 	@echo 'make test      all tests: here, and in guests with four kernels (root)'
 	@echo 'make test-filesystems  every filesystem, on one kernel: docs/support-matrix.md (root)'
 	@echo 'make test-releases   the same with the BCC and Python of Debian 12, 13 and sid (root; ten minutes)'
@@ -74,8 +76,17 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip install -q -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/.ready
-	$(BIN)/python -m tests.demo
+$(VENV)/.demo: pyproject.toml
+	$(call packages,$(RUN_PACKAGES) $(DEMO_PACKAGES))
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(BIN)/pip install -q -e '.[demo]'
+	touch $@
+
+# Rights first: nothing is fetched for who may not run it. What the tests need has all that it needs.
+demo:
+	@[ "$$(id -u)" = 0 ] || { echo 'The demonstration needs root. Run: sudo make demo' >&2; exit 1; }
+	@[ -e $(VENV)/.ready ] || $(MAKE) -s $(VENV)/.demo
+	@$(BIN)/python -m tests.demo
 
 bench: $(VENV)/.ready
 	$(call packages,$(BENCH_PACKAGES))

@@ -1,19 +1,24 @@
-"""``make demo``: trace real filesystems on a stock Debian kernel in a guest, and touch nothing of this machine."""
+"""``make demo``: trace real filesystems on a stock Debian kernel in a guest; nothing of this machine is traced."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
+from tests.vm.archive import KernelError
 from tests.vm.emulator import GuestError
 from tests.vm.guest import run_guest
 from tests.vm.kernels import get_kernel
 from tests.vm.prepare import prepare
+from tracer.errors import MkwriteError
+from tracer.model import Backend
 
 SERIES = "6.12"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -23,13 +28,18 @@ _INSIDE = Path(__file__).resolve().with_name("inside.py")
 def main() -> int:
     """Fetch a kernel, compile for it, boot it, and show what happens there."""
     notes = Console(stderr=True, highlight=False)
+    if os.geteuid():
+        notes.print("The demonstration needs root, since BCC makes BPF maps while it compiles.", style="red")
+        notes.print("Run it as root: sudo make demo")
+        return 1
+    signal.signal(signal.SIGTERM, _terminated)
     size = shutil.get_terminal_size((100, 40))
     try:
-        notes.print("[bold]1/4[/] getting a stock Debian kernel (once; it is kept in the user's cache directory)")
+        notes.print("[bold]1/4[/] getting a stock Debian kernel (once: it is kept in ~/.cache/mkwrite)")
         kernel = get_kernel(SERIES)
         with tempfile.TemporaryDirectory(prefix="mkwrite-demo-") as share:
             with notes.status(f"[bold]2/4[/] compiling the BPF programs for {kernel.release}"):
-                prepare(kernel.image, Path(share, "cache"))
+                prepare(kernel.image, Path(share, "cache"), Backend.FENTRY)
             notes.print(f"[bold]2/4[/] compiled the BPF programs for {kernel.release}")
             notes.print("[bold]3/4[/] booting it in a guest, under software emulation half a minute to a minute")
             result = run_guest(
@@ -50,7 +60,7 @@ def main() -> int:
                 stdout=_write,
                 stderr=_write_error,
             )
-    except GuestError as error:
+    except (GuestError, KernelError, MkwriteError) as error:
         notes.print(str(error), style="red", markup=False)
         return 1
     except KeyboardInterrupt:
@@ -66,6 +76,10 @@ def main() -> int:
         "  mkwrite top        the live table"
     )
     return 0
+
+
+def _terminated(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _write(data: bytes) -> None:

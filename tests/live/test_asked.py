@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.live.guest import BACKENDS, Backend, Options
+from tests.live.guest import (
+    BACKENDS,
+    NO_LOSS,
+    Backend,
+    Filters,
+    Loss,
+    Options,
+    eventually,
+    run,
+    workload,
+)
 from tracer.errors import UsageError
 from tracer.failure import Class
 from tracer.session import Session
-
-from .guest import eventually, run
 
 #: Each with how it is asked for.
 QUESTIONS: dict[str, tuple[Callable[[Session], object], str]] = {
@@ -43,3 +52,16 @@ def test_failures_are_told_of_their_own_accord(kind: Backend) -> None:
     assert [(failure.comm, failure.uid) for failure in told] == [("sh", 0)]
     assert sum(session.finish().failures.values()) == len(told) == 1
     assert {series.kind for series in session.finish().failures} == {Class.SENT}
+
+
+def test_of_what_nobody_fetches_the_last_is_kept_and_the_rest_counted_as_lost(
+    mounts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracer.session._KEPT", 101)
+    with Session(Options(slower_ns=1, filters=Filters(fs=("ext4",)), failures=False)) as session:
+        workload("first-write", mounts["ext4"] / "unfetched", 257)
+        assert session.snapshot().lost[Loss.EVENTS_FULL] == 257 - 101
+        final = session.finish()
+        events = session.events()
+    assert [event.offset for event in events] == [n * (256 << 10) for n in range(257 - 101, 257)]
+    assert final.lost == NO_LOSS | {Loss.EVENTS_FULL: 257 - 101}

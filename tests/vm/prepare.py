@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tracer.kernel.btf import Btf
-from tracer.model import FUNCTION_BACKENDS, Backend
+from tracer.model import FUNCTION_BACKENDS, Backend, Options
 from tracer.probes.build import build
 from tracer.probes.source import source
 from tracer.probes.tracepoints import counts_source
@@ -43,15 +43,21 @@ def vmlinux(image: Path) -> bytes:
     raise ValueError(f"{image} is compressed in a way that is not known here")
 
 
-def prepare(image: Path, cache: Path) -> None:
-    """Fill ``cache``, for use as CACHE_DIRECTORY, with the objects for the kernel in ``image``."""
+def prepare(image: Path, cache: Path, backend: Backend | None = None) -> None:
+    """Fill ``cache``, for use as CACHE_DIRECTORY, with the objects for the kernel in ``image``.
+
+    ``backend``: only with the one that a session with ``Options()`` takes with this backend.
+    """
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile() as blob:
         blob.write(vmlinux(image))
         blob.flush()
         with Btf(Path(blob.name)) as btf:
-            texts = [source(btf, *choice) for choice in product(FUNCTION_BACKENDS, (False, True), (False, True))]
-            texts += [source(btf, Backend.TRACEPOINT, failures=True), counts_source(btf)]
+            if backend:
+                texts = [source(btf, backend, Options.failures, Options.waits)]
+            else:
+                texts = [source(btf, *choice) for choice in product(FUNCTION_BACKENDS, (False, True), (False, True))]
+                texts += [source(btf, Backend.TRACEPOINT, failures=True), counts_source(btf)]
     before = os.environ.get("CACHE_DIRECTORY")
     os.environ["CACHE_DIRECTORY"] = str(cache)
     try:
