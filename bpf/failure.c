@@ -10,20 +10,6 @@
 #define FAULT_FLAG_WRITE 0x1
 #define VM_FAULT_REFUSED (VM_FAULT_SIGBUS | VM_FAULT_HWPOISON)
 
-struct fault {
-	struct vm_area_struct *vma;
-	u64 address;
-	u64 pgoff;
-	u64 start_ns; /* of the call, 0 for a fault that is none */
-	u64 latency_ns;
-	u64 handler;
-	u32 kind;
-	u32 flags;
-	u32 vm_fault;
-	u32 source;
-	u32 record;
-};
-
 /* The command line from the task's own memory: it may be dead before anybody can ask /proc. */
 static __always_inline void fill_command(struct failure *f)
 {
@@ -126,6 +112,17 @@ static __always_inline struct inner_error *error_within(u64 task, u64 start_ns, 
 	return inner;
 }
 
+/*
+ * Whether the program's own instruction faulted: also where the flags are those that a handler sees (initiator_of()),
+ * and the task is in no system call.
+ */
+static __always_inline int by_program(u32 flags)
+{
+	if (flags & FAULT_FLAG_USER)
+		return 1;
+	return flags & FAULT_FLAG_MKWRITE && READ(entry_registers(), orig_ax) == -1UL;
+}
+
 /* The errno, and how the task came here. */
 static __always_inline void fill_error(struct failure *f, u64 task, struct fault *fault)
 {
@@ -134,8 +131,7 @@ static __always_inline void fill_error(struct failure *f, u64 task, struct fault
 	u64 syscall = READ(registers, orig_ax);
 
 	f->ip = READ(registers, ip);
-	if (f->flags & FAULT_FLAG_MKWRITE && syscall == -1ULL) {
-		/* The flags that a handler sees (initiator_of()), but no system call: the task's own instruction. */
+	if (by_program(f->flags)) {
 		f->flags |= FAULT_FLAG_USER;
 		f->kind &= ~KIND_INITIATOR(UNKNOWN);
 	}
@@ -192,8 +188,10 @@ static __always_inline void refuse(struct fault *fault)
 	refused.address = fault->address;
 	refused.told = count_failure(f);
 	refused.user = !!(f->flags & FAULT_FLAG_USER);
-	/* What a signal follows (out of memory, none does), and calls, of which fault.c is not to tell again. */
-	if (refused.user ? fault->vm_fault & VM_FAULT_REFUSED : source == PAGE_MKWRITE)
+	refused.entry = fault->entry;
+	refused.places[0] = fault->place;
+	/* Out of memory, no signal follows. */
+	if (!refused.user || fault->vm_fault & VM_FAULT_REFUSED)
 		refusals.update(&task, &refused);
 	if (!refused.told)
 		return;
@@ -221,5 +219,6 @@ static __always_inline void refuse_call(struct slot *slot, struct series *series
 		.record = OF_CALL,
 	};
 
-	refuse(&fault);
+	if (by_program(fault.flags) || !kept_with_last(&fault))
+		refuse(&fault);
 }

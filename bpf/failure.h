@@ -135,15 +135,6 @@ struct inner_error {
 };
 BPF_TABLE("lru_hash", u64, struct inner_error, inner_errors, 4096);
 
-/* The last refusal of a task, which is to end in a signal or in an error. */
-struct refused {
-	u64 time_ns;
-	u64 address;
-	u64 told; /* 0: counted only */
-	u64 user; /* 1: a signal is to follow */
-};
-BPF_TABLE("lru_hash", u64, struct refused, refusals, 4096);
-
 /* A process that is refused again and again is told of a few times, then every 100 ms; the rest is counted. */
 #define BURST 16
 #define BURST_NS 100000000ULL

@@ -5,7 +5,8 @@
  * none of which is met without an error: a SIGBUS, the fixup of a system call's access to user memory, or an error of
  * get_user_pages(). Which file it was follows from the address, whose mapping is still there.
  *
- * A page_mkwrite that refused has told of itself by then, and left its address in `refusals`.
+ * A page_mkwrite that refused has told of itself by then, and left its address in `refusals`; or it waits there for the
+ * place where it ends (refused.h).
  */
 
 /* The processor's error code: arch/x86/include/asm/trap_pf.h. */
@@ -37,21 +38,17 @@ static __always_inline void refuse_wanted(struct fault *fault)
 	if (config(WANT_CALL) && !call_wanted(fault->handler, READ(sb, s_dev), sb))
 		return;
 	if (!(fault->flags & FAULT_FLAG_USER))
-		fault->kind = KIND_INITIATOR(initiator_of(fault->flags));
+		fault->kind |= KIND_INITIATOR(initiator_of(fault->flags));
 	refuse(fault);
 }
 
-/* Whether a page_mkwrite that this task was in has told of it. */
-static __always_inline int told_before(u64 address, u64 user)
+/* Whether a page_mkwrite that this task was in has told of it; signal_generated() is still to see it. */
+static __always_inline int told_before(u64 address)
 {
 	u64 task = bpf_get_current_task();
 	struct refused *last = refusals.lookup(&task);
 
-	if (!last || last->user != user || last->address >> 12 != address >> 12)
-		return 0;
-	if (!user) /* else signal_generated() is still to see it */
-		refusals.delete(&task);
-	return 1;
+	return last && last->user && last->address >> 12 == address >> 12;
 }
 
 static __always_inline u64 pages_of(struct vm_area_struct *vma)
@@ -82,20 +79,20 @@ static __always_inline int has_handler(struct fault *fault)
 	       !(READ(inode, i_flags) & S_DAX);
 }
 
-/* Who refused. Where calls are hooked they tell of themselves, but for one whose return was missed. */
+/* Who refused. Where calls are hooked they have told, but for one whose return was missed, or that was kept. */
 static __always_inline void find_source(struct fault *fault)
 {
 	struct vm_operations_struct *operations = READ(fault->vma, vm_ops);
 #ifdef TRACEPOINT
-	int asked = 1;
+	int asked = 1, kept = 0;
 #else
 	struct slot *call = slot_of(bpf_get_current_task());
-	int asked = call && !call->series.kind;
+	int asked = call && !call->series.kind, kept = fault->start_ns != 0;
 #endif
 
 	if (READ(fault->vma, vm_flags) & VM_HUGETLB) {
 		fault->source = HUGETLB;
-	} else if (asked && has_handler(fault)) {
+	} else if (kept || (asked && has_handler(fault))) {
 		fault->source = PAGE_MKWRITE;
 		fault->handler = (u64)READ(operations, page_mkwrite);
 	} else {
@@ -126,7 +123,7 @@ int signal_refused(u64 *ctx)
 	bpf_probe_read_kernel(&address, sizeof(address), &siginfo->_sifields);
 	if (READ(thread, trap_nr) != TRAP_PAGE_FAULT || READ(thread, cr2) >> 12 != address >> 12)
 		return 0;
-	if (told_before(address, 1))
+	if (told_before(address))
 		return 0;
 	error = READ(thread, error_code);
 	if (error & PF_WRITE)
@@ -167,49 +164,69 @@ int access_refused(context_t *ctx)
 	struct fault fault = {.flags = FAULT_FLAG_INTERRUPTIBLE, .vm_fault = VM_FAULT_SIGBUS, .record = OF_ACCESS};
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct sigpending *pending = (void *)&task->pending;
+	struct pt_regs *registers = (void *)argument(ctx, 0);
 
 	if ((u32)trap != TRAP_PAGE_FAULT || error & PF_KEY || faults_disabled())
 		return 0;
-	if (told_before(address, 0) || READ(pending, signal) & SIGKILL_BIT)
+	if (READ(pending, signal) & SIGKILL_BIT)
 		return 0;
 	if (error & PF_WRITE)
 		fault.flags |= FAULT_FLAG_WRITE;
-	if (!find_place(&fault, READ(task, mm), address))
+	fault.place = READ(registers, ip);
+	if (!find_place(&fault, READ(task, mm), address) || of_last_failure(&fault))
 		return 0;
 	find_source(&fault);
 	refuse_wanted(&fault);
 	return 0;
 }
 
+/* Whether the page could not be had, rather than not be pinned: nothing else ends so, or its handler has said so. */
+static __always_inline int page_refused(struct fault *fault, int error)
+{
+	if (error != -EFAULT || !READ(READ(fault->vma, vm_ops), page_mkwrite) || fault->pgoff >= pages_of(fault->vma))
+		return 1;
+	return error_within(bpf_get_current_task(), 0, entry_registers()) != NULL;
+}
+
 /* Which argument has the flags. */
 #define FLAGS_ARG 21
 
+/* What ended at no instruction: a way to pin, which its flags tell, and whether pages before this one were pinned. */
+#define PLACE_PINNED 0x100000000ULL
+#define PLACE_SHORT 0x200000000ULL
+
 /*
  * __get_user_pages(mm, start, pages, flags, ...) and fixup_user_fault(mm, address, flags, ...). The former returns an
- * error only for its first page; FOLL_WRITE and FAULT_FLAG_WRITE are the same bit. EFAULT has other reasons, too, as
- * that a page may not be pinned for long: only where the page or its handler could not be had it is told.
+ * error only for its first page, else the number of those before: the caller asks again for the rest, or gives up.
+ * FOLL_WRITE and FAULT_FLAG_WRITE are the same bit. EFAULT has other reasons, too, as that a page may not be pinned for
+ * long: only where the page or its handler could not be had it is told.
  */
-static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int error)
+static __always_inline void pinning_refused(u64 mm, u64 address, u64 pages, u64 flags, int result)
 {
 	struct fault fault = {.flags = flags & FAULT_FLAG_WRITE, .vm_fault = VM_FAULT_SIGBUS, .record = OF_PINNING};
+	int is_short = config(FLAGS_ARG) != 2 && result > 0 && result < pages;
 	u64 task = bpf_get_current_task();
 
-	if (error != -EFAULT && error != -EHWPOISON)
+	if (!is_short && result != -EFAULT && result != -EHWPOISON)
 		return;
 	/* A core dump leaves out what it cannot have, page by page. */
 	if (READ((struct task_struct *)task, flags) & PF_DUMPCORE)
 		return;
 	if (config(FLAGS_ARG) == 2)
 		fault.record = OF_FIXUP;
-	if (told_before(address, 0) || !find_place(&fault, (void *)mm, address))
+	fault.place = PLACE_PINNED | (u32)flags;
+	if (is_short) {
+		fault.place |= PLACE_SHORT;
+		address += (u64)result << 12;
+	}
+	if (!find_place(&fault, (void *)mm, address) || READ(fault.vma, vm_flags) & (VM_IO | VM_PFNMAP))
 		return;
-	if (READ(fault.vma, vm_flags) & (VM_IO | VM_PFNMAP))
+	if (of_last_failure(&fault))
 		return;
-	if (error == -EHWPOISON)
+	if (!fault.start_ns && (is_short || !page_refused(&fault, result)))
+		return;
+	if (result == -EHWPOISON)
 		fault.vm_fault = VM_FAULT_HWPOISON;
-	if (error == -EFAULT && READ(READ(fault.vma, vm_ops), page_mkwrite) && fault.pgoff < pages_of(fault.vma) &&
-	    !error_within(task, 0, entry_registers()))
-		return;
 	find_source(&fault);
 	refuse_wanted(&fault);
 }
@@ -217,14 +234,12 @@ static __always_inline void pinning_refused(u64 mm, u64 address, u64 flags, int 
 #ifdef FENTRY
 int pin_return(context_t *ctx)
 {
-	u64 mm = ctx[0], address = ctx[1], flags;
+	u64 mm = ctx[0], address = ctx[1], third = ctx[2], flags = third;
 
 	/* Not the other one, too: a pointer to a number may not be loaded on 5.10. */
-	if (config(FLAGS_ARG) == 2)
-		ARGUMENT_AT(ctx, 2, flags);
-	else
+	if (config(FLAGS_ARG) != 2)
 		ARGUMENT_AT(ctx, 3, flags);
-	pinning_refused(mm, address, flags, returned(ctx));
+	pinning_refused(mm, address, third, flags, returned(ctx));
 	return 0;
 }
 #endif
@@ -233,6 +248,7 @@ int pin_return(context_t *ctx)
 struct pinning {
 	u64 mm;
 	u64 address;
+	u64 pages;
 	u64 flags;
 };
 BPF_TABLE("hash", u64, struct pinning, pinnings, 4096);
@@ -243,6 +259,7 @@ int pin_probe_entry(struct pt_regs *ctx)
 	u64 task = bpf_get_current_task(), third = ctx->dx, fourth = ctx->cx;
 
 	asm volatile("" : "+r"(third), "+r"(fourth));
+	mine.pages = third;
 	mine.flags = config(FLAGS_ARG) == 2 ? third : fourth;
 	if (pinnings.update(&task, &mine))
 		lose(INFLIGHT_FULL);
@@ -256,7 +273,7 @@ int pin_probe_return(struct pt_regs *ctx)
 
 	if (!mine)
 		return 0;
-	pinning_refused(mine->mm, mine->address, mine->flags, ctx->ax);
+	pinning_refused(mine->mm, mine->address, mine->pages, mine->flags, ctx->ax);
 	pinnings.delete(&task);
 	return 0;
 }

@@ -238,20 +238,20 @@ def test_a_fault_in_the_handler_of_another_has_a_signal_of_its_own(story: Story)
 def test_a_read_that_fills_a_page_and_not_the_next_is_short(story: Story) -> None:
     met = story.of("short")
     assert f"{PAGE} 0" in met.lines
-    for failure in met.failures:
-        assert (failure.signal, failure.initiator, failure.syscall) == (None, Initiator.KERNEL, 0)
-        assert (failure.offset, failure.errno_name) == (OFFSET // PAGE * PAGE + PAGE, "ENOSPC")
+    (failure,) = met.failures
+    assert (failure.signal, failure.initiator, failure.syscall) == (None, Initiator.KERNEL, 0)
+    assert (failure.offset, failure.errno_name) == (OFFSET // PAGE * PAGE + PAGE, "ENOSPC")
 
 
 def test_direct_io_into_a_refused_page_gets_efault(story: Story) -> None:
     met = story.of("direct")
     # 5.10 ends it as if the file had ended there.
     assert ("0 0" if os.uname().release.startswith("5.10.") else f"-1 {errno.EFAULT}") in met.lines
-    for failure in met.failures:
-        assert (failure.signal, failure.syscall) == (None, 0)
-        # Which, depends on the filesystem and the kernel.
-        assert failure.initiator in (Initiator.KERNEL, Initiator.REMOTE)
-        assert (failure.offset, failure.errno_name) == (OFFSET // PAGE * PAGE, "ENOSPC")
+    (failure,) = met.failures
+    assert (failure.signal, failure.syscall) == (None, 0)
+    # Which, depends on the filesystem and the kernel.
+    assert failure.initiator in (Initiator.KERNEL, Initiator.REMOTE)
+    assert (failure.offset, failure.errno_name) == (OFFSET // PAGE * PAGE, "ENOSPC")
 
 
 @pytest.mark.parametrize("how", SENT)

@@ -158,6 +158,11 @@ class Btf:
             Exit.NO_BTF,
         )
 
+    def has_field(self, struct: str, name: str) -> bool:
+        """Whether the kernel has a struct with this member."""
+        number = self.struct(struct)
+        return number is not None and any(member == name for member, _, _ in self._members(number))
+
     def struct(self, name: str) -> int | None:
         """The BTF id of a struct, None if there is none."""
         found: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _STRUCT)

@@ -12,8 +12,8 @@ from tracer.probes.build import FILES, text
 
 #: The same with what tells of failures: the refusal of a call before the calls that it is of.
 FAILURE_FILES: Final = (
-    *FILES[: FILES.index("page_mkwrite.c")], "failure.h", "failure.c", *FILES[FILES.index("page_mkwrite.c") :],
-    "mapping.h", "fault.c", "errno.c", "signal.c",
+    *FILES[: FILES.index("page_mkwrite.c")], "failure.h", "refused.h", "failure.c",
+    *FILES[FILES.index("page_mkwrite.c") :], "mapping.h", "fault.c", "errno.c", "signal.c",
 )  # fmt: skip
 #: What tells waits apart, after the others.
 WAIT_FILES: Final = ("wait.c", "in_flight.c")
@@ -76,4 +76,7 @@ def source(btf: Btf, backend: Backend, failures: bool = False, waits: bool = Fal
         # 6.8: before, the file that an overlay maps has the overlay's path (fs/backing-file.c, include/linux/fs.h).
         defines += "#define HAS_BACKING_FILE\n"
         fields = {**fields, "file": (*fields["file"], "f_mode"), "backing_file": ("user_path",)}
+    if btf.has_field("task_io_accounting", "syscr"):  # CONFIG_TASK_XACCT
+        defines += "#define HAS_IO_COUNTS\n"
+        fields = {"task_io_accounting": ("syscr", "syscw"), **fields, "task_struct": (*fields["task_struct"], "ioac")}
     return text(defines + header(btf, fields), backend, (*FAILURE_FILES, *more))

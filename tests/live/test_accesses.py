@@ -1,0 +1,214 @@
+"""Each system call that is refused a page is told once, rightly: every way of access, to everything that can refuse."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.live.guest import NO_LOSS, ROOT, Backend, Options, cgroup, inside, lost, run
+from tests.live.refusals import BadDisk, Refusal, fill, prepare
+from tracer.causes import class_of, errno_of
+from tracer.failure import Burst, Class, Failure, Source
+from tracer.model import Initiator, Snapshot
+from tracer.session import Session
+
+ACCESSES = shutil.copy(os.environ["ACCESSES"], "/tmp/accesses")
+RELEASE = tuple(map(int, os.uname().release.split(".")[:2]))
+#: Calls of each kind: odd, and fewer than are told one by one (bpf/failure.h).
+CALLS = 13
+PAGE, HUGE = 4096, 2 << 20
+#: A page in the middle of a small file.
+OFFSET = 6 * PAGE
+#: System calls by the way of access, of those that write to memory, and of those that read it.
+TO_MEMORY = {
+    "read": 0, "pread": 17, "readv": 19, "preadv": 295, "direct": 17, "recv": 45, "recvmsg": 47, "vm_readv_to": 310,
+    "vm_writev_to": 311, "populate_write": 28, "sendfile": 40, "splice": 275, "uring_read": 426, "uring_recv": 426,
+}  # fmt: skip
+FROM_MEMORY = {
+    "write": 1, "pwrite": 18, "writev": 20, "pwritev": 296, "write_socket": 1, "writev_socket": 20, "send": 44,
+    "sendmsg": 46, "vmsplice": 278, "vm_readv_from": 310, "vm_writev_from": 311, "populate_read": 28,
+    "uring_write": 426, "uring_send": 426,
+}  # fmt: skip
+if RELEASE < (5, 14):
+    del TO_MEMORY["populate_write"], FROM_MEMORY["populate_read"]
+WAYS = {**TO_MEMORY, **FROM_MEMORY}
+#: Those by which the kernel pins pages of the memory, rather than access it.
+PINNED = ("direct", "vmsplice", "vm_writev_to", "vm_readv_from", "populate_read", "populate_write")
+#: Before 6.9, MADV_POPULATE_* asks for a page that cannot be read for ever (faultin_page_range, mm/gup.c).
+READABLE = {way: number for way, number in WAYS.items() if RELEASE >= (6, 9) or not way.startswith("populate")}
+#: In these, the kernel asks for the rest by itself once it has a part, as another call would: docs/internals.md.
+ASKS_AGAIN = (
+    "vmsplice", "vm_readv_to", "vm_readv_from", "vm_writev_to", "vm_writev_from", "populate_read", "populate_write",
+    "uring_read", "uring_write",
+)  # fmt: skip
+#: Bytes of each call that lie before the page that is refused.
+BEFORE = (0, 1024)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What refuses a page, and how that must be told."""
+
+    source: Source
+    kind: Class
+    errno: str
+    ways: Mapping[str, int] = field(default_factory=lambda: WAYS)
+    offset: int = OFFSET
+
+
+BACKINGS = {
+    "page_mkwrite": Refused(Source.PAGE_MKWRITE, Class.REFUSED, "ENOSPC", TO_MEMORY),
+    "tmpfs": Refused(Source.FAULT, Class.TMPFS_FULL, "ENOSPC"),
+    "end": Refused(Source.FAULT, Class.BEYOND_END, ""),
+    "pool": Refused(Source.HUGETLB, Class.HUGETLB, "ENOSPC", offset=HUGE),
+    "limit": Refused(Source.HUGETLB, Class.HUGETLB, "ENOSPC", offset=HUGE),
+    "disk": Refused(Source.FAULT, Class.MEDIA, "EIO", READABLE),
+}
+CASES = [(name, way, before) for name, what in BACKINGS.items() for way in what.ways for before in BEFORE]
+
+
+@contextmanager
+def backing(name: str, which: str) -> Iterator[Path]:
+    """A file whose page at OFFSET is refused, and none before it."""
+    if name == "page_mkwrite":
+        refusal = Refusal("accessed", "ext4", "ENOSPC", late=True)
+        file = prepare(refusal, which)
+        _sparse(file)
+        os.sync()
+        fill(file.parent)
+        yield file
+    elif name == "tmpfs":
+        place = ROOT / f"full{which}"
+        place.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place))
+        _sparse(place / "file")
+        fill(place)
+        yield place / "file"
+    elif name == "end":
+        file = ROOT / f"short{which}"
+        file.write_bytes(bytes(OFFSET))
+        yield file
+    elif name == "disk":
+        disk = BadDisk(f"bad{which}")
+        with disk.file.open("rb", buffering=0) as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            stream.seek(OFFSET - PAGE)
+            stream.read(PAGE)
+        disk.fail()
+        yield disk.file
+    else:
+        if name == "limit":
+            Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+hugetlb")
+        with _huge(name) as file:
+            yield file
+
+
+def _sparse(file: Path) -> None:
+    with file.open("wb") as stream:
+        stream.write(bytes(OFFSET))
+        stream.truncate(2 * OFFSET)
+
+
+@contextmanager
+def _huge(name: str) -> Iterator[Path]:
+    """A file that has its first huge page, and gets no second one: the pool is used up, or a cgroup may have none."""
+    place, pool = ROOT / name, Path("/proc/sys/vm/nr_hugepages")
+    place.mkdir(exist_ok=True)
+    run("mount", "-t", "hugetlbfs", "none", str(place))
+    pool.write_text("1" if name == "pool" else "2")
+    with (place / "file").open("wb+") as stream:
+        stream.truncate(2 * HUGE)
+        with mmap.mmap(stream.fileno(), HUGE) as memory:
+            memory[0] = 1
+    try:
+        yield place / "file"
+    finally:
+        run("umount", str(place))
+        pool.write_text("0")
+
+
+@dataclass
+class Got:
+    """What one process said of its calls, and what was told of them."""
+
+    efault: int
+    less: int
+    failures: list[Failure]
+    counted: list[tuple[Burst, int]]
+
+
+@dataclass
+class Told:
+    """By backing, way and bytes before the page."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    got: dict[tuple[str, str, int], Got] = field(default_factory=dict)
+    final: Snapshot | None = None
+
+
+@pytest.fixture(scope="session")
+def told(backend: Backend, mounts: dict[str, Path]) -> Iterator[Told]:
+    """Make every access, under one session."""
+    result, said, failures = Told(), {}, []
+    good = mounts["ext4"] / "good"
+    good.write_bytes(bytes(4 << 20))
+    with Session(Options(backend, failures=True)) as session:
+        for name, what in BACKINGS.items():
+            with ExitStack() as stack:
+                file = result.files[name] = stack.enter_context(backing(name, f"-{backend}"))
+                limits = {"hugetlb_2MB.max": "0"} if name == "limit" else {}
+                place = stack.enter_context(cgroup("accesses", **limits))
+                for way, before in product(what.ways, BEFORE):
+                    said[name, way, before] = _access(place, way, file, what.offset, before, CALLS, good)
+            failures += session.failures()
+        result.final = session.finish()
+        failures += session.failures()
+        for case, (pid, efault, less) in said.items():
+            counted = [(burst, n) for burst, n in session.bursts().items() if burst.tgid == pid]
+            result.got[case] = Got(efault, less, [one for one in failures if one.pid == pid], counted)
+    yield result
+    good.unlink()
+
+
+def _access(place: Path, *arguments: object) -> tuple[int, int, int]:
+    """The process, how many of its calls got EFAULT, and how many less than they asked for."""
+    command = inside(place, ACCESSES, *map(str, arguments))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    efault, less = map(int, process.communicate(timeout=30)[0].split())
+    return process.pid, efault, less
+
+
+@pytest.mark.parametrize(("name", "way", "before"), CASES)
+def test_each_refused_call_is_told_once(told: Told, name: str, way: str, before: int) -> None:
+    what, got = BACKINGS[name], told.got[name, way, before]
+    assert got.efault + got.less == CALLS
+    ((burst, counted),) = got.counted
+    if before and way in ASKS_AGAIN:
+        assert CALLS <= counted <= 3 * CALLS
+        assert CALLS <= len(got.failures) <= counted
+    else:
+        assert counted == len(got.failures) == CALLS
+    assert burst.inode == told.files[name].stat().st_ino
+    for failure in got.failures:
+        assert (failure.source, failure.signal) == (what.source, None)
+        assert failure.initiator is (Initiator.REMOTE if way in PINNED else Initiator.KERNEL)
+        assert failure.syscall == what.ways[way]
+        worker = way.startswith("uring") and failure.comm == f"iou-wrk-{failure.pid}"
+        assert worker or failure.comm == "accesses"
+        assert (failure.file, failure.offset) == (str(told.files[name]), what.offset)
+        assert class_of(failure.burst.cause, failure.fstype) is what.kind
+        assert errno_of(failure.burst.cause, failure.fstype)[0] == what.errno
+
+
+def test_nothing_is_lost_meanwhile(told: Told) -> None:
+    assert told.final is not None
+    assert lost(told.final) == NO_LOSS
