@@ -1,4 +1,4 @@
-# mkwrite: see README.md. Targets for people: install, demo, test, lint, bench.
+# mkwrite: see README.md. Targets for people: install, demo, check, test, lint, bench.
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ RUN_PACKAGES := python3-bpfcc python3-venv
 TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static cachefilesd chromium clang-format dmsetup \
 	e2fsprogs f2fs-tools fuse2fs gcc jq \
 	iproute2 kmod libc6-dev lz4 nfs-common nfs-kernel-server nilfs-tools openssl prometheus prometheus-node-exporter \
-	qemu-system-x86 quota rpcbind strace systemd util-linux xfsprogs zstd
+	mmdebstrap qemu-system-x86 quota rpcbind strace systemd util-linux xfsprogs zstd
 # Before Debian 13 it comes with QEMU.
 VIRTIOFSD = $(shell apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd)
 # What the demonstration needs: a virtual machine and programs that make filesystems; no daemon is among them.
@@ -27,11 +27,13 @@ RELEASE_PACKAGES := mmdebstrap
 # What builds the image, and runs it as a pod.
 DEPLOYMENT_PACKAGES := buildah crun golang-github-containers-common mmdebstrap
 
-.PHONY: bench fuzz help install uninstall demo test test-deployment test-examples test-filesystems test-install test-releases unit live lint format clean
+.PHONY: bench check fuzz help install uninstall demo test test-all test-deployment test-examples test-filesystems test-install test-releases lint format clean
 help:
 	@echo 'make install   put mkwrite on this machine: $(PREFIX), /usr/local/bin/mkwrite (root)'
 	@echo 'make demo      trace a stock kernel in a virtual machine, nothing of this one (root; installs QEMU and mkfs)'
-	@echo 'make test      all tests: here, and in guests with four kernels (root)'
+	@echo 'make check     lint, types, unit tests, the BPF programs in the verifier of this kernel (before each commit)'
+	@echo 'make test      what each change is tested for: here, and in guests with four kernels (root; under 20 minutes)'
+	@echo 'make test-all  everything that there is, and docs/support.md (root; hours: for the night)'
 	@echo 'make test-filesystems  every filesystem, on one kernel: docs/support-matrix.md (root)'
 	@echo 'make test-releases   the same with the BCC and Python of Debian 12, 13 and sid (root; ten minutes)'
 	@echo 'make test-install  install, upgrade and uninstall, in root file systems of Debian 12 (root; two minutes)'
@@ -93,7 +95,12 @@ bench: $(VENV)/.ready
 	mkdir -p build
 	$(BIN)/python bench/run --json build/bench.json
 
-test: lint unit live
+# Parts of it, and single tests: tests/run --help.
+test: $(VENV)/.ready
+	$(BIN)/python tests/run
+
+test-all: $(VENV)/.ready
+	$(BIN)/python tests/run --all; code=$$?; $(BIN)/python tests/support.py docs/support.md build/tests/log >build/support.md && mv build/support.md docs/support.md; exit $$code
 
 # On other kernels: tests/filesystems/run SERIES ...
 test-filesystems: $(VENV)/.ready
@@ -122,11 +129,8 @@ fuzz: $(VENV)/.ready
 	$(BIN)/pip install -q -e '.[fuzz]'
 	$(BIN)/python tests/fuzz/run --seconds 120
 
-unit: $(VENV)/.ready
-	$(BIN)/python -m pytest tests/unit tests/observability -q -p no:cacheprovider
-
-live: $(VENV)/.ready
-	$(BIN)/python tests/live/run
+check: lint
+	$(BIN)/python -m pytest tests/unit tests/observability -q -p no:cacheprovider --durations=20
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check -q .

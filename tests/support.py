@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make docs/support.md from what test runs printed: tests/support.py docs/support.md LOG ... >NEW.
 
-A log is the output of tests/live/run, tests/live/measure.py or tests/releases/run. What stands in the page is what ran:
+A log is the output of tests/run, tests/live/measure.py or tests/releases/run. What stands in the page is what ran:
 a row of the page given stays until a log has a newer one.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,16 +20,16 @@ from typing import Any
 HEAD = """\
 # What it runs on, and what it survives
 
-Made by `tests/support.py` from the output of `tests/live/run`, `tests/live/measure.py` and `tests/releases/run`: each
-number below was printed by a run. Kernels are Debian's own builds, booted in QEMU.
+Made by `tests/support.py` from the output of `tests/run`, `tests/live/measure.py` and `tests/releases/run`: each
+number below was printed by a run. Kernels are Debian's own builds, booted in QEMU. Made on {date} at commit {commit};
+rows of a kernel or fault that no run since had are older.
 """
 KERNELS = """
 ## Kernels and backends
 
-Live tests that passed and failed, by the backend that they name, or that their file is about. *Tests*: how many ran. By
-the marks of `pyproject.toml`: on 6.12 all but the `long` ones and the `matrix` of filesystems; on 6.18 without `slow`,
-too; on the newest kernel without `slow` and `front`, on 6.1 and 5.10 without `newer` either; of clouds and real
-time the `smoke` suite; natively those marked `native`. Tests that were run by name besides are in the number.
+Live tests that passed and failed, by the backend that they name, or that their file is about. *Tests*: how many ran:
+`make test-all` runs all of them on each kernel, of clouds and real time those marked `every`, natively those marked
+`native`.
 """
 RELEASES = """
 ## Releases of Debian: BCC, Python
@@ -121,7 +123,8 @@ class Results:
 
     def page(self) -> Iterator[str]:
         """The lines of the page."""
-        yield HEAD + KERNELS
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        yield HEAD.format(date=time.strftime("%Y-%m-%d"), commit=commit.stdout.strip()) + KERNELS
         before = {row[0]: row for row in self.earlier["Kernels and backends"]}
         new = [row for row in map(_cells, self._kernels()) if row[0] not in before or _as_much(row, before[row[0]])]
         kernels = _newest(self._kept("Kernels and backends", 1, new), 0, _as_much)

@@ -1,6 +1,6 @@
 """The table of docs/commands/sigbus.md, from what the live tests print of each report.
 
-tests/live/run 5.10 6.1 6.12 6.18 newest -k "test_sigbus or test_causes or test_stale or test_readonly" |
+tests/run 5.10 6.1 6.12 6.18 newest -k "test_sigbus or test_causes or test_stale or test_readonly" |
     python -m tests.live.reported
 """
 

@@ -25,7 +25,7 @@ from tests.live.growth import keeps_growing
 from tests.live.guest import command, eventually
 
 #: Long in a guest, a minute here.
-pytestmark = [pytest.mark.native, pytest.mark.long, pytest.mark.here]
+pytestmark = [pytest.mark.native, pytest.mark.nightly, pytest.mark.here]
 
 PASSWORD = "builder"
 #: As in server.py.

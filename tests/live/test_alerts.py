@@ -30,7 +30,7 @@ from tests.live.test_export import SCRAPE_S, calls, exporter, get, small, value
 from tests.observability.panels import DASHBOARDS
 from tests.observability.prometheus import Prometheus, eventually
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.nightly
 
 #: Files on a full filesystem, and refusals of each that are told one by one: more than the ring buffer takes.
 FILES, TOLD = 400, 16

@@ -14,7 +14,7 @@ from tests.live.test_export import SCRAPE_S, calls, exporter, get, small
 from tests.observability.panels import DASHBOARDS
 from tests.observability.prometheus import Prometheus
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.nightly
 
 #: Of a rule's minutes, so many seconds are made.
 WINDOW_S = 25

@@ -26,7 +26,7 @@ from tracer.session import Session
 
 MADV_HWPOISON = 100
 
-pytestmark = pytest.mark.usefixtures("clean_kernel")
+pytestmark = [pytest.mark.newest, pytest.mark.usefixtures("clean_kernel")]
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])

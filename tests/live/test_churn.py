@@ -137,7 +137,7 @@ def lost(samples: Samples) -> Samples:
     return {key: number for key, number in samples.items() if key.startswith("mkwrite_lost_total{") and number}
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_thousand_filesystems_come_and_go_each_at_a_place_of_its_own(devices: list[str]) -> None:
     began, made, most = time.monotonic(), Counter[str](), 0
@@ -173,7 +173,7 @@ def test_a_thousand_filesystems_come_and_go_each_at_a_place_of_its_own(devices: 
     assert BATCH < most <= ROOM
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_thousand_filesystems_come_and_go_at_one_place(devices: list[str]) -> None:
     began, place, made, named = time.monotonic(), ROOT / "churn", 0, 0
@@ -202,7 +202,7 @@ def test_a_thousand_filesystems_come_and_go_at_one_place(devices: list[str]) -> 
     assert sum(dirtied[name] for name in names) == made * mmap.PAGESIZE
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_counts_stay_when_the_module_goes_and_go_on_when_it_comes_back() -> None:
     place = ROOT / "module"
@@ -246,7 +246,7 @@ def at(port: int) -> Iterator[str]:
         assert process.wait(300) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_restart_is_seen_as_a_reset(mounts: dict[str, Path], tmp_path: Path) -> None:
     place = mounts["ext4"]

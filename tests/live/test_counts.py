@@ -13,7 +13,7 @@ from tests.live.guest import HANDLERS, NO_LOSS, FaultPath, Outcome, calls
 from tracer.failure import Class
 from tracer.model import Initiator, Loss, WpOutcome, device_name
 
-pytestmark = pytest.mark.smoke
+pytestmark = pytest.mark.every
 
 
 @pytest.mark.parametrize("fstype", HANDLERS)

@@ -47,7 +47,7 @@ SLOTS, OVERFLOW = 8192, 4096
 AT_ONCE = 3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("threads", [10_007, SLOTS + OVERFLOW + 1009])
 def test_threads_by_the_ten_thousand_wait_in_one_call_each(mounts: dict[str, Path], threads: int) -> None:
     for name, most in (("threads-max", 40_000), ("pid_max", 65_536)):
@@ -106,7 +106,7 @@ def test_in_a_cgroup_with_little_memory_it_counts_or_dies_cleanly(
     assert counted == made
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_killed_at_a_limit_that_is_lowered_while_it_counts_it_leaves_nothing(
     exact: Backend | None, mounts: dict[str, Path]
@@ -226,7 +226,7 @@ def count_beside(fault: str, path: Path, each: int) -> int:
     return each * len(BACKENDS)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("other", OTHERS)
 def test_bpf_programs_of_others_on_the_same_functions_count_the_same(mounts: dict[str, Path], other: str) -> None:
     text, label = OTHERS[other]
@@ -239,7 +239,7 @@ def test_bpf_programs_of_others_on_the_same_functions_count_the_same(mounts: dic
     assert int(line.removeprefix(label)) == made
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_funclatency_of_bcc_on_the_same_function(mounts: dict[str, Path]) -> None:
     env = {"PYTHONUNBUFFERED": "1", "BCC_KERNEL_SOURCE": str(ROOT / "bpf/kernel")}
     with other_tool("funclatency-bpfcc", "do_page_mkwrite", ready="Tracing", **env) as process:

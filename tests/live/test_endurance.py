@@ -39,7 +39,7 @@ from tracer.probes.build import build
 from tracer.probes.source import source
 from tracer.session import Session
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.nightly
 
 TIMES, KILLS = 1000, 100
 

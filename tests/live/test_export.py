@@ -23,8 +23,6 @@ from tests.observability.panels import DASHBOARDS, queries
 from tests.observability.prometheus import Prometheus
 from tracer.wait import Wait
 
-pytestmark = pytest.mark.front
-
 #: Odd primes.
 ROUNDS, FIRST = 7, 61
 BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
@@ -230,7 +228,7 @@ def _oldest(address: str) -> tuple[float, float, float]:
     return began, value(get(address), "mkwrite_oldest_inflight_seconds"), time.monotonic()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_real_prometheus_server_gets_every_panel_and_fires_the_alert_on_a_refusal(tmp_path: Path) -> None:
     place = small("export")

@@ -12,8 +12,6 @@ from tracer.failure import Class, Source
 from tracer.model import Backend, Options
 from tracer.session import Session
 
-pytestmark = pytest.mark.newer
-
 #: More than it is left time for.
 REFUSALS = 1 << 30
 

@@ -119,10 +119,10 @@ def test_a_handler_by_its_address_and_a_pid(mounts: dict[str, Path]) -> None:
     assert calls(final) == 31
 
 
-def test_full_maps_are_counted_as_lost(backend: Backend, mounts: dict[str, Path]) -> None:
+def test_full_maps_are_counted_as_lost(both: Backend, mounts: dict[str, Path]) -> None:
     # With two places for shared series, what finds its front cell taken by another file is lost, and counted so.
     with Session(
-        Options(backend=backend, by=By.FILE, max_series=2, filters=Filters(fs=("ext4",)), failures=False)
+        Options(backend=both, by=By.FILE, max_series=2, filters=Filters(fs=("ext4",)), failures=False)
     ) as session:
         for number in range(101):
             workload("first-write", mounts["ext4"] / f"many-{number}", 1)
@@ -131,8 +131,8 @@ def test_full_maps_are_counted_as_lost(backend: Backend, mounts: dict[str, Path]
     assert final.lost[Loss.SERIES_FULL] > 0
 
 
-def test_slow_calls_are_sent_one_by_one(backend: Backend, mounts: dict[str, Path]) -> None:
-    with Session(Options(backend=backend, slower_ns=1, filters=Filters(fs=("ext4",)), failures=False)) as session:
+def test_slow_calls_are_sent_one_by_one(both: Backend, mounts: dict[str, Path]) -> None:
+    with Session(Options(backend=both, slower_ns=1, filters=Filters(fs=("ext4",)), failures=False)) as session:
         workload("first-write", mounts["ext4"] / "slow", 37)
         final = session.finish()
         events = session.events()

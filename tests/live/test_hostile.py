@@ -37,7 +37,7 @@ def shown(*arguments: str) -> str:
     return text
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.usefixtures("many_mappings")
 def test_a_hostile_process_is_counted_and_shown_escaped(mounts: dict[str, Path]) -> None:
     place = mounts["ext4"]

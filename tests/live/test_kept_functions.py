@@ -14,7 +14,7 @@ import pytest
 from tests.live.guest import TRACING, WORKLOAD, command
 from tests.live.test_obstacles import failing, hiding
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 FIRST = 41
 BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")

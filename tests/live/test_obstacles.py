@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.guest import command
 
-pytestmark = [pytest.mark.native, pytest.mark.slow]
+pytestmark = [pytest.mark.native, pytest.mark.nightly]
 
 #: Under a filter that answers bpf(2) with an errno: load [4] == 321? errno : allow (include/uapi/linux/seccomp.h).
 FILTER = """
@@ -94,7 +94,7 @@ def test_a_compiler_without_memory(tmp_path: Path) -> None:
     assert (done.returncode, "memory" in done.stderr) == (24, True), done.stderr
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.here
 @pytest.mark.parametrize("files", [12, 18, 24, 30])
 def test_too_few_descriptors_are_said_wherever_they_run_out(files: int, tmp_path: Path) -> None:

@@ -97,7 +97,6 @@ def test_count_has_a_row_of_each() -> None:
         assert handler in row and row[-1] == str(number)
 
 
-@pytest.mark.front
 def test_trace_tells_each_with_the_name_that_its_file_has() -> None:
     with tracing("trace", "--json", "--slower", "0", *MINE) as process:
         make_calls()
@@ -114,7 +113,6 @@ def test_hist_draws_one_of_each() -> None:
     assert told == {(handler, fstype): number for handler, (fstype, number) in EXPECTED.items()}
 
 
-@pytest.mark.front
 def test_the_exporter_has_them_with_an_empty_mount_point() -> None:
     with running("export", "--listen", "127.0.0.1:0", *MINE) as process:
         address = said(process, "mkwrite: listening on ").split()[-1]

@@ -12,8 +12,6 @@ import pytest
 from tests.live.guest import command, eventually
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, prepare
 
-pytestmark = pytest.mark.front
-
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
 
 

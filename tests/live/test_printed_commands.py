@@ -27,7 +27,7 @@ from tests.live.guest import ROOT
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, prepare
 from tracer.cli.main import cli
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 SECONDS: Final = 2
 AT_A_TIME: Final = 3

@@ -20,7 +20,7 @@ from tracer.probes import program
 from tracer.probes.attach import attach_fentry
 from tracer.probes.program import BpfObject
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.nightly
 
 FIRST = 41
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")

@@ -15,7 +15,7 @@ import pytest
 from tests.live.guest import command
 from tracer.host.privileges import ATTACHING, Capability
 
-pytestmark = [pytest.mark.native, pytest.mark.long, pytest.mark.here]
+pytestmark = [pytest.mark.native, pytest.mark.nightly, pytest.mark.here]
 
 NOBODY, DAEMON = 65534, 1
 #: A port below 1024 that nobody has.

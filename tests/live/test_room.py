@@ -13,15 +13,13 @@ from tracer.export.who import Who
 from tracer.model import By, Filters, Loss
 from tracer.session import Session
 
-pytestmark = pytest.mark.front
-
 #: Odd primes: processes in a batch, batches, and the calls of each process.
 BATCH, BATCHES, CALLS = 23, 11, 3
 #: Series that have a front cell, on two CPUs, and others: fewer than processes.
 FRONT, ROOM = 128, 64
 
 
-@pytest.mark.parametrize("make_room", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("make_room", [True, pytest.param(False, marks=pytest.mark.nightly)])
 @pytest.mark.usefixtures("clean_kernel")
 def test_series_of_processes_that_are_gone_make_room(mounts: dict[str, Path], make_room: bool) -> None:
     place = mounts["ext4"] / f"room-{make_room}"

@@ -72,7 +72,7 @@ def systemctl() -> Iterator[Systemd]:
     systemd.close()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("backend", [Backend.FENTRY, Backend.KPROBE], ids=str)
 @pytest.mark.usefixtures("clean_kernel")
 def test_the_service_traces_with_the_least_rights(systemctl: Systemd, backend: Backend) -> None:

@@ -36,6 +36,8 @@ from tracer.model import Backend, Filters, Initiator, Loss, Options, Snapshot
 from tracer.model import Path as FaultPath
 from tracer.session import Session
 
+pytestmark = pytest.mark.newest
+
 HANDLERS = {
     "ext4": "ext4_page_mkwrite",
     "ext3": "ext4_page_mkwrite",

@@ -68,7 +68,7 @@ def sections(number: int, sleep_us: int, *, moved: bool) -> list[Section]:
     """Let a process go through sections; ``moved``: to the other CPU in each, by us."""
     with Btf() as btf:
         layout = header(btf, FIELDS)
-    c = Path(__file__).with_name("sleep_marks.c").read_text()
+    c = Path(__file__).with_name("sleep_marks.bpf.c").read_text()
     bpf = build(text(layout, Backend.TRACEPOINT, ("config.h", "kfunc.h", "read.h", "sleep.h")) + c)
     maps = program.create_maps(bpf.maps)
     descriptors = [*maps.values()]

@@ -13,8 +13,6 @@ from tests.live.asleep import rounds
 from tests.live.guest import HANDLERS, ended, frozen, tracing
 from tests.live.slow_disk import Waiter
 
-pytestmark = pytest.mark.front
-
 FREEZE = "percpu_rwsem_wait"
 #: More sleeps than a command makes from one look at the calls to the next.
 A_LOOK = 10

@@ -43,7 +43,7 @@ from tracer.model import By
 from tracer.probes import plan
 from tracer.session import Session
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 EXT4 = Filters(fs=("ext4",))
 CPU1 = Path("/sys/devices/system/cpu/cpu1/online")
@@ -195,7 +195,7 @@ def test_a_stopped_reader_loses_events_to_the_last_one_said(exact: Backend | Non
     assert len(received) + lost == calls(final)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_tracer_that_was_stopped_for_a_minute_goes_on_and_says_what_it_lost(
     mounts: dict[str, Path], tmp_path: Path

@@ -9,7 +9,7 @@ import pytest
 from tests.live.guest import NO_LOSS, Backend, FaultPath, Filters, Options, Outcome, calls, lost, truth, workload
 from tracer.session import Session
 
-pytestmark = pytest.mark.usefixtures("clean_kernel")
+pytestmark = [pytest.mark.newest, pytest.mark.usefixtures("clean_kernel")]
 
 
 def test_raced_calls_are_those_whose_entry_had_changed(exact: Backend | None, mounts: dict[str, Path]) -> None:

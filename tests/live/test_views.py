@@ -17,8 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.guest import command, ended, eventually, running, said, tracing, workload
 
-pytestmark = pytest.mark.front
-
 PAGES = 47
 EXT4 = ("--fs", "ext4")
 

@@ -19,6 +19,8 @@ from tracer.session import Session
 from tracer.stuck import StuckCalls
 from tracer.wait import Wait
 
+pytestmark = pytest.mark.every
+
 PAGES = 97
 
 
@@ -182,7 +184,6 @@ def test_a_call_whose_return_was_missed_is_in_flight_no_more(disks: dict[str, Di
         assert session.in_flight() == []
 
 
-@pytest.mark.front
 def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
     with Waiter(disk.place / "shown", PAGES) as waiter:
@@ -204,7 +205,6 @@ def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
         assert sum(within.values()) == event["latency_ns"]
 
 
-@pytest.mark.front
 def test_trace_shows_the_parts_of_a_slow_call(disks: dict[str, Disk]) -> None:
     disk = disks["ext4"]
     with Waiter(disk.place / "traced", PAGES) as waiter:

@@ -11,12 +11,16 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from tests.live.asleep import Asleep
 from tests.live.guest import ROOT, cgroup, dirty_limits, eventually, inside, run
 from tests.live.slow_disk import Device, Disk, Waiter
 from tests.live.watched import Watched, on_cpu, tell
 from tracer.breakdown import CPU, parts_of
 from tracer.wait import Wait
+
+pytestmark = pytest.mark.newest
 
 PAGES = 97
 _MIB = 1 << 20

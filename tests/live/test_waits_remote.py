@@ -22,6 +22,8 @@ from tests.live.watched import Watched
 from tracer.stuck import StuckCall, StuckCalls
 from tracer.wait import Wait
 
+pytestmark = pytest.mark.newest
+
 PAGES = 61
 _NUMBERS = count()
 OTHER_USER = "1000"

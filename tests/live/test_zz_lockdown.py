@@ -11,7 +11,7 @@ import pytest
 from tests.live.guest import WORKLOAD, command, run
 from tests.live.refusals import Refusal, prepare
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 MODE = Path("/sys/kernel/security/lockdown")
 FIRST = 43

@@ -1,6 +1,6 @@
 """The table of docs/commands/waits.md, from what the live tests print of each wait.
 
-tests/live/run 5.10 6.1 6.12 newest -k waits | python -m tests.live.waited
+tests/run 5.10 6.1 6.12 newest -k waits | python -m tests.live.waited
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Runs the tests: parts side by side, each a process that ends with its runner (tests/run)."""

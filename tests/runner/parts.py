@@ -1,0 +1,103 @@
+"""The parts of a test run: what each runs, where, and which of the tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+#: Tests on a kernel: this machine's own, or a guest's.
+_LIVE: Final = ("tests/live", "tests/filesystems")
+#: By the marks of pyproject.toml: what each change is tested for on 6.12, on the newest kernel, and on the others.
+_CHANGE: Final = "not nightly and not matrix"
+_NEWEST: Final = "(newest or every) and not nightly and not matrix"
+_EVERY: Final = "every and not nightly and not matrix"
+#: Everything but what the matrix of filesystems has besides.
+_ALL: Final = "not matrix"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one process runs.
+
+    ``series`` is the kernel of its guest; a part without one runs on this machine. ``tests`` are pytest's arguments,
+    ``command`` is what it runs instead. ``private``: in a mount namespace of its own. ``cpus`` are the guest's, which
+    has what every filesystem needs if it is of the ``matrix``. ``limit_s`` ends what hangs.
+    """
+
+    name: str
+    tests: Sequence[str] = ()
+    marks: str = ""
+    series: str = ""
+    command: Sequence[str] = ()
+    private: bool = False
+    cpus: int = 2
+    matrix: bool = False
+    limit_s: float = 2400.0
+
+    def arguments(self, report: str, only: str) -> list[str]:
+        """The command line, which leaves a junit file ``report`` if it is pytest's; ``only`` is pytest's -k."""
+        if self.command:
+            return list(self.command)
+        pytest = [
+            *(sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider"),
+            *("-p", "tests.runner.timing", f"--junitxml={report}", *self.tests),
+            *(("-m", self.marks) if self.marks else ()),
+            *(("-k", only) if only else ()),
+        ]
+        if self.private:  # what it mounts goes with it
+            return ["unshare", "--mount", "--propagation", "private", *pytest]
+        return pytest
+
+
+def _live(series: str, marks: str, cpus: int = 2, limit_s: float = 2400.0) -> Part:
+    return Part(series, _LIVE, marks, series=series, cpus=cpus, limit_s=limit_s)
+
+
+LINT: Final = Part("lint", command=["make", "-s", "lint"])
+UNIT: Final = Part("unit", ("tests/unit", "tests/observability"))
+NATIVE: Final = Part("native", _LIVE, f"native and {_CHANGE}", private=True)
+#: Each change: the longest first, so that the end is not one part alone.
+CHANGE: Final = (
+    _live("6.12", _CHANGE),
+    _live("newest", _NEWEST),
+    UNIT,
+    _live("6.1", _EVERY, cpus=1),
+    _live("5.10", _EVERY, cpus=1),
+    NATIVE,
+    Part("demo", ("tests/demo",)),
+    Part("install", ("tests/install",)),
+    LINT,
+)
+_NIGHT_S: Final = 6 * 3600.0
+
+
+def _target(name: str) -> Part:
+    return Part(name, command=["make", "-s", name], limit_s=_NIGHT_S)
+
+
+#: Everything: each kernel with all tests, Debian's flavours, and what has a target of its own.
+ALL: Final = (
+    *(_live(series, _ALL, limit_s=_NIGHT_S) for series in ("6.12", "newest", "6.18", "6.1", "5.10")),
+    *(_live(series, _EVERY) for series in ("6.12-cloud", "6.12-rt")),
+    Part("native", _LIVE, f"native and {_ALL}", private=True, limit_s=_NIGHT_S),
+    *map(_target, ("test-filesystems", "test-releases", "test-deployment", "test-examples", "fuzz")),
+    *(UNIT, LINT),
+    Part("demo", ("tests/demo",)),
+    Part("install", ("tests/install",)),
+)
+
+
+#: Before the series in the name of a part that has every filesystem.
+MATRIX: Final = "matrix-"
+
+
+def named(name: str) -> Part:
+    """The part of that name; else that of a series: every filesystem, or all tests of a change."""
+    if name.startswith(MATRIX):
+        series = name.removeprefix(MATRIX)
+        return Part(name, ("tests/filesystems",), series=series, matrix=True, limit_s=_NIGHT_S)
+    return next((part for part in (*CHANGE, *ALL) if part.name == name), _live(name, _CHANGE))
