@@ -25,7 +25,8 @@ WIDTH, HEIGHT = 80, 24
 #: How a program leaves the screen on which it showed what goes on.
 LEAVE_SCREEN = "\x1b[?1049l"
 CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-SAMPLE = re.compile(r"(mkwrite_\w+)\{(.*)\} (\S+)")
+#: The value may stand in a line of its own.
+SAMPLE = re.compile(r"(mkwrite_\w+)\{(.*)\} ?(\S+)")
 FIRST, AGAIN = 3 * 211, 3 * 97
 
 

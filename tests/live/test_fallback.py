@@ -64,4 +64,7 @@ def test_without_tracefs_fentry_does_it_alone(mounts: dict[str, Path], tmp_path:
     run("unshare", "--mount", "sh", "-c", hide, "sh", *count)
     found = json.loads(out.read_text())
     assert [call["latency"]["count"] for call in found["calls"]] == [37]
-    assert {hook["backend"] for hook in found["hooks"]} == {"fentry"}
+    of_calls = [hook for hook in found["hooks"] if hook["function"] in ("do_page_mkwrite", "do_wp_page")]
+    assert [(hook["backend"], hook["attached"]) for hook in of_calls] == [("fentry", True)] * 3
+    # Return probes of what tells failures need it; each that is missing says why.
+    assert all("tracefs" in hook["detail"] for hook in found["hooks"] if not hook["attached"])
