@@ -145,15 +145,21 @@ def _run(line: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def runs(mounts: dict[str, Path]) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
-    """Each line, as it ran or will have run."""
+def runs(
+    request: pytest.FixtureRequest, mounts: dict[str, Path]
+) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """Each line that a selected test is about, as it ran or will have run."""
+    tests = [
+        item for item in request.session.items if isinstance(item, pytest.Function) and "runs" in item.fixturenames
+    ]
+    selected = [str(test.callspec.params["line"]) for test in tests]
     _furnish()
     with ExitStack() as stack:
         for pid in PIDS:
             stack.enter_context(_process(pid))
         stack.enter_context(_failures())
         pool = stack.enter_context(ThreadPoolExecutor(AT_A_TIME))
-        yield {line: pool.submit(_run, line) for line in LINES}
+        yield {line: pool.submit(_run, line) for line in selected}
 
 
 @pytest.mark.parametrize("line", LINES)
