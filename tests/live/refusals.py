@@ -291,37 +291,3 @@ def odd_path(place: Path, which: str) -> bytes:
     path += b"/" + b"f" * (3999 - len(path))
     assert len(path) == 4000
     return path
-
-
-class BadDisk:
-    """A filesystem on a device that can be made to fail, with a file of data."""
-
-    def __init__(self, name: str, fstype: str = "ext4", size: int = 32, options: str = "") -> None:
-        """``size`` is in MiB, ``options`` are those of mount(8)."""
-        self._name = name
-        image = ROOT / f"{name}.img"
-        with image.open("wb") as stream:
-            stream.truncate(size << 20)
-        run("modprobe", "-a", "loop", "dm_mod", fstype)
-        self._loop = run("losetup", "-f", "--show", str(image)).strip()
-        self._sectors = (size << 20) // 512
-        self._dm("create", name, "--table", f"0 {self._sectors} linear {self._loop} 0")
-        run("dmsetup", "mknodes")
-        run(f"mkfs.{fstype}", "-q", f"/dev/mapper/{name}")
-        give_back(image)
-        self.place = ROOT / name
-        self.place.mkdir()
-        run("mount", *(("-o", options) if options else ()), f"/dev/mapper/{name}", str(self.place))
-        self.file = self.place / "file"
-        self.file.write_bytes(bytes(SIZE))
-        os.sync()
-        Path("/proc/sys/vm/drop_caches").write_text("3")
-
-    def fail(self) -> None:
-        """From now on, nothing can be read or written."""
-        self._dm("suspend", "--nolockfs", self._name)
-        self._dm("load", self._name, "--table", f"0 {self._sectors} error")
-        self._dm("resume", self._name)
-
-    def _dm(self, *arguments: str) -> None:
-        run("dmsetup", "--noudevsync", *arguments)

@@ -23,8 +23,9 @@ from typing import BinaryIO
 
 import pytest
 
+from tests.live.bad_disk import BadDisk
 from tests.live.guest import Steps, frozen, load_modules, run, truth, workload
-from tests.live.refusals import SIZE, VICTIM, BadDisk, fill
+from tests.live.refusals import SIZE, VICTIM, fill
 from tests.live.test_alerts_on_calls import hasty
 from tests.live.test_export import SCRAPE_S, calls, exporter, get, small, value
 from tests.observability.panels import DASHBOARDS

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from tests.live.bad_disk import BadDisk
 from tests.live.guest import cgroup, command, inside, run
-from tests.live.refusals import OFFSET, SIZE, VICTIM, BadDisk, Met, Refusal, Stage, fill, prepare
+from tests.live.refusals import OFFSET, SIZE, VICTIM, Met, Refusal, Stage, fill, prepare
 from tests.live.reported import tell
 from tracer.failure import Class, Code, Disposition, Source
 from tracer.model import Backend, Initiator, Options

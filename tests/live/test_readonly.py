@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.bad_disk import BadDisk
 from tests.live.guest import eventually, run
-from tests.live.refusals import OFFSET, SIZE, BadDisk, Met, Refusal, Stage, prepare
+from tests.live.refusals import OFFSET, SIZE, Met, Refusal, Stage, prepare
 from tests.live.reported import tell
 from tracer.failure import Class, Disposition, Source
 from tracer.host.mounts import Mounts

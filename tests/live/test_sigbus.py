@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.bad_disk import BadDisk
 from tests.live.guest import ROOT, run
 from tests.live.refusals import (
     NOBODY,
@@ -20,7 +21,6 @@ from tests.live.refusals import (
     REFUSALS,
     SIZE,
     VICTIM,
-    BadDisk,
     Met,
     Refusal,
     Stage,
