@@ -101,6 +101,7 @@ BPF_TABLE("hash", u32, struct number, numbers, 16384);
 enum loss { SERIES_FULL, INFLIGHT_FULL, EVENTS_FULL, UNMATCHED_ENTRY, UNMATCHED_RETURN, FILESYSTEMS_FULL, LOSSES };
 struct losses {
 	u64 n[LOSSES];
+	u64 since_ns; /* begun.h; from user space */
 };
 BPF_F_TABLE("array", u32, struct losses, lost, 1, BPF_F_MMAPABLE);
 

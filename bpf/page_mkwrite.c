@@ -38,12 +38,14 @@ static __always_inline struct slot *slot_of(u64 task)
 	return crowded.lookup(&key);
 }
 
-static __always_inline void release(struct slot *slot)
+static __always_inline void release(struct slot *slot, int writable)
 {
 	forget_waits(slot);
 	if (slot->crowded) {
 		u64 task = slot->task;
 
+		if (writable)
+			keep_series(&slot->series, task);
 		crowded.delete(&task);
 		changed(CROWDED_LEFT);
 	} else {
@@ -238,20 +240,20 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slo
 	kind = kind_of(vmf);
 	if (config(EXTRAS) && !apply_extras(series, inode, &vm_fault)) {
 		slot->owner = 0;
-		release(slot);
+		release(slot, 0);
 		return;
 	}
 	end_waits(slot, ns);
 	if (vm_fault != VM_FAULT_LOCKED &&
 	    (vm_fault & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED)) != VM_FAULT_LOCKED) {
 		count_ended(slot, kind, ns, vmf, vm_fault);
-		release(slot);
+		release(slot, 0);
 		return;
 	}
 	if (!config(TELL_RACED)) {
 		series->kind = kind;
 		count_agreed(series, ns, vmf, AT_RETURN);
-		release(slot);
+		release(slot, 0);
 		return;
 	}
 	slot->latency_ns = ns;
@@ -264,12 +266,6 @@ static __always_inline void leave(struct vm_fault *vmf, u32 vm_fault, struct slo
 	series->kind = kind;
 }
 
-static __always_inline void unmatched(void)
-{
-	if (!config(WANT_TASK) || task_wanted())
-		lose(UNMATCHED_RETURN);
-}
-
 static __always_inline void dirtied(struct vm_fault *vmf)
 {
 	u64 task = bpf_get_current_task();
@@ -279,7 +275,7 @@ static __always_inline void dirtied(struct vm_fault *vmf)
 	if (!slot || !slot->series.kind || slot->vma != (u64)GET(vmf, vma))
 		return;
 	count_agreed(&slot->series, slot->latency_ns, vmf, AT_DIRTY);
-	release(slot);
+	release(slot, 1);
 }
 
 int page_mkwrite_entry(context_t *ctx)
@@ -295,7 +291,7 @@ int page_mkwrite_return(context_t *ctx)
 	u64 ns;
 
 	if (!slot) {
-		unmatched();
+		unmatched(END_OF_CALL);
 		return 0;
 	}
 	ns = now - slot->start_ns;

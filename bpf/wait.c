@@ -103,18 +103,25 @@ int throttle_entry(context_t *ctx)
 	u64 task = bpf_get_current_task();
 	struct slot *slot = first_slot(task);
 	struct throttled t = {};
+	struct wait_key *kept;
 
 	if (!in_fault(ctx))
 		return 0;
-	if (slot->owner != task) {
-		if (!config(WANT_TASK) && !config(WANT_CALL))
-			lose(INFLIGHT_FULL);
-		return 0;
+	if (slot->owner == task) {
+		t.key.handler = slot->series.handler;
+		t.key.dev = slot->series.dev;
+		t.key.generation = generation_of(t.key.dev);
+		t.key.reason = THROTTLE;
+	} else {
+		kept = kept_series.lookup(&task);
+		if (!kept) {
+			if (!config(WANT_TASK) && !config(WANT_CALL))
+				unmatched(END_OF_THROTTLED);
+			return 0;
+		}
+		t.key = *kept;
+		kept_series.delete(&task);
 	}
-	t.key.handler = slot->series.handler;
-	t.key.dev = slot->series.dev;
-	t.key.generation = generation_of(t.key.dev);
-	t.key.reason = THROTTLE;
 	t.since_ns = bpf_ktime_get_ns();
 	if (throttled.update(&task, &t))
 		lose(INFLIGHT_FULL);

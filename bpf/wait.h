@@ -55,6 +55,19 @@ struct waited {
 };
 BPF_TABLE("hash", struct wait_key, struct waited, waited, 4096);
 
+/* The series of calls that were in `crowded` and ended writable: their slot is gone when their task is throttled. */
+BPF_TABLE("lru_hash", u64, struct wait_key, kept_series, 4096);
+
+static __always_inline void keep_series(struct series *series, u64 task)
+{
+	struct wait_key key = {.handler = series->handler,
+			       .dev = series->dev,
+			       .generation = generation_of(series->dev),
+			       .reason = THROTTLE};
+
+	kept_series.update(&task, &key);
+}
+
 /* Tasks throttled in a fault whose handler has agreed before. */
 struct throttled {
 	struct wait_key key;
@@ -149,6 +162,10 @@ static __always_inline void end_waits(struct slot *slot, u64 ns)
 }
 
 #else
+
+static __always_inline void keep_series(struct series *series, u64 task)
+{
+}
 
 static __always_inline void begin_waits(struct slot *slot, u64 task)
 {

@@ -93,7 +93,7 @@ int wp_page_return(context_t *ctx)
 	}
 	crowded = wp_crowded.lookup(&task);
 	if (!crowded) {
-		unmatched();
+		unmatched(END_OF_WP_FAULT);
 		return 0;
 	}
 	wp_left(return_vmf(ctx, *crowded), wp_page_returned(ctx));

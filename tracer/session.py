@@ -96,8 +96,6 @@ class Session:
         self._reader = FailureReader(ring.type, self._naming, opened.backend is Backend.TRACEPOINT) if ring else None
         self.backend: Backend = opened.backend
         self._opened_ns = time.monotonic_ns()
-        # Returns without an entry up to here are no loss: those faults began before their entry was hooked.
-        self._unclaimed = self._tracer.maps.lost()[_LOSSES.index(Loss.UNMATCHED_RETURN)]
         self._bursts: dict[Burst, int] = {}
 
     def __enter__(self) -> Session:
@@ -226,6 +224,8 @@ class Session:
         new = sorted(found.keys() - self._handlers.keys())
         self._handlers.update((name, found[name]) for name in new)
         self._notes += tuple(hook_handlers(self._tracer, new))
+        if new:
+            self._tracer.maps.attached()
 
     def _in_flight(self) -> Iterator[InFlight]:
         for event, path, reason in self._waits.in_flight() if self._waits else ():
@@ -260,7 +260,6 @@ class Session:
     def _lost(self) -> dict[Loss, int]:
         lost = dict.fromkeys(Loss, 0)
         lost.update(zip(_LOSSES, self._tracer.maps.lost(), strict=True))
-        lost[Loss.UNMATCHED_RETURN] -= self._unclaimed
         lost[Loss.MISSED_PROBE] = sum(part.missed() for part in self._parts)
         if self._counts:
             lost[Loss.SERIES_FULL] += self._counts.full()

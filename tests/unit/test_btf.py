@@ -59,6 +59,7 @@ OFFSETS: Final[dict[str, dict[str, int | tuple[int, int, int, int]]]] = {
         "comm": (2736, 2976, 2976, 3408),
         "sched_info": (1944, 2160, 2192, 2600),
         "nvcsw": (2520, 2760, 2760, 3200),
+        "start_time": (2536, 2776, 2776, 3216),
     },
 }
 
@@ -77,6 +78,7 @@ SIZES: Final = {
     "sched_info.last_arrival": 8,
     "sched_info.run_delay": 8,
     "task_struct.nvcsw": 8,
+    "task_struct.start_time": 8,
     "task_struct.tgid": 4,
     "task_struct.pid": 4,
     "task_struct.comm": 16,

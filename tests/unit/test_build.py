@@ -56,9 +56,9 @@ HOOKS: Final = {
 }  # fmt: skip
 WAIT_HOOKS: Final = {"in_flight", "throttle_entry", "throttle_return", "wait_entry", "wait_return"}
 PROGRAMS: Final = {Backend.FENTRY: HOOKS, Backend.KPROBE: HOOKS | {"wp_page_entry"}}
-MAPS: Final = {"blank", "changes", "crowded", "events", "front", "fstypes", "lost", "numbers", "others", "scratch",
-               "slots", "wanted", "wp_counts"}  # fmt: skip
-WAIT_MAPS: Final = {"throttled", "waited", "waiting"}
+MAPS: Final = {"begun", "blank", "changes", "crowded", "events", "front", "fstypes", "lost", "numbers", "others",
+               "scratch", "slots", "wanted", "wp_counts"}  # fmt: skip
+WAIT_MAPS: Final = {"kept_series", "throttled", "waited", "waiting"}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as ct
 import mmap
 import struct
+import time
 from collections import deque
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,9 @@ from tracer.wait import Wait
 
 _ENOENT: Final = 2
 _PAGE: Final = mmap.PAGESIZE
+_MAPPED: Final = dict.fromkeys(("slots", "wp_counts", "changes"), mmap.PROT_READ) | dict.fromkeys(
+    ("front", "lost"), mmap.PROT_READ | mmap.PROT_WRITE
+)
 
 
 class _Changes(NamedTuple):
@@ -49,13 +53,8 @@ class Maps:
         self._specs = specs
         self._descriptors = descriptors
         self._mapped = {
-            name: mmap.mmap(
-                descriptors[name],
-                _mapped_size(specs[name]),
-                mmap.MAP_SHARED,
-                mmap.PROT_READ | (mmap.PROT_WRITE if name == "front" else 0),
-            )
-            for name in ("front", "slots", "wp_counts", "lost", "changes")
+            name: mmap.mmap(descriptors[name], _mapped_size(specs[name]), mmap.MAP_SHARED, protection)
+            for name, protection in _MAPPED.items()
         }
         #: What hash maps held, and their counts of changes then.
         self._read: dict[str, tuple[int, list[tuple[bytes, bytes]]]] = {}
@@ -162,8 +161,12 @@ class Maps:
 
     def lost(self) -> list[int]:
         """Losses counted by the programs, in the order of ``enum loss``."""
-        number = self._specs["lost"].value_size // 8
+        number = self._specs["lost"].value_size // 8 - 1
         return list(struct.unpack(f"<{number}Q", self._mapped["lost"][: 8 * number]))
+
+    def attached(self) -> None:
+        """Note that every hook is on: whose beginning is not seen from now on is lost (bpf/begun.h)."""
+        struct.pack_into("<Q", self._mapped["lost"], self._specs["lost"].value_size - 8, time.monotonic_ns())
 
     def fstypes(self) -> dict[Filesystem, str]:
         """File system types."""

@@ -154,7 +154,7 @@ def _attached(
             # Who refused can be told only where calls are followed: these are the last to come, and the first to go.
             for place in failures.places(options.filters, plan.wp, btf):
                 tracer.attach_if_possible(place, btf)
-        tracer.settle()
+        tracer.maps.attached()
         undo.pop_all()
     sees_ends = any(hook.attached and hook.function == END for hook in tracer.hooks)
     if not sees_ends:

@@ -18,8 +18,7 @@ from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe, att
 from tracer.probes.maps import Events, Maps
 from tracer.probes.program import BpfObject
 
-#: After a hook is gone, programs that were running then have ended after this time; and when all hooks are there, the
-#: faults of which only the return is hooked, unless they sleep.
+#: After a hook is gone, programs that were running then have ended after this time.
 _SETTLE_S = 0.02
 
 
@@ -164,10 +163,6 @@ class Tracer:
             if not place.optional:
                 raise
             self.miss(place, error)
-
-    def settle(self) -> None:
-        """Wait for faults of which only the return was hooked, unless they sleep."""
-        time.sleep(_SETTLE_S)
 
     def miss(self, place: Place, error: OSError | MkwriteError) -> None:
         """Tell of an optional place that it could not be attached."""
