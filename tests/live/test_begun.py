@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.live.guest import (
     NO_LOSS,
     WORKLOAD,
@@ -32,6 +34,7 @@ from tracer.model import Snapshot
 from tracer.session import Session
 from tracer.wait import Wait
 
+pytestmark = pytest.mark.newest
 #: Threads of one process, and processes that store to many pages each.
 THREADS, WRITERS = 11, 5
 TASKS = THREADS + WRITERS
