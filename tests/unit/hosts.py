@@ -53,6 +53,8 @@ UNPRIVILEGED = replace(
     load_errors={KPROBE_PROGRAM: errno.EPERM, TRACING_PROGRAM: errno.EPERM},
     addresses_hidden=True,
 )
+#: The os-release of a distribution.
+OS = 'PRETTY_NAME="X"\nNAME="X"\nID={}\n'
 
 
 def without(*capabilities: str) -> Features:
