@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from click.testing import CliRunner
-from test_ui import ESCAPED, render
+from shown import ESCAPED, render
 
 from tracer.cli.main import cli
 from tracer.filesystems import KNOWN, Fallocate, rules

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from test_ui import ESCAPED, render
+from shown import ESCAPED, render
 
 from tracer.cli.main import cli
 from tracer.errors import Exit
