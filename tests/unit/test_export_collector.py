@@ -1,114 +1,25 @@
-"""Metrics from hand-made snapshots, read back with Prometheus' own parser."""
+"""Metrics from hand-made snapshots: what is counted, and what begins at zero."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import pathlib
-import re
 import threading
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client.metrics_core import Metric
-from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.registry import CollectorRegistry
+from scraped import EXT4, Source, collector, mounted, scrape, shot, value
 
 from tracer.errors import MkwriteError
-from tracer.export.application import exposition
 from tracer.export.collector import MkwriteCollector
-from tracer.export.who import Who
 from tracer.failure import Class, FailureSeries
 from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
-from tracer.model import (
-    Backend,
-    Filters,
-    Hook,
-    Initiator,
-    Loss,
-    Outcome,
-    Path,
-    Series,
-    Snapshot,
-    Throttled,
-    Tracepoints,
-    WpOutcome,
-)
+from tracer.model import Filters, Initiator, Loss, Outcome, Path, Snapshot, WpOutcome
 from tracer.wait import Wait, WaitSeries, WaitTime
-
-Labels = Mapping[str, str]
-
-EXT4 = Series("ext4", "/srv", 8 << 20 | 1, "ext4_page_mkwrite", Path.FIRST_WRITE, Outcome.WRITABLE, Initiator.USER)
-HOOKS = (
-    Hook("call", "do_page_mkwrite", Backend.FENTRY, True),
-    Hook("wp", "do_wp_page", Backend.FENTRY, False, "notrace"),
-)
-
-
-class Source:
-    """A session that hands out what it was given."""
-
-    def __init__(self, *snapshots: Snapshot | Exception) -> None:
-        self._snapshots = list(snapshots)
-
-    def snapshot(self) -> Snapshot:
-        """The next of the snapshots; the last one again and again."""
-        snapshot = self._snapshots[0]
-        if len(self._snapshots) > 1:
-            del self._snapshots[0]
-        if isinstance(snapshot, Exception):
-            raise snapshot
-        return snapshot
-
-
-def shot(calls: Mapping[Series, Histogram] | None = None, wp: int = 0, lost: int = 0) -> Snapshot:
-    """A snapshot with these counts."""
-    return Snapshot(
-        time_ns=2,
-        elapsed_ns=1,
-        calls=calls or {},
-        wp_faults={**dict.fromkeys(WpOutcome, 0), WpOutcome.COPIED: wp},
-        lost={**dict.fromkeys(Loss, 0), Loss.EVENTS_FULL: lost},
-        in_flight=3,
-        hooks=HOOKS,
-    )
-
-
-def mounted(*mountpoints: str, fstype: str = "ext4", options: str = "rw") -> Mounts:
-    """A mount table of one filesystem a mount point."""
-    lines = [f"1 1 8:{dev} / {place} rw - {fstype} /dev/sda {options}" for dev, place in enumerate(mountpoints)]
-    return Mounts.parse("\n".join(lines).encode())
-
-
-def collector(
-    *snapshots: Snapshot | Exception, max_series: int = 1000, who: Who | None = None, mounts: Mounts | None = None
-) -> MkwriteCollector:
-    """A collector over a session that hands these out, where these filesystems are mounted."""
-    table = mounts or mounted("/srv", "/m0", "/m1")
-    return MkwriteCollector(Source(*snapshots), "1.2.3", max_series, who, lambda: table)
-
-
-def scrape(source: MkwriteCollector) -> dict[str, list[tuple[Labels, float]]]:
-    """Samples by name, as Prometheus would read them; each label set at most once."""
-    samples: dict[str, list[tuple[Labels, float]]] = {}
-    for family in parse(exposition(source).decode()):
-        for sample in family.samples:
-            samples.setdefault(sample.name, []).append((sample.labels, sample.value))
-    for name, found in samples.items():
-        assert len({frozenset(labels.items()) for labels, _ in found}) == len(found), name
-    return samples
-
-
-def value(samples: dict[str, list[tuple[Labels, float]]], name: str, **labels: str) -> float:
-    """The one sample of this name that has (at least) these labels."""
-    (found,) = [v for have, v in samples[name] if labels.items() <= have.items()]
-    return found
 
 
 def test_a_call_is_counted_under_all_its_labels() -> None:
@@ -225,60 +136,6 @@ def test_counters_never_go_backwards(states: list[list[int]]) -> None:
                     before[key] = now
 
 
-def test_labels_are_valid_and_harmless_whatever_a_mount_is_called() -> None:
-    nasty = replace(EXT4, mountpoint='/a"b\\c\nd\x1b[31m\udcff‮')
-    text = exposition(collector(shot({nasty: Histogram.of(1)}))).decode()
-    assert "\x1b" not in text and "‮" not in text
-    samples = scrape(collector(shot({nasty: Histogram.of(1)})))
-    ((labels, _),) = samples["mkwrite_calls_total"]
-    assert labels["mountpoint"] == '/a"b\\c\\x0ad\\x1b[31m\\xff\\u202e'
-
-
-def test_mount_points_that_look_alike_once_escaped_share_a_series() -> None:
-    calls = {replace(EXT4, mountpoint=m): Histogram.of(1) for m in ("/\n", "/\\x0a")}
-    samples = scrape(collector(shot(calls)))
-    assert value(samples, "mkwrite_calls_total", mountpoint="/\\x0a") == 2
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.text(st.characters(exclude_categories=()), max_size=20))
-def test_any_label_survives_the_exposition_format(name: str) -> None:
-    samples = scrape(collector(shot({replace(EXT4, fstype=name, handler=name): Histogram.of(1)})))
-    assert value(samples, "mkwrite_calls_total") == 1
-
-
-def many(number: int) -> dict[Series, Histogram]:
-    """So many mounts, the i-th with i + 1 calls."""
-    return {replace(EXT4, dev=i, mountpoint=f"/m{i}"): Histogram.of(*[1] * (i + 1)) for i in range(number)}
-
-
-def test_series_beyond_the_bound_are_counted_together() -> None:
-    refused = replace(EXT4, dev=500, mountpoint="/full", outcome=Outcome.SIGBUS)
-    samples = scrape(collector(shot({**many(20), refused: Histogram.of(1)}), max_series=5))
-    assert value(samples, "mkwrite_series_dropped") == 16
-    own = {labels["mountpoint"] for labels, _ in samples["mkwrite_calls_total"]} - {"other"}
-    assert own == {"/m19", "/m18", "/m17", "/m16", "/m15"}
-    folded = {"fstype": "other", "mountpoint": "other", "device": "other", "handler": "other"}
-    assert value(samples, "mkwrite_calls_total", **folded, outcome="writable") == sum(range(1, 16))
-    assert value(samples, "mkwrite_calls_total", **folded, outcome="sigbus") == 1
-    assert value(samples, "mkwrite_call_latency_seconds_count", mountpoint="other") == 121
-    assert sum(n for _, n in samples["mkwrite_calls_total"]) == 211
-
-
-def test_a_series_keeps_its_place() -> None:
-    late = {**many(2), replace(EXT4, mountpoint="/busy"): Histogram.of(*[1] * 99)}
-    source = collector(shot(many(2)), shot(late), max_series=2)
-    scrape(source)
-    places = {labels["mountpoint"] for labels, _ in scrape(source)["mkwrite_calls_total"]}
-    assert places == {"/m0", "/m1", "other"}
-
-
-def test_within_the_bound_nothing_is_dropped() -> None:
-    samples = scrape(collector(shot(many(5)), max_series=5))
-    assert value(samples, "mkwrite_series_dropped") == 0
-    assert len(samples["mkwrite_calls_total"]) == 5
-
-
 def test_scrapes_at_the_same_time_wait_for_each_other() -> None:
     class Checking(Source):
         busy = threading.Lock()
@@ -297,17 +154,6 @@ def test_scrapes_at_the_same_time_wait_for_each_other() -> None:
     for thread in threads:
         thread.join()
     assert results == [1] * 8
-
-
-def families() -> Iterable[Metric]:
-    """Every family, with samples."""
-    seen = Tracepoints(1, dict.fromkeys((Initiator.USER, Initiator.KERNEL), 2), {"7:0": Throttled(3, 4, 5)})
-    runs = {"page_mkwrite_entry": (7, 4200)}
-    counted = replace(shot({EXT4: Histogram.of(1)}), runs=runs)
-    with_calls = collector(counted).collect()
-    # Without calls there are no waits, and the other way round.
-    without = {family.name: family for family in collector(replace(counted, tracepoints=seen)).collect()}
-    return [family if family.samples else without[family.name] for family in with_calls]
 
 
 def test_waits_are_summed_by_reason_and_known_ones_start_at_0() -> None:
@@ -344,41 +190,6 @@ def test_what_ends_writable_is_a_page_that_is_dirty() -> None:
         samples = scrape(source)
         assert value(samples, "mkwrite_dirtied_bytes_total", mountpoint="/srv") == pages * mmap.PAGESIZE
         assert value(samples, "mkwrite_dirtied_bytes_total", mountpoint="/m0") == 0
-
-
-def test_names_follow_the_conventions() -> None:
-    for family in families():
-        assert re.fullmatch(r"mkwrite(_[a-z]+)+", family.name)
-        assert family.documentation.endswith(".") and "\n" not in family.documentation
-        assert family.samples, family.name
-        for sample in family.samples:
-            assert all(re.fullmatch(r"[a-z]+", label) for label in sample.labels)
-            assert not {"job", "instance", "pid", "comm", "file", "who"} & set(sample.labels)
-        if family.type == "counter":
-            assert all(sample.name.endswith("_total") for sample in family.samples)
-        else:
-            assert not family.name.endswith(("_total", "_count", "_sum", "_bucket"))
-        if re.search(r"duration|latency|time", family.name):
-            assert family.name.endswith("_seconds")
-        assert not re.search(r"(milli|micro|nano)seconds|minutes|_ns$|_us$|_ms$", family.name)
-        assert family.type not in family.name.split("_")
-
-
-def test_the_metrics_are_valid_openmetrics_too() -> None:
-    registry = CollectorRegistry()
-    registry.register(collector(shot({EXT4: Histogram.of(1)})))
-    text = openmetrics_latest(registry).decode()  # type: ignore[no-untyped-call]
-    parsed = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
-    assert {family.name for family in parsed} == {family.name for family in families()}
-
-
-def test_every_metric_is_documented() -> None:
-    text = (pathlib.Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-    for family in families():
-        name = {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(family.type, family.name)
-        assert f"## {name}\n" in text, name
-        for label in family.samples[0].labels:
-            assert label == "le" or f"`{label}`" in text
 
 
 def test_only_filesystems_that_are_traced_begin_with_zeros() -> None:

@@ -5,50 +5,29 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from itertools import pairwise
 
+import samples
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.export.jsonl import event_dict, histogram_dict, hook_dict, snapshot_dict, text
 from tracer.histogram import BUCKETS, LOWER_NS, Histogram
-from tracer.model import (
-    Backend,
-    CallEvent,
-    Hook,
-    Initiator,
-    Loss,
-    Outcome,
-    Path,
-    Series,
-    Snapshot,
-    WpOutcome,
-)
+from tracer.model import Backend, CallEvent, Hook, Initiator, Loss, Outcome, Path, Series, WpOutcome
 
 
 def series(mountpoint: str = "/", who: str = "") -> Series:
-    """A series of ext4 on 8:1."""
-    return Series(
-        "ext4",
-        mountpoint,
-        8 << 20 | 1,
-        "ext4_page_mkwrite",
-        Path.FIRST_WRITE,
-        Outcome.WRITABLE,
-        Initiator.USER,
-        who,
-        "/dev/sda1",
-    )
+    """A series of ext4 on 8:1, mounted from /dev/sda1."""
+    return replace(samples.series(mountpoint), who=who, source="/dev/sda1")
 
 
 def test_a_snapshot_has_its_documented_shape() -> None:
     hook = Hook("call", "do_page_mkwrite", Backend.FENTRY, True)
-    snapshot = Snapshot(
+    snapshot = replace(
+        samples.snapshot({series(): Histogram.of(1000)}, elapsed_ns=4),
         time_ns=5,
-        elapsed_ns=4,
-        calls={series(): Histogram.of(1000)},
         wp_faults=dict.fromkeys(WpOutcome, 3),
-        lost=dict.fromkeys(Loss, 0),
         in_flight=2,
         hooks=(hook,),
         notes=("a\nb",),
@@ -83,8 +62,7 @@ def test_a_snapshot_has_its_documented_shape() -> None:
 
 def test_series_come_in_a_stable_order_and_who_only_if_asked_for() -> None:
     calls = {series(m, who): Histogram.of(1) for m, who in [("/b", ""), ("/a", "x"), ("/a", "")]}
-    snapshot = Snapshot(0, 0, calls, {}, {}, 0)
-    shown = snapshot_dict(snapshot)["calls"]
+    shown = snapshot_dict(samples.snapshot(calls))["calls"]
     assert isinstance(shown, list)
     assert [(call["mountpoint"], call.get("who")) for call in shown] == [
         ("/a", None),

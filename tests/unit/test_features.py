@@ -12,12 +12,7 @@ import pytest
 from hosts import OS
 
 from tracer.kernel.checks import obstacles
-from tracer.kernel.features import (
-    KPROBE_PROGRAM,
-    TRACING_PROGRAM,
-    Function,
-    read,
-)
+from tracer.kernel.features import KPROBE_PROGRAM, TRACING_PROGRAM, Function, read
 from tracer.kernel.parsing import CAPABILITIES, Lockdown
 
 NOBODY = 65534

@@ -12,11 +12,7 @@ from hosts import BCC, GOOD, UNPRIVILEGED, function, without
 from tracer.errors import Exit
 from tracer.kernel import parsing
 from tracer.kernel.checks import obstacles
-from tracer.kernel.features import (
-    KPROBE_PROGRAM,
-    TRACING_PROGRAM,
-    Features,
-)
+from tracer.kernel.features import KPROBE_PROGRAM, TRACING_PROGRAM, Features
 from tracer.kernel.obstacles import Obstacle, decisive, ruling
 from tracer.kernel.parsing import Lockdown
 from tracer.model import Backend
