@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.live.guest import BACKENDS, HANDLERS, NO_LOSS, WORKLOAD, Backend, Options, lost, mount, workload
+from tests.live.victims import refusing, victims
 from tests.live.watched import Watched
 from tracer.failure import Failure
 from tracer.kernel.preemption import preemptible
 from tracer.model import Snapshot
 from tracer.session import Session
+
+#: Fixtures of more than one file.
+__all__ = ["refusing", "victims"]
 
 #: Odd primes, so that nothing comes out right by accident.
 FIRST, AGAIN, READ_INTO, REMOTE = 101, 53, 31, 37

@@ -1,0 +1,69 @@
+"""Refusals under sessions of their own: a shutdown, seen or not, and a handler that is hooked itself."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.live.refusals import OFFSET, REFUSALS, SIZE, VICTIM, Stage, prepare
+from tests.live.victims import refuse_now
+from tracer.explain import Explainer
+from tracer.failure import Class
+from tracer.model import Backend, Filters, Initiator, Options
+from tracer.session import Session
+
+pytestmark = pytest.mark.newest
+
+
+def test_a_shutdown_that_was_seen_tells_the_errno_without_a_hook_on_each_call(backend: Backend) -> None:
+    (refusal,) = (refusal for refusal in REFUSALS if refusal.name == "xfs-down")
+    file = prepare(refusal, f"-seen-{backend}")
+    with Session(Options(backend)) as session:
+        met = Stage(session).victim("rewrite", file, SIZE, OFFSET, meanwhile=partial(refuse_now, refusal, file))
+        final = session.finish()
+    assert (met.explained.failure.errno, met.explained.diagnosis.errno) == (0, "EIO")
+    assert "xfs_do_force_shutdown" in met.explained.diagnosis.inferred_from
+    ((series, number),) = final.failures.items()
+    assert (series.kind, series.errno, number) == (Class.REFUSED, "EIO", 1)
+
+
+def test_a_shutdown_that_was_not_seen_is_told_by_what_cannot_be_opened(backend: Backend) -> None:
+    (refusal,) = (refusal for refusal in REFUSALS if refusal.name == "xfs-down")
+    file = prepare(refusal, f"-unseen-{backend}")
+    arguments = ("rewrite", str(file), str(SIZE), str(OFFSET))
+    process = subprocess.Popen([VICTIM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    refusal.refuse(file.parent)
+    with Session(Options(backend)) as session:
+        process.communicate("\n", timeout=300)
+        (failure,) = Stage(session).of(process.pid)
+        explained = next(iter(Explainer(session.has_ended).explain([failure])))
+    assert process.returncode == -signal.SIGBUS
+    assert (failure.errno, explained.diagnosis.errno) == (0, "EIO")
+    assert "shut down" in explained.diagnosis.inferred_from
+    assert explained.state.shut_down
+    assert explained.state.space is not None
+
+
+def test_failures_of_a_handler_that_is_hooked_itself_are_whole(refusing: dict[str, Path]) -> None:
+    """The handler sees other flags of the fault than do_page_mkwrite does."""
+    options = Options(Backend.KPROBE, Filters(handlers=("ext4_page_mkwrite",)))
+    with Session(options) as session:
+        stage = Stage(session)
+        met = stage.victim("store", refusing["ext4"], SIZE, OFFSET)
+        called = stage.victim("read-from", refusing["ext4"], SIZE, OFFSET, "/dev/zero", 0)
+        subprocess.run(
+            [VICTIM, "store", refusing["tmpfs"], str(SIZE), str(OFFSET)], stdin=subprocess.DEVNULL, check=False
+        )
+        final = session.finish()
+        assert session.failures() == []
+    (failure,) = met.failures
+    assert failure.signal is not None
+    assert (failure.initiator, failure.errno_name, failure.syscall) == (Initiator.USER, "ENOSPC", -1)
+    assert {(f.signal, f.initiator, f.syscall) for f in called.failures} == {(None, Initiator.UNKNOWN, 0)}
+    assert {series.fstype for series in final.failures} == {"ext4"}
