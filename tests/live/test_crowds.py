@@ -36,6 +36,7 @@ from tests.live.guest import (
     truth,
     workload,
 )
+from tests.live.load import storm
 from tracer.probes.attach import MAXACTIVE
 from tracer.session import Session
 
@@ -120,13 +121,11 @@ def test_killed_at_a_limit_that_is_lowered_while_it_counts_it_leaves_nothing(
             inside(place, *command("count", "--fs", "ext4", *chosen, "-d", "1h")), stderr=subprocess.PIPE, text=True
         )
         traces(tracer)
-        path = mounts["ext4"] / "lowered"
-        storm = subprocess.Popen([WORKLOAD, "storm", str(path), "3600", "3"], stdout=subprocess.PIPE)
-        (place / "memory.max").write_text(limit)
-        code = tracer.wait(300)
-        cleaned = eventually(lambda: bpf_state()[:2] == before[:2])
-        storm.terminate()
-        made = int(storm.communicate()[0])
+        with storm(mounts["ext4"] / "lowered") as end:
+            (place / "memory.max").write_text(limit)
+            code = tracer.wait(300)
+            cleaned = eventually(lambda: bpf_state()[:2] == before[:2])
+            made = end()
         final = other.finish()
     if bpf_state()[2]:
         with Session(Options(backend=Backend.KPROBE, filters=EXT4, failures=False)):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.growth import keeps_growing
+from tests.live.growth import keeps_growing, own_state, resident_kib
 from tests.live.guest import (
     BACKENDS,
     Backend,
@@ -29,7 +29,6 @@ from tests.live.guest import (
     survived,
     workload,
 )
-from tests.live.test_survival import own_state, resident_kib
 from tracer import session as sessions
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols

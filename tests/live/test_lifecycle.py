@@ -24,6 +24,7 @@ from tests.live.guest import (
     survived,
     workload,
 )
+from tests.live.load import storm
 from tracer.kernel.preemption import preemptible
 from tracer.model import Loss
 from tracer.session import Session
@@ -94,8 +95,7 @@ def test_a_tracer_that_comes_and_goes_in_a_storm_loses_nothing(exact: Backend | 
     path = mounts["ext4"] / "middle"
     threads = 3
     with Session(Options(filters=Filters(fs=("ext4",)), failures=False)) as whole:
-        storm = subprocess.Popen([WORKLOAD, "storm", str(path), "3600", str(threads)], stdout=subprocess.PIPE)
-        try:
+        with storm(path, threads) as end:
             assert eventually(lambda: calls(whole.snapshot()) > 100)
             with Session(Options(backend=exact, filters=Filters(fs=("ext4",)), failures=False)) as part:
                 opened = whole.snapshot()
@@ -104,11 +104,8 @@ def test_a_tracer_that_comes_and_goes_in_a_storm_loses_nothing(exact: Backend | 
                 before_end = part.snapshot()
                 closing = whole.snapshot()
                 final = part.finish()
-        finally:
-            storm.terminate()
-        made = int(storm.communicate()[0])
+            made = end()
         total = whole.finish()
-    assert storm.returncode == 0
     # Where the kernel may preempt a bpf system call of a session, it skips kprobe programs on that CPU, and says so.
     missed, missed_by_part = total.lost[Loss.MISSED_PROBE], final.lost[Loss.MISSED_PROBE]
     assert preemptible() or missed == missed_by_part == 0
