@@ -1,4 +1,4 @@
-"""What files may ask for is told to the byte, however they are backed; and what fallocate keeps its promise."""
+"""What files may ask for is told to the byte, however they are backed."""
 
 from __future__ import annotations
 
@@ -15,26 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.live.guest import eventually, run
-from tests.live.test_risk import MIB, Kind, look, mounted, sparse, writer, written
-from tracer.filesystems import Fallocate, rules
+from tests.live.risks import FILESYSTEMS, MIB, look, mounted, sparse
+from tracer.filesystems import rules
 from tracer.risk import Demand, LimitKind, State
 
 PAGE = mmap.PAGESIZE
 #: Pages: all of a file, those written to, those preallocated.
 ALL, WRITTEN, GIVEN = 127, 31, 13
-
-_RELEASE = tuple(map(int, os.uname().release.split(".")[:2]))
-
-FILESYSTEMS = {
-    "ext4": Kind("ext4", 64, make="-b 4096"),
-    "ext4-1k": Kind("ext4", 64, make="-b 1024"),
-    "ext3": Kind("ext3", 64, make="-b 4096"),
-    "xfs": Kind("xfs", 320),
-    "btrfs": Kind("btrfs", 160),
-    "btrfs-compressed": Kind("btrfs", 160, options="compress-force=zstd"),
-    "f2fs": Kind("f2fs", 128),
-    "tmpfs": Kind("tmpfs", 64),
-}
 PLAIN = [name for name in FILESYSTEMS if name != "btrfs-compressed"]
 
 
@@ -279,30 +266,3 @@ def test_a_user_sees_the_users_own_processes_and_that_there_are_others(places: P
         demands, notes = json.loads(run(sys.executable, "-c", _AS_USER, str(path)))
     assert demands == [[str(path), ALL * PAGE]]
     assert any("could not be looked at; root sees more." in note for note in notes)
-
-
-def _until_full(place: Path) -> None:
-    """Leave nothing free."""
-    with (place / "filler").open("wb") as stream:
-        for size in (64 * MIB, MIB, PAGE):
-            with contextlib.suppress(OSError):
-                while True:
-                    os.posix_fallocate(stream.fileno(), os.fstat(stream.fileno()).st_size, size)
-    os.sync()
-
-
-@pytest.mark.parametrize("name", ["ext4", "xfs", "btrfs", "f2fs", "tmpfs"])
-def test_fallocate_protects_where_the_table_says_so(name: str) -> None:
-    kind = FILESYSTEMS[name]
-    with mounted(f"p-{name}", kind) as place:
-        path = place / "ledger"
-        with path.open("wb") as stream:
-            os.posix_fallocate(stream.fileno(), 0, 4 * MIB)
-        _until_full(place)
-        with writer(path) as process:
-            number, outcome = written(process)
-    print(f"\nFALLOCATE {os.uname().release} {name}: {number} {outcome}", flush=True)
-    if rules(kind.fstype).fallocate is Fallocate.PROTECTS or _RELEASE >= (6, 18):
-        assert (number, outcome) == (4 * MIB, "written")
-    else:
-        assert (number, outcome) == (0, "refused")
