@@ -125,9 +125,7 @@ static void blocked(const char *path, long n, long threads)
 
 	blocked_pages = map_clean(path, n, PAGE);
 	n_blocked_pages = n;
-	pages_of_memory = mmap(NULL, threads * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (pages_of_memory == MAP_FAILED)
-		err(1, "mmap");
+	pages_of_memory = map(-1, threads * PAGE, MAP_SHARED | MAP_ANONYMOUS);
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, 32 << 10);
 	pthread_barrier_init(&unblocked, NULL, threads + 1);
