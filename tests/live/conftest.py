@@ -138,15 +138,16 @@ def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
 @pytest.fixture
 def clean_kernel() -> Iterator[None]:
     """Nothing of a tracer is in the kernel after the test that was not there before."""
-    from tests.live.guest import bpf_state, eventually
+    from tests.live.guest import bpf_state, eventually, run
 
     def is_clean() -> bool:
         # What an earlier test's tracer had may still be on its way out when this one begins.
-        return all(now <= was for now, was in zip(bpf_state(), before, strict=True))
+        programs, maps, probes = bpf_state()
+        return programs <= before[0] and maps <= before[1] and probes <= before[2]
 
     before = bpf_state()
     yield
-    assert eventually(is_clean), f"left behind: {bpf_state()} instead of {before}"
+    assert eventually(is_clean), f"left behind: {bpf_state()} instead of {before}\n{run('bpftool', 'prog', 'list')}"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes as ct
 import json
 import os
 import shutil
@@ -207,13 +208,19 @@ def truth(function: str) -> Iterator[Truth]:
         made.close()
 
 
-def bpf_state() -> tuple[set[str], set[str], set[str]]:
-    """Every program and map in the kernel, and every kprobe event: what a tracer must not leave behind."""
-    programs, maps = (
-        {line for line in run("bpftool", kind, "list").splitlines() if line[:1].isdigit()} for kind in ("prog", "map")
-    )
+def bpf_state() -> tuple[set[int], set[int], set[str]]:
+    """Every program and map in the kernel, by id, and every kprobe event: what a tracer must not leave behind."""
     events = TRACING / "kprobe_events"
-    return programs, maps, set(events.read_text().splitlines()) if events.exists() else set()
+    probes = set(events.read_text().splitlines()) if events.exists() else set()
+    return set(_ids("prog")), set(_ids("map")), probes
+
+
+def _ids(kind: str) -> Iterator[int]:
+    """The kernel's objects of a kind; bpftool would take a second to print them in a guest."""
+    next_id = getattr(ct.CDLL("libbpf.so.1"), f"bpf_{kind}_get_next_id")
+    number = ct.c_uint32()
+    while next_id(number, ct.byref(number)) == 0:
+        yield number.value
 
 
 def eventually(test: Callable[[], bool], seconds: float = 600.0) -> bool:
