@@ -34,11 +34,9 @@ from tracer.model import Snapshot
 from tracer.session import Session
 from tracer.wait import Wait
 
-pytestmark = pytest.mark.newest
 #: Threads of one process, and processes that store to many pages each.
 THREADS, WRITERS = 11, 5
 TASKS = THREADS + WRITERS
-ROUNDS = 3
 NICE = ("nice", "-n", "19")
 #: Copies pages of memory on write for as long as it is let.
 FORKS = """
@@ -52,6 +50,7 @@ while True:
 """
 
 
+@pytest.mark.newest
 def test_calls_that_slept_when_the_hooks_came(exact: Backend | None, mounts: dict[str, Path]) -> None:
     """Each returns without an entry, from do_page_mkwrite and from do_wp_page; what comes after is counted exactly."""
     place = mounts["ext4"]
@@ -71,10 +70,11 @@ def test_calls_that_slept_when_the_hooks_came(exact: Backend | None, mounts: dic
     assert lost(final) == NO_LOSS
 
 
-def test_sessions_that_come_and_go_while_writers_are_throttled(exact: Backend | None) -> None:
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.nightly)])
+def test_sessions_that_come_and_go_while_writers_are_throttled(exact: Backend | None, rounds: int) -> None:
     throttled = 0
-    with Disk("xfs", 320, delay_ms=70, name=f"begun-{exact}") as disk, _load(disk.place):
-        for _ in range(ROUNDS):
+    with Disk("xfs", 320, delay_ms=70, name=f"begun-{exact}-{rounds}") as disk, _load(disk.place):
+        for _ in range(rounds):
             with Session(Options(exact, waits=True, failures=True)) as session, truth("do_page_mkwrite") as entered:
                 earliest = entered.hits()
                 first = session.snapshot()
