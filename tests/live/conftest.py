@@ -67,7 +67,11 @@ def both(request: pytest.FixtureRequest) -> Backend:
     return found
 
 
-@pytest.fixture(params=(None, Backend.KPROBE) if preemptible() else BACKENDS, ids=str)
+#: Where the kernel preempts fentry programs, a session hooks calls by kprobes, and do_wp_page by fentry.
+_EXACT = _chosen_first(None, Backend.KPROBE) if preemptible() else list(BACKENDS)
+
+
+@pytest.fixture(params=_EXACT, ids=str)
 def exact(request: pytest.FixtureRequest) -> Backend | None:
     """The backends that miss nothing when many threads fault: where the kernel preempts fentry programs, not fentry."""
     found = request.param
@@ -125,7 +129,7 @@ def _fill_and_die(result: Scenario, place: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@pytest.fixture(scope="module", params=(None, Backend.KPROBE) if preemptible() else BACKENDS, ids=str)
+@pytest.fixture(scope="module", params=_chosen_first(None if preemptible() else Backend.FENTRY, Backend.KPROBE))
 def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
     """One session for all tests of a module and backend."""
     with Session(Options(backend=request.param, slower_ns=100_000_000, waits=True, failures=False)) as session:
