@@ -205,6 +205,8 @@ def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns()
                 assert eventually(lambda: value(get(address), "mkwrite_inflight") == 1)
                 began, first, earliest = _oldest(address)
                 waiter.blocked()
+                # Who waits is looked for among the tasks once a call seems to last for a second (bpf/in_flight.c).
+                assert eventually(lambda: value(get(address), "mkwrite_oldest_inflight_seconds") > 1)
                 latest, second, ended = _oldest(address)
             assert latest - earliest <= second - first <= ended - began
             took = waiter.took() / 1e9

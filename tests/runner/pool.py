@@ -83,14 +83,20 @@ class Running:
         return bool(data)
 
     @property
+    def over(self) -> bool:
+        """Whether the part itself has ended."""
+        return self._leashed.process.poll() is not None
+
+    @property
     def overdue(self) -> bool:
         """Whether it has taken longer than it may."""
         return time.monotonic() - self._started > self.part.limit_s
 
     def end(self) -> Result:
-        """Read what it left, and keep that. To be called when its output has ended."""
+        """End what it left running, read what it left, and keep that."""
         seconds = time.monotonic() - self._started
         name, code = self.part.name, self._leashed.process.wait()
+        self.close()
         for left in ("junit.xml", "results.json"):
             with suppress(FileNotFoundError):
                 shutil.copy(self._where / left, self._build / f"{name}{Path(left).suffix}")
@@ -124,13 +130,14 @@ def run(parts: Sequence[Part], at_once: int, only: str, report: Report, build: P
 
 
 def _ready(selector: selectors.BaseSelector) -> Iterator[Running]:
-    """Wait for output, and pass it on; the parts that have ended."""
-    for key, _ in selector.select(1.0):
-        if not key.data.pump():
-            yield key.data
-    for key in list(selector.get_map().values()):
-        if key.data.overdue:
-            key.data.kill()
+    """Wait for output, and pass it on; the parts that have ended, and all that they printed."""
+    readable = {key.data for key, _ in selector.select(1.0)}
+    for running in [key.data for key in selector.get_map().values()]:
+        if running.overdue:
+            running.kill()
+        # What a part left running may hold its output open; that is not waited for.
+        if not running.pump() if running in readable else running.over:
+            yield running
 
 
 @contextmanager

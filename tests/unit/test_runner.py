@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from tests.runner.parts import Part
+from tests.runner.pool import run
+from tests.runner.report import Report
 from tests.runner.results import Case, Result, read, times
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +60,14 @@ def test_whatever_ends_the_runner_ends_its_parts_and_removes_their_files(
     assert process.wait(60) == code
     _eventually(lambda: not Path("/proc", str(started)).exists())
     _eventually(lambda: not list(tmp_path.glob("mkwrite-tests-*")))
+
+
+def test_a_part_is_over_when_its_command_is_though_something_of_it_runs_on(tmp_path: Path) -> None:
+    parts = [Part("first", command=["sh", "-c", "sleep 1000 & echo started"]), Part("second", command=["echo", "next"])]
+    with Report(Console(file=(tmp_path / "shown").open("w")), tmp_path / "log", ["first", "second"]) as report:
+        first, second = run(parts, 1, "", report, tmp_path / "build")
+    assert (first.failures, second.failures) == ([], [])
+    assert [line.split("] ")[1] for line in (tmp_path / "log").read_text().splitlines()][::2] == ["started", "next"]
 
 
 def _eventually(test: Callable[[], bool]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 #: Runs a command with stdin closed. When the pipe that was stdin closes, that is when whoever holds its other end is
-#: gone, however that ended, it removes $0 and kills the whole process group.
-_LEASH = 'exec 3<&0 </dev/null; { read -r _ <&3; rm -rf "$0"; kill -KILL 0; } & exec "$@" 3<&-'
+#: gone, however that ended, it removes $0 and kills the whole process group. What waits for that holds no output open.
+_LEASH = 'exec 3<&0 </dev/null; { read -r _ <&3; rm -rf "$0"; kill -KILL 0; } >/dev/null 2>&1 & exec "$@" 3<&-'
 
 
 class Leashed:
@@ -20,13 +20,14 @@ class Leashed:
 
     def __init__(self, command: Sequence[str], directory: Path, **options: Any) -> None:
         """Start it; ``options`` are Popen's. Raises OSError."""
-        lease, self._leash = os.pipe()
+        lease, leash = os.pipe()
+        self._leash: int | None = leash
         try:
             self.process = subprocess.Popen(
                 ["/bin/sh", "-c", _LEASH, str(directory), *command], stdin=lease, start_new_session=True, **options
             )
         except BaseException:
-            os.close(self._leash)
+            os.close(leash)
             raise
         finally:
             os.close(lease)
@@ -37,7 +38,9 @@ class Leashed:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill it, wait for its end, and let the directory be."""
+        """Kill it, wait for its end, and let the directory be. It may be closed before."""
         self.kill()
         self.process.wait()
-        os.close(self._leash)
+        if self._leash is not None:
+            os.close(self._leash)
+            self._leash = None
