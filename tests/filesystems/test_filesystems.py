@@ -19,8 +19,6 @@ from tracer.model import FUNCTION_BACKENDS, Backend, Filters, Initiator, Options
 from tracer.model import Path as FaultPath
 from tracer.session import Session
 
-pytestmark = pytest.mark.newest
-
 REFUSALS = {
     Full.FAULT: {Refusal.FAULT},
     Full.WRITEBACK: {Refusal.WRITEBACK},

@@ -112,6 +112,7 @@ def calls(text: str, mountpoint: Path | str, **wanted: str) -> int:
     return int(sum(found))
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_filesystems_that_come_and_go_keep_their_counts() -> None:
     place = small("churn")
@@ -164,6 +165,7 @@ def test_filesystems_that_come_and_go_keep_their_counts() -> None:
     assert total >= sum(range(1, ROUNDS + 1))
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_a_device_that_is_formatted_anew_has_another_type() -> None:
     place = small("anew")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-import pytest
-
-from tests.live.guest import BACKENDS, eventually
+from tests.live.guest import eventually
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, prepare
 from tracer.failure import Class, Source
 from tracer.model import Backend, Options
@@ -16,7 +14,6 @@ from tracer.session import Session
 REFUSALS = 1 << 30
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_refusal_is_never_told_as_one_of_a_read(backend: Backend) -> None:
     file = prepare(Refusal(f"opening-{backend}", "ext4", "ENOSPC"))
     with subprocess.Popen([VICTIM, "catch", file, str(SIZE), str(OFFSET), str(REFUSALS)]) as victim:

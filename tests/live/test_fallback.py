@@ -44,6 +44,7 @@ def test_all_handlers_are_hooked_where_the_core_cannot_be(
     assert final.lost == NO_LOSS
 
 
+@pytest.mark.nightly
 def test_without_privileges_the_exit_code_says_so() -> None:
     done = subprocess.run(
         ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", *command("count", "-d", "1")],

@@ -44,7 +44,9 @@ def _descendants(pid: int) -> list[str]:
     return run("sh", "-c", f"pgrep -P {pid} || true").split()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)]
+)
 @pytest.mark.usefixtures("clean_kernel")
 def test_nothing_stays_after_a_signal(backend: Backend, number: signal.Signals) -> None:
     process = _started(backend)

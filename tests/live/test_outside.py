@@ -88,6 +88,7 @@ def test_they_are_counted_under_their_own_names(counted: dict[Backend, Snapshot]
 MINE = ("--pid", str(os.getpid()))
 
 
+@pytest.mark.nightly
 def test_count_has_a_row_of_each() -> None:
     with tracing("count", *MINE) as process:
         make_calls()
@@ -97,6 +98,7 @@ def test_count_has_a_row_of_each() -> None:
         assert handler in row and row[-1] == str(number)
 
 
+@pytest.mark.nightly
 def test_trace_tells_each_with_the_name_that_its_file_has() -> None:
     with tracing("trace", "--json", "--slower", "0", *MINE) as process:
         make_calls()
@@ -105,6 +107,7 @@ def test_trace_tells_each_with_the_name_that_its_file_has() -> None:
     assert told == {(handler, fstype, ""): number for handler, (fstype, number) in EXPECTED.items()}
 
 
+@pytest.mark.nightly
 def test_hist_draws_one_of_each() -> None:
     with tracing("hist", "--json", *MINE) as process:
         make_calls()

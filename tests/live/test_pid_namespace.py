@@ -54,6 +54,7 @@ def test_a_pid_of_the_namespace_is_not_taken_for_the_hosts() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.nightly
 def test_doctor_says_whose_pids_are_shown() -> None:
     done = subprocess.run([*NAMESPACE, *command("doctor", "--json")], capture_output=True, text=True, check=False)
     rows = {row["id"]: row for row in json.loads(done.stdout)["rows"]}

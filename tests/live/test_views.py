@@ -29,6 +29,7 @@ def test_hist(mounts: dict[str, Path]) -> None:
     assert sum(bucket[-1] for bucket in call["latency"]["buckets"]) == PAGES
 
 
+@pytest.mark.nightly
 def test_hist_for_people(mounts: dict[str, Path]) -> None:
     with tracing("hist", *EXT4) as process:
         workload("first-write", mounts["ext4"] / "hist2", PAGES)
@@ -81,7 +82,7 @@ def test_export_is_scraped_over_http(mounts: dict[str, Path]) -> None:
     assert {sample.value for sample in samples if sample.name == "mkwrite_lost_total"} == {0.0}
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 @pytest.mark.usefixtures("clean_kernel")
 def test_top_on_a_terminal(mounts: dict[str, Path], ending: signal.Signals) -> None:
     main, side = pty.openpty()
