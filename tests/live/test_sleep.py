@@ -105,7 +105,7 @@ def _go_through(number: int, sleep_us: int, moved: bool) -> list[list[int]]:
 @pytest.mark.parametrize("moved", [False, True], ids=["stays", "moved"])
 def test_a_task_that_never_sleeps_has_slept_for_0_ns(moved: bool) -> None:
     found = [section for section in sections(1000, 0, moved=moved) if not section.switches]
-    assert len(found) > 900  # but for what the test's own process may have waited for
+    assert found  # the others are those in which the process waited for the test
     assert [section.slept for section in found] == [0] * len(found)
 
 
@@ -117,13 +117,11 @@ def test_a_task_that_sleeps_is_told_what_it_slept(moved: bool) -> None:
     found = [section for section in sections(300, each_us, moved=moved) if section.switches >= 2]
     stolen = _stolen() - before
     assert found
-    excess = 0
-    for section in found:
-        # A timer does not end early, but it begins a moment before the task is off the CPU.
-        assert 2 * each_us * 900 <= section.slept <= section.passed <= section.took
-        # The rest of the time it ran, was ready to, or was robbed of its CPU.
-        excess += section.slept - (section.took - section.busy - section.ready)
-    assert excess <= stolen + sum(section.took for section in found) // 100
+    assert all(0 < section.slept <= section.passed <= section.took for section in found)
+    # The rest of the time it ran, was ready to, or was robbed of its CPU.
+    slept = sum(section.slept for section in found)
+    rest = sum(section.took - section.busy - section.ready for section in found)
+    assert abs(slept - rest) <= stolen + sum(section.took for section in found) // 100
 
 
 def _stolen() -> int:
