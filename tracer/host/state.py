@@ -47,9 +47,10 @@ class StateReader:
             process = processes.read(failure.pid)
         cgroup = self._cgroups.path_of(failure.cgroup_id)
         others = tuple(islice(self._cgroups.members(cgroup), _OTHERS))
-        mount, root = _mount(failure, others)
+        mount, held = _mount(failure, others)
+        root = f"/proc/self/fd/{held}"
         if mount and (self._has_ended(failure) or not mount.kernel_type.startswith(failure.fstype)):
-            mount, root = None, ""  # the number is another's by now
+            mount = None  # the number is another's by now
         directory, error = _open(f"{root}{mount.mountpoint}") if mount and _answers(mount.fstype) else (None, 0)
         file = _open_file(failure, mount, root) if directory is not None else None
         try:
@@ -78,7 +79,7 @@ class StateReader:
                 file=None if file is None else _file(failure, file),
             )
         finally:
-            for descriptor in (directory, file):
+            for descriptor in (directory, file, held):
                 if descriptor is not None:
                     os.close(descriptor)
 
@@ -93,22 +94,22 @@ def _seen_as(failure: Failure) -> int:
     return 0
 
 
-def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, str]:
-    """The mount of the failure's filesystem and the root to look it up from: the victim's, ours, or one of ``others``.
+def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, int | None]:
+    """The mount of the failure's filesystem, and a descriptor of the root that it is below: the victim's, ours, or
+    that of one of ``others``.
 
-    The latter for a victim that is gone, and a filesystem that only its container has, such as its /dev/shm.
+    The latter for a victim that is gone, and a filesystem that only its container has, such as its /dev/shm. The root
+    is held open: a victim that dies meanwhile takes /proc/PID/root with it.
     """
     if not failure.dev:
-        return None, ""
+        return None, None
     # Ours may be the host's, seen from a container: MOUNTINFO.
     for process in chain((Path(f"/proc/{failure.pid}"), MOUNTINFO.parent), (Path(f"/proc/{pid}") for pid in others)):
-        mountinfo, root = process / "mountinfo", f"{process}/root"
         with suppress(OSError):
-            found = preferred(mount for mount in Mounts.read(mountinfo) if mount.dev == failure.dev)
-            # A process that has exited has no root any more.
-            if found and Path(root).exists():
-                return found, root
-    return None, ""
+            found = preferred(mount for mount in Mounts.read(process / "mountinfo") if mount.dev == failure.dev)
+            if found:  # a process that has exited has no root any more
+                return found, os.open(process / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return None, None
 
 
 def _enter(failure: Failure, mount: Mount, others: Iterable[int]) -> str | None:
