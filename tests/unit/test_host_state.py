@@ -25,11 +25,11 @@ def test_a_victim_that_dies_does_not_take_its_filesystem_along() -> None:
         victim.stdout.readline()
         there = Mounts.read(Path(f"/proc/{victim.pid}/mountinfo")).at("/mnt")
         assert there is not None
-        mount, root = _mount(replace(REFUSED, pid=victim.pid, dev=there.dev), ())
+        mount, held = _mount(replace(REFUSED, pid=victim.pid, dev=there.dev), ())
         victim.kill()
-    assert root is not None
     try:
         assert mount == there
-        assert os.listdir(f"/proc/self/fd/{root}/mnt") == ["file"]
+        assert Path(f"/proc/self/fd/{held[0]}/mnt/file").exists()
     finally:
-        os.close(root)
+        for descriptor in held:
+            os.close(descriptor)

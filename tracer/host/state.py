@@ -48,7 +48,7 @@ class StateReader:
         cgroup = self._cgroups.path_of(failure.cgroup_id)
         others = tuple(islice(self._cgroups.members(cgroup), _OTHERS))
         mount, held = _mount(failure, others)
-        root = f"/proc/self/fd/{held}"
+        root = f"/proc/self/fd/{held[0] if held else ''}"
         if mount and (self._has_ended(failure) or not mount.kernel_type.startswith(failure.fstype)):
             mount = None  # the number is another's by now
         directory, error = _open(f"{root}{mount.mountpoint}") if mount and _answers(mount.fstype) else (None, 0)
@@ -79,7 +79,7 @@ class StateReader:
                 file=None if file is None else _file(failure, file),
             )
         finally:
-            for descriptor in (directory, file, held):
+            for descriptor in (directory, file, *held):
                 if descriptor is not None:
                     os.close(descriptor)
 
@@ -94,22 +94,27 @@ def _seen_as(failure: Failure) -> int:
     return 0
 
 
-def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, int | None]:
-    """The mount of the failure's filesystem, and a descriptor of the root that it is below: the victim's, ours, or
-    that of one of ``others``.
+def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, tuple[int, ...]]:
+    """The mount of the failure's filesystem, and descriptors of the root that it is below and of its mount namespace:
+    the victim's, ours, or those of one of ``others``.
 
-    The latter for a victim that is gone, and a filesystem that only its container has, such as its /dev/shm. The root
-    is held open: a victim that dies meanwhile takes /proc/PID/root with it.
+    The latter for a victim that is gone, and a filesystem that only its container has, such as its /dev/shm. They are
+    held open: a victim that dies meanwhile takes /proc/PID/root with it, and the last process of a mount namespace its
+    mounts.
     """
     if not failure.dev:
-        return None, None
+        return None, ()
     # Ours may be the host's, seen from a container: MOUNTINFO.
     for process in chain((Path(f"/proc/{failure.pid}"), MOUNTINFO.parent), (Path(f"/proc/{pid}") for pid in others)):
         with suppress(OSError):
             found = preferred(mount for mount in Mounts.read(process / "mountinfo") if mount.dev == failure.dev)
-            if found:  # a process that has exited has no root any more
-                return found, os.open(process / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return None, None
+            if found:  # a process that has exited has neither any more
+                namespace = os.open(process / "ns" / "mnt", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    return found, (os.open(process / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), namespace)
+                except OSError:
+                    os.close(namespace)
+    return None, ()
 
 
 def _enter(failure: Failure, mount: Mount, others: Iterable[int]) -> str | None:
