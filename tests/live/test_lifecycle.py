@@ -150,6 +150,7 @@ def test_doctor_says_which_backend_works(mounts: dict[str, Path]) -> None:
     assert json.loads(done.stdout)["backend"] == ("kprobe" if preemptible() else "fentry")
 
 
+@pytest.mark.nightly
 def test_unknown_names_are_bad_usage(mounts: dict[str, Path]) -> None:
     for arguments, listed in ((("--fs", "ext5"), "ext4"), (("--handler", "ext4_page_mkwrit"), "ext4_page_mkwrite")):
         done = subprocess.run(command("count", *arguments), capture_output=True, text=True, check=False)

@@ -116,6 +116,7 @@ def test_hist_draws_one_of_each() -> None:
     assert told == {(handler, fstype): number for handler, (fstype, number) in EXPECTED.items()}
 
 
+@pytest.mark.nightly
 def test_the_exporter_has_them_with_an_empty_mount_point() -> None:
     with running("export", "--listen", "127.0.0.1:0", *MINE) as process:
         address = said(process, "mkwrite: listening on ").split()[-1]

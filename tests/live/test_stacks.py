@@ -45,6 +45,7 @@ def test_the_stack_of_a_wait_is_seen_for_as_long_as_it_lasts(mounts: dict[str, P
     assert sum(longest["parts_ns"].values()) == longest["latency_ns"]
 
 
+@pytest.mark.nightly
 def test_folded_stacks_are_lines_of_frames_and_microseconds(mounts: dict[str, Path], waiter: Waiter) -> None:
     place = mounts["ext4"]
     with tracing("waits", "--folded", "--pid", str(waiter.pid)) as shown:
@@ -83,6 +84,7 @@ def test_stuck_has_the_call_for_as_long_as_it_lasts(mounts: dict[str, Path], wai
         assert FREEZE in one["stack"]
 
 
+@pytest.mark.nightly
 def test_top_has_what_is_stuck(mounts: dict[str, Path], waiter: Waiter) -> None:
     place = mounts["ext4"]
     with tracing("top", "-i", "500ms", "--json", "--pid", str(waiter.pid)) as top:

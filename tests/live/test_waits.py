@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -11,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.live.asleep import Asleep
-from tests.live.guest import HANDLERS, Backend, Options, dirty_limits, ended, eventually, frozen, tracing
+from tests.live.guest import HANDLERS, dirty_limits, eventually, frozen
 from tests.live.slow_disk import Disk, Waiter, write_back
 from tests.live.watched import Watched, on_cpu, tell
 from tracer.breakdown import breakdowns
-from tracer.session import Session
 from tracer.stuck import StuckCalls
 from tracer.wait import Wait
 
@@ -163,61 +161,3 @@ def test_a_call_that_is_stuck(watched: Watched, disks: dict[str, Disk]) -> None:
         assert snapshot.in_flight == 1
         assert snapshot.oldest_in_flight_ns >= one.call.age_ns
         assert eventually(lambda: watched.session.in_flight() == [])
-
-
-def test_a_call_whose_return_was_missed_is_in_flight_no_more(disks: dict[str, Disk], exact: Backend | None) -> None:
-    disk = disks["ext4"]
-    with (
-        Waiter(disk.place / "missed", PAGES) as waiter,
-        Session(Options(backend=exact, waits=True, failures=False)) as session,
-    ):
-        with frozen(disk.place):
-            waiter.store(5)
-            assert eventually(lambda: session.snapshot().oldest_in_flight_ns > 1_000_000_000)
-            during = session.snapshot()
-            assert (during.in_flight, len(session.in_flight())) == (1, 1)
-            assert during.oldest_in_flight_ns > 1_000_000_000
-            session._tracer.release("do_page_mkwrite")
-        waiter.took()
-        assert eventually(lambda: session.snapshot().in_flight == 0)
-        assert session.snapshot().oldest_in_flight_ns == 0
-        assert session.in_flight() == []
-
-
-def test_the_command_shows_what_was_waited_for(disks: dict[str, Disk]) -> None:
-    disk = disks["ext4"]
-    with Waiter(disk.place / "shown", PAGES) as waiter:
-        with tracing("waits", "--json", "--slower", "100ms", "--pid", str(waiter.pid)) as shown:
-            with frozen(disk.place):
-                waiter.store(0)
-                waiter.blocked()
-            took = waiter.took()
-            found = json.loads(ended(shown))
-        (of_handler,) = found["waits"]
-        parts = {part["part"]: part["total_ns"] for part in of_handler["parts"]}
-        assert sum(parts.values()) == of_handler["total_ns"]
-        assert waiter.slept <= parts["freeze"] <= took
-        (event,) = found["longest"]
-        assert (event["pid"], event["file"]) == (waiter.pid, str(disk.place / "shown"))
-        # What balance_dirty_pages takes comes after the call.
-        within = {part: ns for part, ns in parts.items() if part != "throttle"}
-        assert event["parts_ns"] == within
-        assert sum(within.values()) == event["latency_ns"]
-
-
-def test_trace_shows_the_parts_of_a_slow_call(disks: dict[str, Disk]) -> None:
-    disk = disks["ext4"]
-    with Waiter(disk.place / "traced", PAGES) as waiter:
-        with tracing("trace", "--json", "--slower", "100ms", "-n", "1", "--pid", str(waiter.pid)) as shown:
-            with frozen(disk.place):
-                waiter.store(9)
-                waiter.blocked()
-            took = waiter.took()
-            output, errors = shown.communicate(timeout=600)
-        assert shown.returncode == 0, errors
-        (call,) = map(json.loads, output.splitlines())
-        parts = call["parts_ns"]
-        assert (call["pid"], call["file"], call["offset"]) == (waiter.pid, str(disk.place / "traced"), 9 * 4096)
-        assert waiter.slept <= parts["freeze"]
-        assert sum(parts.values()) == call["latency_ns"] <= took
-        on_cpu(parts["cpu"], waiter)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import BACKENDS, HANDLERS, eventually, frozen
+from tests.live.guest import HANDLERS, eventually, frozen
 from tests.live.slow_disk import Disk, Waiter
 from tracer.model import Backend, Filters, Options
 from tracer.session import Session
@@ -23,7 +23,6 @@ def disk() -> Disk:
     return Disk("ext4", 96, name="opening")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_call_is_counted_whose_waits_cannot_be_told(disk: Disk, backend: Backend) -> None:
     place = disk.place
     with Waiter(place / f"opening-{backend}", PAGES) as waiter:
