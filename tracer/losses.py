@@ -34,7 +34,8 @@ MEANINGS: Final[Mapping[Loss, Meaning]] = {
     ),
     Loss.UNMATCHED_ENTRY: Meaning(
         "calls whose return was not seen",
-        "It follows from missed_probe: see there. Without that, report it.",
+        "It follows from missed_probe (see there), or another fentry tracer came or went while a task slept in the "
+        "function. Without these, report it.",
     ),
     Loss.UNMATCHED_RETURN: Meaning(
         "returns of calls and of do_wp_page, and throttled faults, whose beginning was not seen, but for what began "
