@@ -83,7 +83,8 @@ int in_flight(u64 *ctx)
 	e->series.handler = (u64)READ(READ(vma, vm_ops), page_mkwrite);
 	e->series.who = 0;
 	e->series.dev = READ(READ(inode, i_sb), s_dev);
-	e->series.kind = KIND_VALID | (READ(vmf, pte) ? KIND_WRITE_PROTECT : 0);
+	e->series.kind =
+		KIND_VALID | (READ(vmf, pte) ? KIND_WRITE_PROTECT : 0) | KIND_GENERATION(generation_of(e->series.dev));
 	e->inode = READ(inode, i_ino);
 	e->pgoff = READ(vmf, pgoff);
 	e->address = READ(vmf, address);

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from tests.live.guest import eventually
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, prepare
 from tracer.failure import Class, Source
@@ -14,6 +16,7 @@ from tracer.session import Session
 REFUSALS = 1 << 30
 
 
+@pytest.mark.nightly
 def test_a_refusal_is_never_told_as_one_of_a_read(backend: Backend) -> None:
     file = prepare(Refusal(f"opening-{backend}", "ext4", "ENOSPC"))
     with subprocess.Popen([VICTIM, "catch", file, str(SIZE), str(OFFSET), str(REFUSALS)]) as victim:

@@ -24,6 +24,7 @@ def waiter(mounts: dict[str, Path]) -> Iterator[Waiter]:
         yield waiter
 
 
+@pytest.mark.nightly
 def test_the_stack_of_a_wait_is_seen_for_as_long_as_it_lasts(mounts: dict[str, Path], waiter: Waiter) -> None:
     place = mounts["ext4"]
     with tracing("waits", "--stacks", "--json", "--slower", "100ms", "--pid", str(waiter.pid)) as shown:

@@ -23,6 +23,7 @@ def disk() -> Disk:
     return Disk("ext4", 96, name="opening")
 
 
+@pytest.mark.nightly
 def test_no_call_is_counted_whose_waits_cannot_be_told(disk: Disk, backend: Backend) -> None:
     place = disk.place
     with Waiter(place / f"opening-{backend}", PAGES) as waiter:

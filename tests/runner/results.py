@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.runner.timing import FIXTURE
 
 SLOWEST = 20
+#: What took less, as the setup of a parameter, is left out.
+_LEAST_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +94,6 @@ def _sums(title: str, rows: Iterable[tuple[str, float, int]]) -> Iterator[str]:
         sums[name] = seconds + took, number + count
     yield f"{title}: seconds, how many"
     for name, (seconds, number) in sorted(sums.items(), key=lambda item: -item[1][0]):
+        if seconds < _LEAST_S:
+            continue
         yield f"  {seconds:7.1f} s  {number:5}  {name}"

@@ -1,0 +1,79 @@
+"""What calls wait for, told by a session or a command of its own.
+
+A trampoline that changes while a task sleeps below it loses the task's return for all who hooked it by fentry
+(bpf_tramp_image_put, kernel/bpf/trampoline.c): no other session may watch meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.live.guest import Backend, Options, ended, eventually, frozen, tracing
+from tests.live.slow_disk import Disk, Waiter
+from tests.live.watched import on_cpu
+from tracer.session import Session
+
+PAGES = 97
+
+
+@pytest.fixture(scope="module")
+def disk() -> Disk:
+    return Disk("ext4", 96, name="alone")
+
+
+@pytest.mark.every
+def test_a_call_whose_return_was_missed_is_in_flight_no_more(disk: Disk, exact: Backend | None) -> None:
+    with (
+        Waiter(disk.place / "missed", PAGES) as waiter,
+        Session(Options(backend=exact, waits=True, failures=False)) as session,
+    ):
+        with frozen(disk.place):
+            waiter.store(5)
+            assert eventually(lambda: session.snapshot().oldest_in_flight_ns > 1_000_000_000)
+            during = session.snapshot()
+            assert (during.in_flight, len(session.in_flight())) == (1, 1)
+            assert during.oldest_in_flight_ns > 1_000_000_000
+            session._tracer.release("do_page_mkwrite")
+        waiter.took()
+        assert eventually(lambda: session.snapshot().in_flight == 0)
+        assert session.snapshot().oldest_in_flight_ns == 0
+        assert session.in_flight() == []
+
+
+def test_the_command_shows_what_was_waited_for(disk: Disk) -> None:
+    with Waiter(disk.place / "shown", PAGES) as waiter:
+        with tracing("waits", "--json", "--slower", "100ms", "--pid", str(waiter.pid)) as shown:
+            with frozen(disk.place):
+                waiter.store(0)
+                waiter.blocked()
+            took = waiter.took()
+            found = json.loads(ended(shown))
+        (of_handler,) = found["waits"]
+        parts = {part["part"]: part["total_ns"] for part in of_handler["parts"]}
+        assert sum(parts.values()) == of_handler["total_ns"]
+        assert waiter.slept <= parts["freeze"] <= took
+        (event,) = found["longest"]
+        assert (event["pid"], event["file"]) == (waiter.pid, str(disk.place / "shown"))
+        # What balance_dirty_pages takes comes after the call.
+        within = {part: ns for part, ns in parts.items() if part != "throttle"}
+        assert event["parts_ns"] == within
+        assert sum(within.values()) == event["latency_ns"]
+
+
+def test_trace_shows_the_parts_of_a_slow_call(disk: Disk) -> None:
+    with Waiter(disk.place / "traced", PAGES) as waiter:
+        with tracing("trace", "--json", "--slower", "100ms", "-n", "1", "--pid", str(waiter.pid)) as shown:
+            with frozen(disk.place):
+                waiter.store(9)
+                waiter.blocked()
+            took = waiter.took()
+            output, errors = shown.communicate(timeout=600)
+        assert shown.returncode == 0, errors
+        (call,) = map(json.loads, output.splitlines())
+        parts = call["parts_ns"]
+        assert (call["pid"], call["file"], call["offset"]) == (waiter.pid, str(disk.place / "traced"), 9 * 4096)
+        assert waiter.slept <= parts["freeze"]
+        assert sum(parts.values()) == call["latency_ns"] <= took
+        on_cpu(parts["cpu"], waiter)
