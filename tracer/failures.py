@@ -85,26 +85,27 @@ class FailureReader:
         """Those whose signal has not come, when no more will."""
         return self._join.expired(time.monotonic_ns())
 
-    def _unrefused(self, event: Any, signal: Signal) -> Failure:
-        return decide(
-            Failure(
-                time_ns=self._naming.clock.at(event.time_ns),
-                source=Source.SIGNAL,
-                pid=event.id >> 32,
-                tid=event.id & 0xFFFFFFFF,
-                uid=event.uid,
-                comm=_text(event.comm),
-                cgroup_id=event.cgroup,
-                namespace_pid=event.namespace_pid,
-                command=_command(event),
-                address=event.address,
-                ip=event.ip,
-                ordinal=event.seen,
-                kernel_error=event.cause.error,
-                who=event.cause.who,
-                signal=signal,
-            )
+    def _met(self, event: Any, source: Source) -> Failure:
+        """Who met it, when and where: what a refusal and a signal have in common."""
+        return Failure(
+            time_ns=self._naming.clock.at(event.time_ns),
+            source=source,
+            pid=event.id >> 32,
+            tid=event.id & 0xFFFFFFFF,
+            uid=event.uid,
+            comm=_text(event.comm),
+            cgroup_id=event.cgroup,
+            namespace_pid=event.namespace_pid,
+            command=_command(event),
+            address=event.address,
+            ip=event.ip,
+            ordinal=event.seen,
+            kernel_error=event.cause.error,
+            who=event.cause.who,
         )
+
+    def _unrefused(self, event: Any, signal: Signal) -> Failure:
+        return decide(replace(self._met(event, Source.SIGNAL), signal=signal))
 
     def _refusal(self, event: Any, path: bytes) -> Failure:
         cause = event.cause
@@ -117,16 +118,8 @@ class FailureReader:
             by = Actor(event.truncated_by >> 32, event.truncated_by & 0xFFFFFFFF, _text(event.truncated_comm))
             truncation = Truncation(self._naming.clock.at(event.truncated_ns), event.truncated_to, by)
         return decide(
-            Failure(
-                time_ns=self._naming.clock.at(event.time_ns),
-                source=_SOURCES[cause.source],
-                pid=event.id >> 32,
-                tid=event.id & 0xFFFFFFFF,
-                uid=event.uid,
-                comm=_text(event.comm),
-                cgroup_id=event.cgroup,
-                namespace_pid=event.namespace_pid,
-                command=_command(event),
+            replace(
+                self._met(event, _SOURCES[cause.source]),
                 fstype=series.fstype,
                 mountpoint=series.mountpoint,
                 dev=cause.dev,
@@ -142,17 +135,12 @@ class FailureReader:
                 write=bool(event.flags & _WRITE),
                 initiator=series.initiator,
                 offset=event.pgoff * 4096,
-                address=event.address,
-                ip=event.ip,
                 syscall=ct.c_int(event.syscall).value,
                 latency_ns=event.latency_ns,
                 vm_fault=event.vm_fault,
                 errno=cause.error,
                 errno_from=self._inner[event.inner],
                 huge_page=1 << event.page_bits if _SOURCES[cause.source] is Source.HUGETLB else 0,
-                ordinal=event.seen,
-                kernel_error=cause.error,
-                who=cause.who,
                 inferred=self._inferred,
                 truncation=truncation,
             )
