@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,8 @@ class Part:
 
     ``series`` is the kernel of its guest; a part without one runs on this machine. ``tests`` are pytest's arguments,
     ``command`` is what it runs instead. ``private``: in a mount namespace of its own. ``cpus`` are the guest's, which
-    has what every filesystem needs if it is of the ``matrix``. ``limit_s`` ends what hangs.
+    has what every filesystem needs if it is of the ``matrix``. A test may take ``test_s``, the part ``limit_s``: what
+    hangs ends, and is told.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Part:
     private: bool = False
     cpus: int = 2
     matrix: bool = False
+    test_s: float = 300.0
     limit_s: float = 2400.0
 
     def arguments(self, report: str, only: str) -> list[str]:
@@ -46,7 +48,7 @@ class Part:
             return list(self.command)
         pytest = [
             *(sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider"),
-            *("-p", "tests.runner.timing", f"--junitxml={report}", *self.tests),
+            *("-p", "tests.runner.timing", f"--timeout={self.test_s:g}", f"--junitxml={report}", *self.tests),
             *(("-m", self.marks) if self.marks else ()),
             *(("-k", only) if only else ()),
         ]
@@ -55,8 +57,12 @@ class Part:
         return pytest
 
 
-def _live(series: str, marks: str, cpus: int = 2, limit_s: float = 2400.0) -> Part:
-    return Part(series, _LIVE, marks, series=series, cpus=cpus, limit_s=limit_s)
+def _live(series: str, marks: str, cpus: int = 2) -> Part:
+    return Part(series, _LIVE, marks, series=series, cpus=cpus)
+
+
+def _night(part: Part) -> Part:
+    return replace(part, test_s=3600.0, limit_s=6 * 3600.0)
 
 
 LINT: Final = Part("lint", command=["make", "-s", "lint"])
@@ -74,18 +80,17 @@ CHANGE: Final = (
     Part("install", ("tests/install",)),
     LINT,
 )
-_NIGHT_S: Final = 6 * 3600.0
 
 
 def _target(name: str) -> Part:
-    return Part(name, command=["make", "-s", name], limit_s=_NIGHT_S)
+    return _night(Part(name, command=["make", "-s", name]))
 
 
 #: Everything: each kernel with all tests, Debian's flavours, and what has a target of its own.
 ALL: Final = (
-    *(_live(series, _ALL, limit_s=_NIGHT_S) for series in ("6.12", "newest", "6.18", "6.1", "5.10")),
+    *(_night(_live(series, _ALL)) for series in ("6.12", "newest", "6.18", "6.1", "5.10")),
     *(_live(series, _EVERY) for series in ("6.12-cloud", "6.12-rt")),
-    Part("native", _LIVE, f"native and {_ALL}", private=True, limit_s=_NIGHT_S),
+    _night(Part("native", _LIVE, f"native and {_ALL}", private=True)),
     *map(_target, ("test-filesystems", "test-releases", "test-deployment", "test-examples", "fuzz")),
     *(UNIT, LINT),
     Part("demo", ("tests/demo",)),
@@ -101,5 +106,5 @@ def named(name: str) -> Part:
     """The part of that name; else that of a series: every filesystem, or all tests of a change."""
     if name.startswith(MATRIX):
         series = name.removeprefix(MATRIX)
-        return Part(name, ("tests/filesystems",), series=series, matrix=True, limit_s=_NIGHT_S)
+        return _night(Part(name, ("tests/filesystems",), series=series, matrix=True))
     return next((part for part in (*CHANGE, *ALL) if part.name == name), _live(name, _CHANGE))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.runner.report import Report
 from tests.runner.results import Case, Result, read
 from tests.vm.leash import Leashed
 
+#: What is told of a part that left no results.
+_LAST_LINES: Final = 60
 #: What pytest prints of its progress.
 _PERCENT: Final = re.compile(rb"\[ *(\d+)%\]$")
 
@@ -36,6 +39,7 @@ class Running:
         self._where.mkdir()
         self._report = report
         self._rest = bytearray()
+        self._last: deque[str] = deque(maxlen=_LAST_LINES)
         self._started = time.monotonic()
         command = part.arguments(str(self._where / "junit.xml"), only)
         env = environment(self._where)
@@ -79,7 +83,8 @@ class Running:
             if match := _PERCENT.search(line):
                 self._report.progress(self.part.name, int(match[1]))
             if line:
-                self._report.line(self.part.name, line.decode(errors="replace"))
+                self._last.append(line.decode(errors="replace"))
+                self._report.line(self.part.name, self._last[-1])
         return bool(data)
 
     @property
@@ -100,10 +105,12 @@ class Running:
         for left in ("junit.xml", "results.json"):
             with suppress(FileNotFoundError):
                 shutil.copy(self._where / left, self._build / f"{name}{Path(left).suffix}")
+        if code and (rest := self._rest.decode(errors="replace").strip()):  # pytest -v has named the test, no more
+            self._last.append(rest)
         if self.part.command:
-            said = f"exit code {code}" if code else ""
+            said = f"exit code {code}: {self._last[-1] if self._last else ''}" if code else ""
             return Result(name, seconds, [Case(name, " ".join(self.part.command), "", seconds, said, ())])
-        return read(name, self._where / "junit.xml", code, seconds)
+        return read(name, self._where / "junit.xml", code, seconds, self._last)
 
 
 def run(parts: Sequence[Part], at_once: int, only: str, report: Report, build: Path) -> list[Result]:

@@ -66,6 +66,9 @@ class Report:
     def summary(self, results: Sequence[Result]) -> int:
         """Print where the time went, what failed, and the sums; returns how many failed."""
         failures = [line for result in results for line in result.failures]
+        for result in results:
+            for line in result.last:
+                self._console.print(f"{result.part}: {line}", markup=False, highlight=False, soft_wrap=True)
         for line in (*times(results), *(f"FAILED {line}" for line in failures)):
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         passed = sum(result.passed for result in results)

@@ -31,12 +31,13 @@ class Case:
 
 @dataclass(slots=True)
 class Result:
-    """What came of one part; ``problem`` is what else than a test went wrong with it."""
+    """What came of one part; ``problem`` is what else than a test went wrong with it, ``last`` what it printed then."""
 
     part: str
     seconds: float = 0.0
     cases: list[Case] = field(default_factory=list)
     problem: str = ""
+    last: Sequence[str] = ()
 
     @property
     def passed(self) -> int:
@@ -50,15 +51,20 @@ class Result:
         return [*lines, f"{self.part}: {self.problem}"] if self.problem else lines
 
 
-def read(part: str, report: Path, returncode: int, seconds: float) -> Result:
-    """Read a part's junit file. A part without a test has failed, and so has one that ended badly without a failure."""
+def read(part: str, report: Path, returncode: int, seconds: float, last: Iterable[str] = ()) -> Result:
+    """Read a part's junit file. A part without a test has failed, and so has one that ended badly without a failure.
+
+    ``last`` is what it printed last.
+    """
     result = Result(part, seconds)
     if report.exists():
         result.cases += _cases(part, report)
     if not result.cases:
-        result.problem = f"ran no test (exit code {returncode})"
+        result.problem = f"left no results after {seconds:.0f} s (exit code {returncode})"
     elif returncode and not result.failures:
         result.problem = f"ended with exit code {returncode}"
+    if result.problem:
+        result.last = list(last)
     return result
 
 

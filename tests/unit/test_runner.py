@@ -70,6 +70,27 @@ def test_a_part_is_over_when_its_command_is_though_something_of_it_runs_on(tmp_p
     assert [line.split("] ")[1] for line in (tmp_path / "log").read_text().splitlines()][::2] == ["started", "next"]
 
 
+def test_a_test_that_hangs_fails(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("import time\ndef test_hangs(): time.sleep(1000)\ndef test_ends(): pass")
+    part = Part("it", [f"--rootdir={tmp_path}", str(tmp_path / "test_it.py")], test_s=1.0)
+    assert _run_one(part, tmp_path).failures == [
+        "it: test_it.py::test_hangs: Failed: Timeout (>1.0s) from pytest-timeout."
+    ]
+
+
+def test_a_part_that_hangs_is_killed_and_where_it_hung_is_told(tmp_path: Path) -> None:
+    # It names a test before it runs it, as pytest -v does.
+    part = Part("it", command=["sh", "-c", "printf 'test_hangs '; exec sleep 1000"], limit_s=1.0)
+    (failure,) = _run_one(part, tmp_path).failures
+    assert failure.endswith("exit code -9: test_hangs")
+
+
+def _run_one(part: Part, directory: Path) -> Result:
+    with Report(Console(file=(directory / "shown").open("w")), directory / "log", [part.name]) as report:
+        (result,) = run([part], 1, "", report, directory / "build")
+    return result
+
+
 def _eventually(test: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not test():
@@ -98,8 +119,8 @@ def test_a_test_that_was_skipped_is_one_that_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("junit", "code", "said"),
     [
-        (None, 1, "6.12: ran no test (exit code 1)"),
-        ("<testsuites/>", 0, "6.12: ran no test (exit code 0)"),
+        (None, 1, "6.12: left no results after 1 s (exit code 1)"),
+        ("<testsuites/>", 0, "6.12: left no results after 1 s (exit code 0)"),
         (_JUNIT.replace("failure", "x").replace("skipped", "x"), 3, "6.12: ended with exit code 3"),
     ],
 )
@@ -108,7 +129,8 @@ def test_a_part_without_tests_or_that_ended_badly_has_failed(
 ) -> None:
     if junit:
         (tmp_path / "junit.xml").write_text(junit)
-    assert read("6.12", tmp_path / "junit.xml", code, 1.0).failures == [said]
+    result = read("6.12", tmp_path / "junit.xml", code, 1.0, ["its last line"])
+    assert (result.failures, result.last) == ([said], ["its last line"])
 
 
 def test_times_are_summed_by_part_file_and_fixture() -> None:

@@ -60,7 +60,7 @@ class GuestCrash(GuestError):
 
 
 class GuestTimeout(GuestError):
-    """The command took longer than allowed; the guest was killed."""
+    """The command took longer than allowed, or said nothing for too long; the guest was killed."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def run_guest(
     cpus: int = 2,
     memory: str = "2G",
     timeout: float | None = 600.0,
+    silence: float | None = None,
     boot_timeout: float = BOOT_TIMEOUT,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
@@ -101,7 +102,8 @@ def run_guest(
 ) -> GuestResult:
     """Boot a kernel, run a command there as root, and return how it went.
 
-    ``timeout`` limits the command, ``boot_timeout`` what comes before it. ``share`` are existing
+    ``timeout`` limits the command, ``silence`` how long it may print nothing, ``boot_timeout`` what comes before it;
+    each is in seconds. ``share`` are existing
     directories in which the guest's writes reach the host. ``icount`` counts time in instructions
     of one CPU, a nanosecond each. ``parallel`` emulates the CPUs at the same time even where that
     crashes the guest now and then, see ``emulator``. ``stdout`` and ``stderr`` get the output while it comes; the
@@ -128,7 +130,7 @@ def run_guest(
     )
     with Guest(script, sinks={"stdout": stdout, "stderr": stderr}) as guest:
         guest.start(virtme, [*qemu, *qemu_args], kernel_args, memory)
-        return guest.wait(timeout=timeout, boot_timeout=boot_timeout)
+        return guest.wait(timeout=timeout, silence=silence, boot_timeout=boot_timeout)
 
 
 class Guest:
@@ -200,15 +202,18 @@ class Guest:
         for end in ends.values():
             os.close(end)
 
-    def wait(self, *, timeout: float | None, boot_timeout: float) -> GuestResult:
+    def wait(self, *, timeout: float | None, silence: float | None, boot_timeout: float) -> GuestResult:
         """Stream the output until the command has ended, and stop the guest."""
         assert self._leashed is not None
         booted: float | None = None
         deadline = self._started + boot_timeout
+        printed, quiet_until = 0, float("inf")
         while True:
             gone = self._leashed.process.poll() is not None  # all that it wrote is in the pipes by now
             moved = self._pump(0 if gone else 1)
             now = time.monotonic()
+            if (length := len(self._output["stdout"]) + len(self._output["stderr"])) > printed:
+                printed, quiet_until = length, now + (silence or float("inf"))
             said = self._output["status"].decode().split("\n")
             if booted is None and said[0] == "booted":
                 booted = now
@@ -227,6 +232,8 @@ class Guest:
                     if booted is None
                     else GuestTimeout(f"the command took more than {timeout:g} s", self.tail())
                 )
+            if now > quiet_until:
+                raise GuestTimeout(f"the command has printed nothing for {silence:g} s", self.tail())
         # The ports are synchronous: what the command wrote is in the pipes, and there is nothing
         # to shut down in the guest.
         self.kill()
