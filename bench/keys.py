@@ -6,7 +6,8 @@ from contextlib import nullcontext
 from statistics import median
 
 from bench.faults import PLACE, workload
-from tracer.model import Backend, By, Loss, Options
+from tracer.model.hooks import Backend, Loss
+from tracer.model.options import By, Options
 from tracer.session import Session
 
 _KEYS = (1, 100, 10_000)

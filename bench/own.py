@@ -10,7 +10,8 @@ from unittest.mock import patch
 
 from bench.faults import FAULTS, KINDS, RUNS
 from tracer.kernel.btf import Btf
-from tracer.model import FUNCTION_BACKENDS, By, Filters, Options
+from tracer.model.hooks import FUNCTION_BACKENDS
+from tracer.model.options import By, Filters, Options
 from tracer.probes import plan, program
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe
 from tracer.session import Session

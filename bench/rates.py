@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults import PLACE, run, workload
-from tracer.failure import Failure
-from tracer.model import FUNCTION_BACKENDS, Backend, Filters, Options, Outcome
-from tracer.model import Path as FaultPath
+from tracer.model.calls import FaultPath, Outcome
+from tracer.model.failures import Failure
+from tracer.model.hooks import FUNCTION_BACKENDS, Backend
+from tracer.model.options import Filters, Options
 from tracer.session import Session
 
 _SECONDS = 1

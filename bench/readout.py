@@ -25,7 +25,8 @@ from tracer import session
 from tracer.export.application import exposition
 from tracer.export.collector import MkwriteCollector
 from tracer.kernel.btf import Btf
-from tracer.model import Backend, Options
+from tracer.model.hooks import Backend
+from tracer.model.options import Options
 from tracer.probes import plan, program
 from tracer.probes.build import SLOT_BITS, build
 from tracer.probes.program import BpfObject

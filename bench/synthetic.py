@@ -26,7 +26,8 @@ from tracer.export.application import exposition
 from tracer.export.collector import MkwriteCollector
 from tracer.kernel.btf import Btf, header
 from tracer.kernel.parsing import parse_cpus
-from tracer.model import Backend, Options
+from tracer.model.hooks import Backend
+from tracer.model.options import Options
 from tracer.probes import plan
 from tracer.probes.build import FILES, SLOT_BITS, build, text
 from tracer.probes.settings import settings

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from statistics import median
 
 from bench.faults import KINDS, workload
-from tracer.model import FUNCTION_BACKENDS, Options
+from tracer.model.hooks import FUNCTION_BACKENDS
+from tracer.model.options import Options
 from tracer.session import Session
 
 _SECONDS, _ROUNDS = 0.5, 3

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Index of the latency bucket of a duration: four buckets to an octave, at 2^(k/4), the first below 64 ns, the last
- * without a bound. tracer/histogram.py holds the same thresholds.
+ * without a bound. tracer/model/histogram.py holds the same thresholds.
  */
 #define BUCKETS 128
 #define FIRST_EXPONENT 6

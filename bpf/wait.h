@@ -5,7 +5,7 @@
  * of nested waits the innermost counts.
  */
 
-/* The reasons, in the order of tracer.wait.Wait. */
+/* The reasons, in the order of tracer.model.waits.Wait. */
 #define REASONS 10
 
 #ifdef WAITS /* time asleep is told apart by reason */

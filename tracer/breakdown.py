@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.model import CallEvent, Snapshot
-from tracer.wait import Wait
+from tracer.model.calls import CallEvent
+from tracer.model.snapshot import Snapshot
+from tracer.model.waits import Wait
 
 #: What is no wait: on the CPU, or ready to run.
 CPU: Final = "cpu"

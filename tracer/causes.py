@@ -6,8 +6,8 @@ import errno as errnos
 from dataclasses import replace
 from typing import Final
 
-from tracer.failure import Cause, Class, Code, Fact, Failure, Source, Verdict, code_of
-from tracer.filesystems import rules
+from tracer.model.failures import Cause, Class, Code, Fact, Failure, Source, Verdict, code_of
+from tracer.model.filesystems import rules
 
 _MEMORY: Final = ("tmpfs",)
 #: Never of what is only read: of a call whose begin was not seen.

@@ -17,8 +17,8 @@ from tracer.kernel.features import Features, Function, read
 from tracer.kernel.functions import function_problem
 from tracer.kernel.obstacles import Obstacle, Subject, decisive, lowered, ruling
 from tracer.kernel.refusals import explain
-from tracer.losses import FENTRY_PREEMPTED
-from tracer.model import FUNCTION_BACKENDS, Backend, Hook
+from tracer.model.hooks import FUNCTION_BACKENDS, Backend, Hook
+from tracer.model.losses import FENTRY_PREEMPTED
 from tracer.text import printable
 
 #: Attaches for a moment and says what became of every hook; raises MkwriteError where tracing cannot begin.

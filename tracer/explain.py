@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tracer.diagnose import Diagnosis, diagnose
-from tracer.failure import Burst, Failure
 from tracer.host.state import StateReader
-from tracer.state import HostState
+from tracer.model.failures import Burst, Failure
+from tracer.model.host_state import HostState
 
 #: Kinds of failures that are remembered; the kernel knows the last 4,096.
 _KNOWN: Final = 8192

@@ -1,6 +1,6 @@
 """Every mounted filesystem, and what it does with a write to a mapping: ``doctor --fs``.
 
-What is said of each follows from its type and mount options (``tracer.filesystems``), and from which functions this
+What is said of each follows from its type and mount options (``model.filesystems``), and from which functions this
 kernel has; nothing is asked of the filesystem, so that one that hangs keeps nobody waiting.
 """
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
 
-from tracer.filesystems import Refusal, rules
 from tracer.host.mounts import Mount, preferred
 from tracer.host.peers import Daemon, Peer, peer_of
-from tracer.model import device_name
+from tracer.model.calls import device_name
+from tracer.model.filesystems import Refusal, rules
 from tracer.text import printable
 
 #: Their files are made by the kernel, and nobody maps them to write.

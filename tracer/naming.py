@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, Final
 
 from tracer.causes import verdict
 from tracer.clock import WallClock
-from tracer.failure import Cause, FailureSeries
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, CallEvent, Filesystem, Initiator, Outcome, Path, Series
+from tracer.model.calls import CallEvent, FaultPath, Filesystem, Initiator, Outcome, Series
+from tracer.model.failures import Cause, FailureSeries
+from tracer.model.options import By
+from tracer.model.waits import InFlight, Wait, WaitSeries
 from tracer.probes.maps import REASONS
 from tracer.probes.records import RawSeries, RawWait
-from tracer.wait import InFlight, Wait, WaitSeries
 
 # struct series' kind, bpf/maps.h
 WRITE_PROTECT: Final = 0x1
-_DAX: Final = (None, Path.DAX_FAULT, Path.DAX_HUGE_FAULT, Path.PFN_MKWRITE)
+_DAX: Final = (None, FaultPath.DAX_FAULT, FaultPath.DAX_HUGE_FAULT, FaultPath.PFN_MKWRITE)
 RACED: Final = 1 << 3
 _INITIATORS: Final = tuple(Initiator)
 _OUTCOMES: Final = tuple(Outcome)
@@ -32,9 +33,9 @@ def outcome_of(kind: int) -> Outcome:
     return _OUTCOMES[kind >> 3 & 0xF]
 
 
-def path_in(kind: int) -> Path:
+def path_in(kind: int) -> FaultPath:
     """The path in a series' kind."""
-    return _DAX[kind >> 8 & 3] or (Path.WRITE_PROTECT if kind & WRITE_PROTECT else Path.FIRST_WRITE)
+    return _DAX[kind >> 8 & 3] or (FaultPath.WRITE_PROTECT if kind & WRITE_PROTECT else FaultPath.FIRST_WRITE)
 
 
 class Naming:
@@ -187,6 +188,6 @@ def _text(raw: bytes) -> str:
 
 def _comm(pid: int) -> str:
     try:
-        return _text(FilePath("/proc", str(pid), "comm").read_bytes().removesuffix(b"\n"))
+        return _text(Path("/proc", str(pid), "comm").read_bytes().removesuffix(b"\n"))
     except OSError:
         return "?"

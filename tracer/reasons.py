@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Final
 
-from tracer.failure import Failure
-from tracer.filesystems import Fallocate, rules
-from tracer.state import HostState
+from tracer.model.failures import Failure
+from tracer.model.filesystems import Fallocate, rules
+from tracer.model.host_state import HostState
 from tracer.text import printable, shell_word, size_text
 
 #: Cause, remedy, check.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tracer.filesystems import Fallocate, Refusal, rules
+from tracer.model.filesystems import Fallocate, Refusal, rules
 from tracer.text import printable, shell_word, size_text
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tracer.failure import Cause, FailureSeries
-from tracer.histogram import Histogram
 from tracer.host.gone import IsGone
-from tracer.model import Filesystem, Series
+from tracer.model.calls import Filesystem, Series
+from tracer.model.failures import Cause, FailureSeries
+from tracer.model.histogram import Histogram
+from tracer.model.waits import WaitSeries, WaitTime
 from tracer.naming import Naming
 from tracer.probes.maps import Maps
 from tracer.probes.records import RawSeries, RawWait
-from tracer.wait import WaitSeries, WaitTime
 
 K = TypeVar("K")
 V = TypeVar("V", Histogram, WaitTime, int)

@@ -18,9 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Final
 
-from tracer.asked import FAILURES, SLOW_CALLS, WAITS
 from tracer.errors import MkwriteError
-from tracer.failure import Burst, Failure
 from tracer.failures import SIGNAL_WITHIN_NS, FailureReader
 from tracer.host.cgroups import Cgroups
 from tracer.host.filters import check
@@ -28,7 +26,13 @@ from tracer.host.gone import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
-from tracer.model import Backend, CallEvent, Hook, Loss, Options, Snapshot, WpOutcome
+from tracer.model.asked import FAILURES, SLOW_CALLS, WAITS
+from tracer.model.calls import CallEvent, WpOutcome
+from tracer.model.failures import Burst, Failure
+from tracer.model.hooks import Backend, Hook, Loss
+from tracer.model.options import Options
+from tracer.model.snapshot import Snapshot
+from tracer.model.waits import InFlight
 from tracer.naming import Naming, path_of
 from tracer.probes import failures, in_flight, wait_functions
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
@@ -36,7 +40,6 @@ from tracer.probes.program import runs
 from tracer.probes.records import RawSeries
 from tracer.tally import Tally
 from tracer.unread import Unread
-from tracer.wait import InFlight
 
 #: ``enum loss`` of bpf/maps.h.
 _LOSSES: Final = (

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tracer.host.stacks import host_stack
-from tracer.model import CallEvent
+from tracer.model.calls import CallEvent
+from tracer.model.waits import InFlight
 from tracer.stuck import reason_at
-from tracer.wait import InFlight
 
 if TYPE_CHECKING:
     from tracer.session import Session

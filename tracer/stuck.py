@@ -11,8 +11,8 @@ from tracer.breakdown import CPU
 from tracer.host.mounts import Mounts, preferred
 from tracer.host.peers import fuse_daemons, peer_of
 from tracer.host.stacks import Sleeper, host_stack, sleepers
+from tracer.model.waits import InFlight, Wait
 from tracer.probes.wait_functions import reason_of
-from tracer.wait import InFlight, Wait
 
 if TYPE_CHECKING:
     from tracer.session import Session

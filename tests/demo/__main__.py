@@ -18,7 +18,7 @@ from tests.vm.guest import run_guest
 from tests.vm.kernels import get_kernel
 from tests.vm.prepare import prepare
 from tracer.errors import MkwriteError
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 
 SERIES = "6.12"
 _ROOT = Path(__file__).resolve().parents[2]

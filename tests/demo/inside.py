@@ -21,8 +21,9 @@ from rich.live import Live
 from tracer.errors import MkwriteError
 from tracer.export.application import exposition
 from tracer.export.collector import MkwriteCollector
-from tracer.failure import Failure
-from tracer.model import Options, Snapshot
+from tracer.model.failures import Failure
+from tracer.model.options import Options
+from tracer.model.snapshot import Snapshot
 from tracer.session import Session
 from tracer.ui.count import CountView
 from tracer.ui.hist import HistogramsView

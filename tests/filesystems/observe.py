@@ -22,10 +22,11 @@ from tests.live.guest import truth
 from tests.live.refusals import fill
 from tracer.cli.main import cli
 from tracer.explain import Explained, Explainer
-from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
-from tracer.model import FUNCTION_BACKENDS, Backend, Options, Series
-from tracer.model import Path as FaultPath
+from tracer.model.calls import FaultPath, Series
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import FUNCTION_BACKENDS, Backend
+from tracer.model.options import Options
 from tracer.session import Session
 
 Calls = Mapping[Series, Histogram]

@@ -18,8 +18,10 @@ from tests.filesystems.disks import dax
 from tests.filesystems.stage import Stage
 from tests.live.guest import NO_LOSS
 from tracer.host.mounts import Mounts
-from tracer.model import FUNCTION_BACKENDS, Backend, By, Filters, Initiator, Options, Outcome, Snapshot
-from tracer.model import Path as FaultPath
+from tracer.model.calls import FaultPath, Initiator, Outcome
+from tracer.model.hooks import FUNCTION_BACKENDS, Backend
+from tracer.model.options import By, Filters, Options
+from tracer.model.snapshot import Snapshot
 from tracer.session import Session
 
 pytestmark = pytest.mark.matrix

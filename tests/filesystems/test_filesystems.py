@@ -13,10 +13,11 @@ from tests.filesystems.counts import AGAIN, FIRST
 from tests.filesystems.observe import Observation
 from tests.filesystems.recipe import Full, Recipe, State, now
 from tests.live.guest import run
-from tracer.failure import Class
-from tracer.filesystems import Refusal
-from tracer.model import FUNCTION_BACKENDS, Backend, Filters, Initiator, Options, Outcome
-from tracer.model import Path as FaultPath
+from tracer.model.calls import FaultPath, Initiator, Outcome
+from tracer.model.failures import Class
+from tracer.model.filesystems import Refusal
+from tracer.model.hooks import FUNCTION_BACKENDS, Backend
+from tracer.model.options import Filters, Options
 from tracer.session import Session
 
 REFUSALS = {

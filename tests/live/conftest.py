@@ -12,9 +12,9 @@ import pytest
 from tests.live.guest import BACKENDS, HANDLERS, NO_LOSS, WORKLOAD, Backend, Options, lost, mount, workload
 from tests.live.victims import refusing, victims
 from tests.live.watched import Watched
-from tracer.failure import Failure
 from tracer.kernel.preemption import preemptible
-from tracer.model import Snapshot
+from tracer.model.failures import Failure
+from tracer.model.snapshot import Snapshot
 from tracer.session import Session
 
 #: Fixtures of more than one file.

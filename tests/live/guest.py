@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tracer.model import FUNCTION_BACKENDS, Backend, Filters, Loss, Options, Outcome, Series, Snapshot
-from tracer.model import Path as FaultPath
+from tracer.model.calls import FaultPath, Outcome, Series
+from tracer.model.hooks import FUNCTION_BACKENDS, Backend, Loss
+from tracer.model.options import Filters, Options
+from tracer.model.snapshot import Snapshot
 from tracer.probes import janitor
 
 ROOT = Path("/tmp/live")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.live.guest import ROOT, give_back, load_modules, run
 from tracer.explain import Explained, Explainer
-from tracer.failure import Failure
+from tracer.model.failures import Failure
 from tracer.session import Session
 
 VICTIM = shutil.copy(os.environ["VICTIM"], "/tmp/victim")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pytest
 
     from tests.live.refusals import Met
-    from tracer.model import Backend
+    from tracer.model.hooks import Backend
 
 _LINE = re.compile(r"^\[\S+ (\S+)\] .*?reported: (\w+) \| (.+?) \| (\S+) \| (\S+) \| (\S+) \| (\S+)$")
 

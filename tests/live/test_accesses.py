@@ -17,8 +17,9 @@ import pytest
 from tests.live.bad_disk import BadDisk
 from tests.live.guest import NO_LOSS, ROOT, Backend, Options, cgroup, inside, lost, run
 from tests.live.refusals import Refusal, fill, prepare
-from tracer.failure import Burst, Class, Failure, Source
-from tracer.model import Initiator, Snapshot
+from tracer.model.calls import Initiator
+from tracer.model.failures import Burst, Class, Failure, Source
+from tracer.model.snapshot import Snapshot
 from tracer.session import Session
 
 pytestmark = pytest.mark.every

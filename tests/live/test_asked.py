@@ -19,7 +19,7 @@ from tests.live.guest import (
     workload,
 )
 from tracer.errors import UsageError
-from tracer.failure import Class
+from tracer.model.failures import Class
 from tracer.session import Session
 
 #: Each with how it is asked for.

@@ -16,7 +16,7 @@ import pytest
 
 from tests.live.guest import eventually, run
 from tests.live.risks import FILESYSTEMS, MIB, look, mounted, sparse
-from tracer.filesystems import rules
+from tracer.model.filesystems import rules
 from tracer.risk import Demand, LimitKind, State
 
 PAGE = mmap.PAGESIZE

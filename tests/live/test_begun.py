@@ -30,9 +30,9 @@ from tests.live.guest import (
 )
 from tests.live.slow_disk import WAITER, Disk
 from tracer.kernel.preemption import preemptible
-from tracer.model import Snapshot
+from tracer.model.snapshot import Snapshot
+from tracer.model.waits import Wait
 from tracer.session import Session
-from tracer.wait import Wait
 
 #: Threads of one process, and processes that store to many pages each.
 THREADS, WRITERS = 11, 5

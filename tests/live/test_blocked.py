@@ -21,7 +21,7 @@ from tests.live.guest import (
     frozen,
     lost,
 )
-from tracer.model import WpOutcome
+from tracer.model.calls import WpOutcome
 from tracer.session import Session
 
 MADV_HWPOISON = 100

@@ -20,8 +20,10 @@ from tests.live.bad_disk import BadDisk
 from tests.live.guest import cgroup, command, inside
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Met, Refusal, Stage, fill, prepare
 from tests.live.reported import tell
-from tracer.failure import Class, Code, Disposition, Source
-from tracer.model import Backend, Initiator, Options
+from tracer.model.calls import Initiator
+from tracer.model.failures import Class, Code, Disposition, Source
+from tracer.model.hooks import Backend
+from tracer.model.options import Options
 from tracer.session import Session
 
 PAGE = 4096

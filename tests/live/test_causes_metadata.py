@@ -13,7 +13,8 @@ import pytest
 from tests.live.guest import run
 from tests.live.refusals import Refusal, Stage, fill, prepare
 from tests.live.reported import tell
-from tracer.model import Backend, Options
+from tracer.model.hooks import Backend
+from tracer.model.options import Options
 from tracer.session import Session
 
 #: Pages of a file of which some can be written before metadata ends.

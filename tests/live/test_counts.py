@@ -10,8 +10,8 @@ import pytest
 
 from tests.live.conftest import AGAIN, FIRST, READ_INTO, REMOTE, Scenario
 from tests.live.guest import HANDLERS, NO_LOSS, FaultPath, Outcome, calls
-from tracer.failure import Class
-from tracer.model import Initiator, WpOutcome, device_name
+from tracer.model.calls import Initiator, WpOutcome, device_name
+from tracer.model.failures import Class
 
 pytestmark = pytest.mark.every
 

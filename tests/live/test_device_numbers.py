@@ -13,9 +13,10 @@ import pytest
 from tests.live.guest import NO_LOSS, ROOT, SIZES, Backend, Options, cgroup, inside, load_modules, lost, run, workload
 from tests.live.refusals import SIZE, VICTIM, Stage, fill
 from tracer.export.collector import MkwriteCollector
-from tracer.failure import Class
 from tracer.host.mounts import Mounts
-from tracer.model import Filters, Snapshot
+from tracer.model.failures import Class
+from tracer.model.options import Filters
+from tracer.model.snapshot import Snapshot
 from tracer.session import Session
 
 #: Refusals of the first filesystem; calls on those that have its number after it.

@@ -32,7 +32,7 @@ from tests.live.guest import (
 from tracer import session as sessions
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
-from tracer.model import Snapshot
+from tracer.model.snapshot import Snapshot
 from tracer.probes import plan, tracepoints
 from tracer.probes.build import build
 from tracer.probes.source import source

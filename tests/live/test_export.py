@@ -21,7 +21,7 @@ from tests.live.guest import ROOT, WORKLOAD, command, eventually, frozen, run, w
 from tests.live.slow_disk import Waiter
 from tests.observability.panels import DASHBOARDS, queries
 from tests.observability.prometheus import Prometheus
-from tracer.wait import Wait
+from tracer.model.waits import Wait
 
 #: Odd primes.
 ROUNDS, FIRST = 7, 61

@@ -8,8 +8,9 @@ import pytest
 
 from tests.live.guest import eventually
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, prepare
-from tracer.failure import Class, Source
-from tracer.model import Backend, Options
+from tracer.model.failures import Class, Source
+from tracer.model.hooks import Backend
+from tracer.model.options import Options
 from tracer.session import Session
 
 #: More than it is left time for.

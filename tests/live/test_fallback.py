@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.live.guest import NO_LOSS, WORKLOAD, FaultPath, Options, calls, command, mount, run, workload
-from tracer.model import Backend, Initiator, Outcome
+from tracer.model.calls import Initiator, Outcome
+from tracer.model.hooks import Backend
 from tracer.probes import plan
 from tracer.session import Session
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.risks import FILESYSTEMS, MIB, mounted, writer, written
-from tracer.filesystems import Fallocate, rules
+from tracer.model.filesystems import Fallocate, rules
 
 PAGE = mmap.PAGESIZE
 

@@ -18,7 +18,9 @@ from tests.live.guest import (
     run,
     workload,
 )
-from tracer.model import By, Initiator, Loss, Outcome, WpOutcome
+from tracer.model.calls import Initiator, Outcome, WpOutcome
+from tracer.model.hooks import Loss
+from tracer.model.options import By
 from tracer.session import Session
 
 

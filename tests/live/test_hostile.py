@@ -12,7 +12,7 @@ import pytest
 
 from tests.live import hostile
 from tests.live.guest import NO_LOSS, Filters, Options, calls, command, survived
-from tracer.model import By
+from tracer.model.options import By
 from tracer.session import Session
 
 STORES = 101

@@ -26,7 +26,7 @@ from tests.live.guest import (
 )
 from tests.live.load import storm
 from tracer.kernel.preemption import preemptible
-from tracer.model import Loss
+from tracer.model.hooks import Loss
 from tracer.session import Session
 
 

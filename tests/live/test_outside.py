@@ -14,8 +14,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from tests.live.guest import BACKENDS, NO_LOSS, ended, lost, running, said, tracing
-from tracer.model import Backend, Filters, Initiator, Options, Outcome, Snapshot
-from tracer.model import Path as FaultPath
+from tracer.model.calls import FaultPath, Initiator, Outcome
+from tracer.model.hooks import Backend
+from tracer.model.options import Filters, Options
+from tracer.model.snapshot import Snapshot
 from tracer.session import Session
 
 PERF, RINGS = 5, 3

@@ -17,9 +17,10 @@ from tests.live.bad_disk import BadDisk
 from tests.live.guest import eventually, run
 from tests.live.refusals import OFFSET, SIZE, Met, Refusal, Stage, prepare
 from tests.live.reported import tell
-from tracer.failure import Class, Disposition, Source
 from tracer.host.mounts import Mounts
-from tracer.model import Backend, Options
+from tracer.model.failures import Class, Disposition, Source
+from tracer.model.hooks import Backend
+from tracer.model.options import Options
 from tracer.session import Session
 
 PAGE = 4096

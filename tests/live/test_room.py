@@ -10,7 +10,8 @@ import pytest
 from tests.live.guest import WORKLOAD, Options, run
 from tracer.export.ledger import Ledger
 from tracer.export.who import Who
-from tracer.model import By, Filters, Loss
+from tracer.model.hooks import Loss
+from tracer.model.options import By, Filters
 from tracer.session import Session
 
 #: Odd primes: processes in a batch, batches, and the calls of each process.

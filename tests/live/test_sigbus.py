@@ -10,9 +10,8 @@ import pytest
 
 from tests.live.refusals import NOBODY, OFFSET, PROJECT, REFUSALS, SIZE, VICTIM, Refusal
 from tests.live.victims import Victims
-from tracer.failure import Class, Code, Disposition, Fact, Source
-from tracer.model import Initiator
-from tracer.model import Path as FaultPath
+from tracer.model.calls import FaultPath, Initiator
+from tracer.model.failures import Class, Code, Disposition, Fact, Source
 
 pytestmark = pytest.mark.newest
 

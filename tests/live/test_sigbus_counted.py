@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.live.victims import BURST, CAUGHT, THREADS, Victims
-from tracer.failure import Class, Disposition, Source
 from tracer.kernel.preemption import preemptible
-from tracer.model import Backend, Loss
+from tracer.model.failures import Class, Disposition, Source
+from tracer.model.hooks import Backend, Loss
 
 pytestmark = pytest.mark.newest
 

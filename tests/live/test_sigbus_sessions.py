@@ -12,8 +12,10 @@ import pytest
 from tests.live.refusals import OFFSET, REFUSALS, SIZE, VICTIM, Stage, prepare
 from tests.live.victims import refuse_now
 from tracer.explain import Explainer
-from tracer.failure import Class
-from tracer.model import Backend, Filters, Initiator, Options
+from tracer.model.calls import Initiator
+from tracer.model.failures import Class
+from tracer.model.hooks import Backend
+from tracer.model.options import Filters, Options
 from tracer.session import Session
 
 pytestmark = pytest.mark.newest

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tracer.kernel.btf import FIELDS, Btf, header
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 from tracer.probes import program
 from tracer.probes.attach import attach_raw_tracepoint
 from tracer.probes.build import build, text

@@ -11,9 +11,10 @@ from tests.filesystems.remote import RECIPES
 from tests.filesystems.stage import Stage as Setup
 from tests.live.refusals import OFFSET, SIZE, Stage
 from tests.live.reported import tell
-from tracer.failure import Class, Disposition, Source
-from tracer.filesystems import rules
-from tracer.model import Backend, Options
+from tracer.model.failures import Class, Disposition, Source
+from tracer.model.filesystems import rules
+from tracer.model.hooks import Backend
+from tracer.model.options import Options
 from tracer.session import Session
 
 

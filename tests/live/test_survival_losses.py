@@ -31,7 +31,7 @@ from tests.live.guest import (
 )
 from tests.live.load import storm
 from tracer.kernel.preemption import preemptible
-from tracer.model import By
+from tracer.model.options import By
 from tracer.session import Session
 
 pytestmark = pytest.mark.nightly

@@ -17,10 +17,12 @@ from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, Stage, prepare
 from tracer.diagnose import diagnose
 from tracer.export.failure_ledger import FailureLedger
 from tracer.export.who import Who
-from tracer.failure import Class, Code, Source
-from tracer.model import Backend, By, Filters, Initiator, Options
+from tracer.model.calls import Initiator
+from tracer.model.failures import Class, Code, Source
+from tracer.model.hooks import Backend
+from tracer.model.host_state import HostState
+from tracer.model.options import By, Filters, Options
 from tracer.session import Session
-from tracer.state import HostState
 
 pytestmark = pytest.mark.native
 OURS = {*(f"ext4-tp{which}" for which in ("", "-rewrite", "-faults", "-dirty")), "tp-tmpfs", "tp-short", "tp-many"}

@@ -14,8 +14,8 @@ from tests.live.guest import HANDLERS, dirty_limits, eventually, frozen
 from tests.live.slow_disk import Disk, Waiter, write_back
 from tests.live.watched import Watched, on_cpu, tell
 from tracer.breakdown import breakdowns
+from tracer.model.waits import Wait
 from tracer.stuck import StuckCalls
-from tracer.wait import Wait
 
 pytestmark = pytest.mark.every
 

@@ -10,9 +10,10 @@ import pytest
 
 from tests.live.guest import HANDLERS, eventually, frozen
 from tests.live.slow_disk import Disk, Waiter
-from tracer.model import Backend, Filters, Options
+from tracer.model.hooks import Backend
+from tracer.model.options import Filters, Options
+from tracer.model.waits import Wait
 from tracer.session import Session
-from tracer.wait import Wait
 
 #: More than the tracer takes to come, in an emulated guest on a busy machine.
 PAGES, STALL_NS = 1999, 100_000_000

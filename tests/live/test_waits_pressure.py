@@ -18,7 +18,7 @@ from tests.live.guest import ROOT, cgroup, dirty_limits, eventually, inside, run
 from tests.live.slow_disk import Device, Disk, Waiter
 from tests.live.watched import Watched, on_cpu, tell
 from tracer.breakdown import CPU, parts_of
-from tracer.wait import Wait
+from tracer.model.waits import Wait
 
 pytestmark = pytest.mark.newest
 

@@ -15,8 +15,10 @@ from tests.live.bad_disk import BadDisk
 from tests.live.guest import ROOT, run
 from tests.live.refusals import OFFSET, REFUSALS, SIZE, Met, Refusal, Stage, odd_path, overlay, prepare
 from tests.live.reported import tell
-from tracer.failure import FailureSeries
-from tracer.model import Backend, Options, Snapshot
+from tracer.model.failures import FailureSeries
+from tracer.model.hooks import Backend
+from tracer.model.options import Options
+from tracer.model.snapshot import Snapshot
 from tracer.session import Session
 
 #: Refusals that one process catches, threads that are refused at once, and refusals of a burst.

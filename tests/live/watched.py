@@ -11,9 +11,10 @@ from pathlib import Path
 from tests.live.guest import HANDLERS
 from tests.live.slow_disk import Waiter
 from tracer.breakdown import CPU, parts_of
-from tracer.model import CallEvent, Snapshot
+from tracer.model.calls import CallEvent
+from tracer.model.snapshot import Snapshot
+from tracer.model.waits import Wait
 from tracer.session import Session
-from tracer.wait import Wait
 
 #: What two clocks of a kernel may differ by: 1 % of a time, or so much.
 SLACK_NS = 20_000

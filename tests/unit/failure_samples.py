@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tracer.causes import decide
-from tracer.failure import Code, Disposition, Failure, Signal, Source
-from tracer.state import SpaceState
+from tracer.model.failures import Code, Disposition, Failure, Signal, Source
+from tracer.model.host_state import SpaceState
 
 REFUSED = decide(
     Failure(

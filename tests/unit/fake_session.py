@@ -18,12 +18,15 @@ from typing import ClassVar
 from failure_samples import REFUSED
 from samples import HOOKS, event, series, snapshot
 
-from tracer.asked import FAILURES, SLOW_CALLS, WAITS
 from tracer.errors import Exit, MkwriteError
-from tracer.failure import Burst, Class, Failure, FailureSeries
-from tracer.histogram import Histogram
-from tracer.model import Backend, CallEvent, Hook, Options, Outcome, Snapshot
-from tracer.wait import InFlight, Wait, WaitSeries, WaitTime
+from tracer.model.asked import FAILURES, SLOW_CALLS, WAITS
+from tracer.model.calls import CallEvent, Outcome
+from tracer.model.failures import Burst, Class, Failure, FailureSeries
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import Backend, Hook
+from tracer.model.options import Options
+from tracer.model.snapshot import Snapshot
+from tracer.model.waits import InFlight, Wait, WaitSeries, WaitTime
 
 
 class FakeSession:

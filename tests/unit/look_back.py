@@ -11,10 +11,12 @@ from samples import HOOKS, series, snapshot
 
 from tracer.causes import decide
 from tracer.export.history import MINUTES, View
-from tracer.failure import Fact
-from tracer.histogram import Histogram
-from tracer.model import Backend, Hook, Loss, Outcome, Path, Snapshot
-from tracer.wait import Wait, WaitSeries, WaitTime
+from tracer.model.calls import FaultPath, Outcome
+from tracer.model.failures import Fact
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import Backend, Hook, Loss
+from tracer.model.snapshot import Snapshot
+from tracer.model.waits import Wait, WaitSeries, WaitTime
 
 #: A mount point, a process and a file that would run if they were let.
 NASTY = '"><script>document.title="owned"</script><img src=x onerror=document.title="owned">'
@@ -31,7 +33,7 @@ def hour() -> View:
     ]
     calls = {}
     for number, (mountpoint, fstype) in enumerate(_MOUNTS.items()):
-        for path in (Path.FIRST_WRITE, Path.WRITE_PROTECT):
+        for path in (FaultPath.FIRST_WRITE, FaultPath.WRITE_PROTECT):
             one = replace(series(mountpoint, path=path), dev=number, fstype=fstype, handler=f"{fstype}_page_mkwrite")
             calls[one] = Histogram.of(*(int(dice.lognormvariate(8.5, 1.5)) for _ in range(700 // (number + 1))))
     refusals = replace(series("/srv/data", Outcome.SIGBUS), dev=2, fstype="btrfs", handler="btrfs_page_mkwrite")

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from tracer.histogram import Histogram
-from tracer.model import (
-    Backend,
-    CallEvent,
-    Hook,
-    Initiator,
-    Loss,
-    Outcome,
-    Path,
-    Series,
-    Snapshot,
-    WpOutcome,
-)
+from tracer.model.calls import CallEvent, FaultPath, Initiator, Outcome, Series, WpOutcome
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import Backend, Hook, Loss
+from tracer.model.snapshot import Snapshot
 
 HOOKS = (
     Hook("do_page_mkwrite", "do_page_mkwrite", Backend.FENTRY, attached=True),
@@ -22,7 +13,9 @@ HOOKS = (
 )
 
 
-def series(mountpoint: str = "/srv", outcome: Outcome = Outcome.WRITABLE, path: Path = Path.FIRST_WRITE) -> Series:
+def series(
+    mountpoint: str = "/srv", outcome: Outcome = Outcome.WRITABLE, path: FaultPath = FaultPath.FIRST_WRITE
+) -> Series:
     """A series of ext4 on device 8:1."""
     return Series("ext4", mountpoint, 8 << 20 | 1, "ext4_page_mkwrite", path, outcome, Initiator.USER)
 
@@ -56,7 +49,7 @@ def event(file: str = "/srv/data/file", comm: str = "writer", outcome: Outcome =
         file=file,
         deleted=False,
         handler="ext4_page_mkwrite",
-        path=Path.FIRST_WRITE,
+        path=FaultPath.FIRST_WRITE,
         initiator=Initiator.USER,
         outcome=outcome,
         offset=0x3000,

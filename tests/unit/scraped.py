@@ -11,9 +11,11 @@ from samples import series, snapshot
 from tracer.export.application import exposition
 from tracer.export.collector import MkwriteCollector
 from tracer.export.who import Who
-from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
-from tracer.model import Backend, Hook, Series, Snapshot, WpOutcome
+from tracer.model.calls import Series, WpOutcome
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import Backend, Hook
+from tracer.model.snapshot import Snapshot
 
 Labels = Mapping[str, str]
 

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 from samples import series, snapshot
 
-from tracer.asked import FAILURES, WAITS
 from tracer.breakdown import breakdowns
 from tracer.errors import UsageError
 from tracer.export.collector import MkwriteCollector
 from tracer.export.jsonl import snapshot_dict
-from tracer.failure import Class, FailureSeries
-from tracer.histogram import Histogram
 from tracer.host.mounts import Mount
-from tracer.model import Backend, Filters, Options, Snapshot
+from tracer.model.asked import FAILURES, WAITS
+from tracer.model.failures import Class, FailureSeries
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import Backend
+from tracer.model.options import Filters, Options
+from tracer.model.snapshot import Snapshot
 
 LEAN = replace(snapshot({series(): Histogram.of(4000)}), failures=FAILURES, waits=WAITS)
 

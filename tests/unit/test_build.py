@@ -14,7 +14,7 @@ import pytest
 
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel.btf import Btf, header
-from tracer.model import FUNCTION_BACKENDS, Backend
+from tracer.model.hooks import FUNCTION_BACKENDS, Backend
 from tracer.probes import dax, program, tracepoints
 from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, text
 from tracer.probes.program import BpfObject

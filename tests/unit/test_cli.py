@@ -13,7 +13,8 @@ from tracer.cli import top as top_module
 from tracer.cli.live import LiveTop
 from tracer.cli.main import COMMANDS, cli
 from tracer.cli.run import Stop
-from tracer.model import Backend, By, Filters, Options
+from tracer.model.hooks import Backend
+from tracer.model.options import By, Filters, Options
 from tracer.ui.calls import SORTS
 
 pytestmark = pytest.mark.usefixtures("fake_sessions")

@@ -6,7 +6,7 @@ import pytest
 from command_line import TRACING, finish, invoke, objects, start
 from fake_session import FakeSession
 
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 
 pytestmark = pytest.mark.usefixtures("fake_sessions")
 

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from tracer.kernel.btf import Btf
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 from tracer.probes.build import KERNEL
 from tracer.probes.source import source
 

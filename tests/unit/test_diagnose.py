@@ -11,8 +11,8 @@ from failure_samples import FULL, REFUSED, ROOMY, refused
 from tracer.causes import decide
 from tracer.diagnose import Diagnosis
 from tracer.diagnose import diagnose as diagnose_decided
-from tracer.failure import Actor, Class, Code, Disposition, Fact, Failure, Signal, Source, Truncation, code_of
-from tracer.state import ChunkState, HostState, HugeState, QuotaState
+from tracer.model.failures import Actor, Class, Code, Disposition, Fact, Failure, Signal, Source, Truncation, code_of
+from tracer.model.host_state import ChunkState, HostState, HugeState, QuotaState
 
 
 def diagnose(failure: Failure, state: HostState) -> Diagnosis:

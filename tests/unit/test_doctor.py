@@ -20,7 +20,7 @@ from tracer.kernel import checks, functions, needs
 from tracer.kernel.features import FUNCTIONS, KPROBE_PROGRAM, TRACING_PROGRAM
 from tracer.kernel.obstacles import Subject
 from tracer.kernel.parsing import Lockdown
-from tracer.model import FUNCTION_BACKENDS, Backend, Hook
+from tracer.model.hooks import FUNCTION_BACKENDS, Backend, Hook
 from tracer.report import report_text
 from tracer.ui.doctor import DoctorView
 

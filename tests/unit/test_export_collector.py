@@ -15,11 +15,14 @@ from scraped import EXT4, Source, collector, mounted, scrape, shot, value
 
 from tracer.errors import MkwriteError
 from tracer.export.collector import MkwriteCollector
-from tracer.failure import Class, FailureSeries
-from tracer.histogram import Histogram
 from tracer.host.mounts import Mounts
-from tracer.model import Filters, Initiator, Loss, Outcome, Path, Snapshot, WpOutcome
-from tracer.wait import Wait, WaitSeries, WaitTime
+from tracer.model.calls import FaultPath, Initiator, Outcome, WpOutcome
+from tracer.model.failures import Class, FailureSeries
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import Loss
+from tracer.model.options import Filters
+from tracer.model.snapshot import Snapshot
+from tracer.model.waits import Wait, WaitSeries, WaitTime
 
 
 def test_a_call_is_counted_under_all_its_labels() -> None:
@@ -177,9 +180,9 @@ def test_waits_are_summed_by_reason_and_known_ones_start_at_0() -> None:
 
 
 def test_what_ends_writable_is_a_page_that_is_dirty() -> None:
-    again = replace(EXT4, path=Path.WRITE_PROTECT, initiator=Initiator.KERNEL)
+    again = replace(EXT4, path=FaultPath.WRITE_PROTECT, initiator=Initiator.KERNEL)
     refused = {replace(EXT4, outcome=outcome): Histogram.of(*[1] * 11) for outcome in Outcome if outcome != "writable"}
-    refused |= {replace(EXT4, path=path): Histogram.of(*[1] * 13) for path in Path if path.dax}
+    refused |= {replace(EXT4, path=path): Histogram.of(*[1] * 13) for path in FaultPath if path.dax}
     busy = {EXT4: Histogram.of(*[1] * 7), again: Histogram.of(*[1] * 3)} | refused
     source = collector(
         shot({EXT4: Histogram.of(1, 1)} | refused),

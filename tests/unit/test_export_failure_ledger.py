@@ -7,8 +7,8 @@ from dataclasses import replace
 from tracer.export.failure_ledger import FailureLedger, Kind, Refused
 from tracer.export.place_ledger import Place, PlaceLedger
 from tracer.export.who import Who
-from tracer.failure import Class, FailureSeries
-from tracer.model import By
+from tracer.model.failures import Class, FailureSeries
+from tracer.model.options import By
 
 FULL = FailureSeries("ext4", "/srv", 8 << 20 | 1, Class.REFUSED, "ENOSPC")
 NO_SPACE = Kind(Class.REFUSED, "ENOSPC")

@@ -9,7 +9,7 @@ import pytest
 from tracer.errors import Exit, MkwriteError
 from tracer.export.hook_states import HookStates
 from tracer.kernel.refusals import denied
-from tracer.model import Backend, Hook
+from tracer.model.hooks import Backend, Hook
 
 CALL = Hook("call", "do_page_mkwrite", Backend.FENTRY, attached=True)
 DENIED = Hook("space", "ext4_da_reserve_space", Backend.KPROBE, attached=False, detail="Permission denied", denied=True)

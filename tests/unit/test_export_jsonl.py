@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.export.jsonl import event_dict, histogram_dict, hook_dict, snapshot_dict, text
-from tracer.histogram import BUCKETS, LOWER_NS, Histogram
-from tracer.model import Backend, CallEvent, Hook, Initiator, Loss, Outcome, Path, Series, WpOutcome
+from tracer.model.calls import CallEvent, FaultPath, Initiator, Outcome, Series, WpOutcome
+from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram
+from tracer.model.hooks import Backend, Hook, Loss
 
 
 def series(mountpoint: str = "/", who: str = "") -> Series:
@@ -96,7 +97,7 @@ def test_an_event_has_its_documented_shape() -> None:
     event = CallEvent(
         time_ns=1, pid=2, tid=3, uid=4, comm="a\udcffb", cgroup_id=5, fstype="xfs", mountpoint="/m", dev=7,
         inode=8, file="/m/\x1b[1m\\", deleted=True, handler="xfs_filemap_page_mkwrite",
-        path=Path.WRITE_PROTECT, initiator=Initiator.REMOTE, outcome=Outcome.SIGBUS, offset=4096,
+        path=FaultPath.WRITE_PROTECT, initiator=Initiator.REMOTE, outcome=Outcome.SIGBUS, offset=4096,
         address=0x7FFF0000, latency_ns=9, vm_fault=2,
     )  # fmt: skip
     assert json.loads(json.dumps(event_dict(event))) == {

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scraped import EXT4, collector, scrape, shot, value
 
 from tracer.export.application import exposition
-from tracer.histogram import Histogram
-from tracer.model import Outcome, Series
+from tracer.model.calls import Outcome, Series
+from tracer.model.histogram import Histogram
 
 
 def test_labels_are_valid_and_harmless_whatever_a_mount_is_called() -> None:

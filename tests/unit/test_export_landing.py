@@ -15,9 +15,10 @@ from samples import event, series, snapshot
 
 from tracer.export.history import MINUTES, History, View
 from tracer.export.landing import CONTENT_SECURITY_POLICY, page
-from tracer.histogram import Histogram
-from tracer.losses import MEANINGS
-from tracer.model import Loss, Outcome
+from tracer.model.calls import Outcome
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import Loss
+from tracer.model.losses import MEANINGS
 
 _VOID = {"meta"}
 HARMLESS = {

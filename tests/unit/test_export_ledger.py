@@ -11,8 +11,9 @@ from samples import series, snapshot
 
 from tracer.export.ledger import Kind, Ledger, Source
 from tracer.export.who import Who
-from tracer.histogram import Histogram
-from tracer.model import By, Outcome, Series
+from tracer.model.calls import Outcome, Series
+from tracer.model.histogram import Histogram
+from tracer.model.options import By
 
 ONE = Histogram.of(1000)
 

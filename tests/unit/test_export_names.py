@@ -13,8 +13,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.registry import CollectorRegistry
 from scraped import EXT4, collector, shot
 
-from tracer.histogram import Histogram
-from tracer.model import Initiator, Throttled, Tracepoints
+from tracer.model.calls import Initiator
+from tracer.model.histogram import Histogram
+from tracer.model.snapshot import Throttled, Tracepoints
 
 
 def families() -> Iterable[Metric]:

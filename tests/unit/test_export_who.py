@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracer.export.who import Busiest, Who
-from tracer.model import By
+from tracer.model.options import By
 
 MINUTE = 60 * 10**9
 POD = "6f4f2a10-9d5f-4c0b-a7a5-0f3f0f9f6b1e"

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from failure_samples import REFUSED
 
-from tracer.failure import Code, Disposition, Signal
 from tracer.failures import Join
+from tracer.model.failures import Code, Disposition, Signal
 
 SIGNAL = Signal(Code.ADRERR, Disposition.CAUGHT, 0x7F0000003011)
 BARE = replace(REFUSED, signal=None, address=0x7F0000003000)

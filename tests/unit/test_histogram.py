@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.histogram import BUCKETS, LOWER_NS, Histogram, bucket_of, upper_ns
+from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram, bucket_of, upper_ns
 from tracer.probes.build import SOURCES
 
 LATENCIES = st.integers(min_value=0, max_value=1 << 40)

@@ -8,7 +8,7 @@ import pytest
 
 from tracer.host import btrfs
 from tracer.host.quota import Quota
-from tracer.state import ChunkState
+from tracer.model.host_state import ChunkState
 
 MIB = 1 << 20
 

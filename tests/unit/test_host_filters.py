@@ -10,7 +10,7 @@ import pytest
 from tracer.errors import Exit, UsageError
 from tracer.host.filters import check
 from tracer.host.mounts import Mounts
-from tracer.model import Filters
+from tracer.model.options import Filters
 
 MOUNTS = Mounts.parse(
     b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"

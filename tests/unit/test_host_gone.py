@@ -11,7 +11,7 @@ import pytest
 
 from tracer.host.gone import gone_in
 from tracer.host.mounts import Mounts
-from tracer.model import By
+from tracer.model.options import By
 
 IN_INITIAL = Path("/proc/self/ns/pid").readlink() == Path("pid:[4026531836]")
 

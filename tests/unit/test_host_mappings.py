@@ -16,7 +16,7 @@ from tracer.host import files, mapped, processes, residency
 from tracer.host.mappings import Mapping, MappingReader, covered, link, parse
 from tracer.host.processes import container
 from tracer.maps import rows
-from tracer.model import device_name
+from tracer.model.calls import device_name
 
 MAPS = rb"""559e0f400000-559e0f401000 rw-p 00001000 fe:00 5271 /usr/bin/cat
 7f0000000000-7f0000003000 rw-s 00002000 08:11 4711                       /srv/led ger.dat (deleted)

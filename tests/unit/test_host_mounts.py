@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.host.mounts import Mounts, MountTable
-from tracer.model import Filesystem
+from tracer.model.calls import Filesystem
 
 MOUNTINFO = rb"""27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,errors=remount-ro
 30 27 0:27 / /dev/shm rw,nosuid - tmpfs tmpfs rw,size=64k
@@ -225,7 +225,7 @@ _FOLLOW = """
 import os, subprocess, sys
 from pathlib import Path
 from tracer.host import mounts
-from tracer.model import Filesystem
+from tracer.model.calls import Filesystem
 
 def run(*command): subprocess.run(command, check=True)
 def dev(path):

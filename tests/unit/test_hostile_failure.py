@@ -16,8 +16,19 @@ from tracer.export.failure_json import explained_dict, record, repeated_dict
 from tracer.export.failure_ledger import FailureLedger
 from tracer.export.jsonl import json_line
 from tracer.export.who import Who
-from tracer.failure import Actor, Class, Code, Disposition, Fact, Failure, FailureSeries, Signal, Source, Truncation
-from tracer.state import HostState, HugeState
+from tracer.model.failures import (
+    Actor,
+    Class,
+    Code,
+    Disposition,
+    Fact,
+    Failure,
+    FailureSeries,
+    Signal,
+    Source,
+    Truncation,
+)
+from tracer.model.host_state import HostState, HugeState
 from tracer.ui.sigbus import repeated, report
 from tracer.ui.top import TopView
 from tracer.ui.trace import TraceLines

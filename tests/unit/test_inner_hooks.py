@@ -11,7 +11,7 @@ import pytest
 from tracer.errors import MkwriteError
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbol, Symbols
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 from tracer.probes.failures import InnerHooks
 from tracer.probes.tracer import Place, Tracer
 

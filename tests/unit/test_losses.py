@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.samples import snapshot
-from tracer.losses import MEANINGS
-from tracer.model import Loss
+from tracer.model.hooks import Loss
+from tracer.model.losses import MEANINGS
 from tracer.ui.status import status
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

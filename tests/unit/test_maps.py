@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from shown import ESCAPED, render
 
 from tracer.cli.main import cli
-from tracer.filesystems import KNOWN, Fallocate, rules
 from tracer.host.mapped import MappedFile, Scan
 from tracer.host.mappings import Mapping
 from tracer.host.processes import Process
 from tracer.maps import rows
+from tracer.model.filesystems import KNOWN, Fallocate, rules
 from tracer.ui.maps import MapsView
 
 HOSTILE = "/srv/a\x1b[31m\nb[red]\u202ec" + b"\xff".decode(errors="surrogateescape")

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import series, snapshot
 
-from tracer.failure import Class, FailureSeries
-from tracer.histogram import Histogram
-from tracer.model import Initiator, Loss, Outcome, Path, Series, Snapshot, WpOutcome, device_name
-from tracer.wait import Wait, WaitSeries, WaitTime
+from tracer.model.calls import FaultPath, Initiator, Outcome, Series, WpOutcome, device_name
+from tracer.model.failures import Class, FailureSeries
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import Loss
+from tracer.model.snapshot import Snapshot
+from tracer.model.waits import Wait, WaitSeries, WaitTime
 
 SERIES = st.builds(
     Series,
@@ -22,7 +24,7 @@ SERIES = st.builds(
     mountpoint=st.sampled_from(["/", "/srv"]),
     dev=st.sampled_from([1, 2]),
     handler=st.just("a_page_mkwrite"),
-    path=st.sampled_from(Path),
+    path=st.sampled_from(FaultPath),
     outcome=st.sampled_from(Outcome),
     initiator=st.sampled_from(Initiator),
 )
@@ -43,7 +45,7 @@ SNAPSHOTS = st.builds(
 KEYS: Final[dict[str, Callable[[Series], Series]]] = {
     "nothing left out": lambda series: series,
     "initiator left out": lambda series: replace(series, initiator=Initiator.UNKNOWN),
-    "all in one": lambda _: Series("", "", 0, "", Path.FIRST_WRITE, Outcome.OTHER, Initiator.UNKNOWN),
+    "all in one": lambda _: Series("", "", 0, "", FaultPath.FIRST_WRITE, Outcome.OTHER, Initiator.UNKNOWN),
 }
 
 
@@ -113,7 +115,7 @@ def test_groups_of_an_interval_are_the_difference_of_groups(
 
 
 def test_a_snapshot_is_left_as_it_was() -> None:
-    one = Series("ext4", "/", 1, "h", Path.FIRST_WRITE, Outcome.WRITABLE, Initiator.USER)
+    one = Series("ext4", "/", 1, "h", FaultPath.FIRST_WRITE, Outcome.WRITABLE, Initiator.USER)
     other = replace(one, initiator=Initiator.KERNEL)
     taken = snapshot({one: Histogram.of(100), other: Histogram.of(200)})
     taken.grouped(KEYS["all in one"])

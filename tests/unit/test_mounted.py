@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tracer.filesystems import KNOWN, Refusal, rules
 from tracer.host.mounts import Mounts
 from tracer.host.peers import Daemon, Peer, fuse_daemons, peer_of
+from tracer.model.filesystems import KNOWN, Refusal, rules
 from tracer.mounted import Filesystem, filesystems
 from tracer.ui.mounted import MountedView
 

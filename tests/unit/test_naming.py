@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.failure import Cause, Class, Source
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, Filesystem, Initiator, Outcome
-from tracer.model import Path as FaultPath
+from tracer.model.calls import FaultPath, Filesystem, Initiator, Outcome
+from tracer.model.failures import Cause, Class, Source
+from tracer.model.options import By
+from tracer.model.waits import Wait
 from tracer.naming import RACED, WRITE_PROTECT, Naming, outcome_of, path_in, path_of
 from tracer.probes.build import SOURCES
 from tracer.probes.records import RawSeries
-from tracer.wait import Wait
 
 MAPS_H: Final = (SOURCES / "maps.h").read_text()
 VALID: Final = 0x80000000

@@ -15,7 +15,7 @@ from tracer.kernel.checks import obstacles
 from tracer.kernel.features import KPROBE_PROGRAM, TRACING_PROGRAM, Features
 from tracer.kernel.obstacles import Obstacle, decisive, ruling
 from tracer.kernel.parsing import Lockdown
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 
 BOTH, FENTRY, KPROBE = frozenset(Backend), frozenset({Backend.FENTRY}), frozenset({Backend.KPROBE})
 

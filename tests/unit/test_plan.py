@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tracer.kernel.preemption import preemptible
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 from tracer.probes.plan import _plans
 
 FENTRY, KPROBE = Backend.FENTRY, Backend.KPROBE

@@ -11,7 +11,7 @@ from hosts import GOOD, UNPRIVILEGED, function, without
 from tracer.errors import Exit
 from tracer.kernel.parsing import Lockdown
 from tracer.kernel.refusals import ENOTSUPP, explain
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.E2BIG])

@@ -197,8 +197,8 @@ def test_the_exit_code_tells_whether_files_may_ask_for_more_than_wanted(tmp_path
 
 def rules_unknown(directory: Path) -> bool:
     """Whether nothing is known of the filesystem of a directory."""
-    from tracer.filesystems import rules
     from tracer.host.mounts import Mounts
+    from tracer.model.filesystems import rules
 
     best = max((m for m in Mounts.read() if directory.is_relative_to(m.mountpoint)), key=lambda m: len(m.mountpoint))
     return not rules(best.fstype).local

@@ -15,7 +15,8 @@ from failure_samples import refused
 from fake_session import FakeSession, fake_module
 
 from tracer.cli.main import cli
-from tracer.model import Backend, Filters, Options
+from tracer.model.hooks import Backend
+from tracer.model.options import Filters, Options
 
 #: A process that does not exist, so that nothing is learned from /proc.
 FAILURE = replace(refused(errno.ENOSPC), pid=4194305, dev=0)

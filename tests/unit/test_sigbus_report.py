@@ -14,9 +14,9 @@ from tracer.diagnose import diagnose
 from tracer.explain import Explained, Repeated
 from tracer.export.failure_json import explained_dict, repeated_dict
 from tracer.export.jsonl import json_line
-from tracer.failure import Failure
-from tracer.model import Initiator
-from tracer.state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
+from tracer.model.calls import Initiator
+from tracer.model.failures import Failure
+from tracer.model.host_state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 from tracer.ui.sigbus import repeated, report
 
 

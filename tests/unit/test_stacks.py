@@ -9,8 +9,8 @@ import pytest
 from samples import event
 
 from tracer import stacks
+from tracer.model.waits import InFlight
 from tracer.stacks import Seen, Slow, StackSampler, WaitStack
-from tracer.wait import InFlight
 
 if TYPE_CHECKING:
     from tracer.session import Session

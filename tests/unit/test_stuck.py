@@ -12,10 +12,10 @@ from tracer.export.jsonl import stuck_dict
 from tracer.host.mounts import Mounts
 from tracer.host.peers import Daemon
 from tracer.host.stacks import Sleeper, kernel_stack, sleepers
+from tracer.model.waits import InFlight, Wait
 from tracer.probes.wait_functions import reason_of
 from tracer.stuck import StuckCall, StuckCalls, hooked_calls
 from tracer.ui.stuck import StuckView
-from tracer.wait import InFlight, Wait
 
 STACK = """\
 [<0>] percpu_rwsem_wait+0x116/0x140

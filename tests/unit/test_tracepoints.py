@@ -14,7 +14,8 @@ from samples import snapshot
 from tracer.cli.run import no_calls
 from tracer.errors import Exit
 from tracer.export.jsonl import json_line, snapshot_dict
-from tracer.model import Initiator, Throttled, Tracepoints
+from tracer.model.calls import Initiator
+from tracer.model.snapshot import Throttled, Tracepoints
 from tracer.probes.tracepoints import note
 from tracer.ui.count import CountView
 from tracer.ui.top import TopView

@@ -9,8 +9,8 @@ from failure_samples import REFUSED
 from samples import event, series, snapshot
 from shown import ESCAPED, HOSTILE, render
 
-from tracer.histogram import Histogram
-from tracer.model import Backend, Hook, Loss
+from tracer.model.histogram import Histogram
+from tracer.model.hooks import Backend, Hook, Loss
 from tracer.ui.count import CountView
 from tracer.ui.hist import HistogramsView
 from tracer.ui.status import status

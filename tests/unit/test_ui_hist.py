@@ -12,8 +12,8 @@ from rich.console import Console
 from samples import series, snapshot
 from shown import render
 
-from tracer.histogram import BUCKETS, LOWER_NS, Histogram, bucket_of
-from tracer.model import Outcome
+from tracer.model.calls import Outcome
+from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram, bucket_of
 from tracer.ui.hist import FINE, HistogramsView, bars
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from samples import series, snapshot
 from shown import render
 
-from tracer.histogram import Histogram
-from tracer.model import Initiator, Outcome, Path, Snapshot, WpOutcome
+from tracer.model.calls import FaultPath, Initiator, Outcome, WpOutcome
+from tracer.model.histogram import Histogram
+from tracer.model.snapshot import Snapshot
 from tracer.ui.calls import SORTS, call_rows, calls_table
 from tracer.ui.count import CountView
 from tracer.ui.table import Column, fit, number
@@ -38,7 +39,7 @@ def busy() -> Snapshot:
         {
             series(): Histogram.of(*[1000] * 5),
             series(outcome=Outcome.SIGBUS): Histogram.of(1000, 1000),
-            series(path=Path.WRITE_PROTECT): Histogram.of(*[50_000_000] * 3),
+            series(path=FaultPath.WRITE_PROTECT): Histogram.of(*[50_000_000] * 3),
             series("/very/long/mount/point/of/a/database"): Histogram.of(*[1_000_000] * 5),
         },
         elapsed_ns=2 * 10**9,

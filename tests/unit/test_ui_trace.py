@@ -10,8 +10,8 @@ from samples import event
 from shown import render
 
 from tracer.causes import decide
-from tracer.failure import Fact
-from tracer.model import Outcome
+from tracer.model.calls import Outcome
+from tracer.model.failures import Fact
 from tracer.ui.trace import TraceLines
 
 

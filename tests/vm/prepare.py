@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from tracer.kernel.btf import Btf
-from tracer.model import FUNCTION_BACKENDS, Backend, Options
+from tracer.model.hooks import FUNCTION_BACKENDS, Backend
+from tracer.model.options import Options
 from tracer.probes.build import build
 from tracer.probes.source import source
 from tracer.probes.tracepoints import counts_source

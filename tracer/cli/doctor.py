@@ -9,7 +9,7 @@ import click
 from tracer.cli.options import json_option
 
 if TYPE_CHECKING:
-    from tracer.model import Hook
+    from tracer.model.hooks import Hook
 
 EXAMPLES = """\b
 Examples:
@@ -57,7 +57,7 @@ def doctor(context: click.Context, as_fs: bool, as_json: bool, as_report: bool) 
 
 def _attempt() -> tuple[Hook, ...]:
     from tracer.cli.run import opened
-    from tracer.model import Options
+    from tracer.model.options import Options
 
     with opened(Options()) as session:
         return session.hooks

@@ -13,7 +13,7 @@ import click
 
 from tracer.cli.names import PROGRAM, version
 from tracer.cli.options import duration_option, given, session_options, tracing_options
-from tracer.model import By, Options
+from tracer.model.options import By, Options
 
 if TYPE_CHECKING:
     from tracer.export.server import Address

@@ -44,7 +44,7 @@ def hist(
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, follow, intervals, opened, until
     from tracer.export.jsonl import snapshot_dict
-    from tracer.model import Snapshot
+    from tracer.model.snapshot import Snapshot
     from tracer.ui.failures import failure_counts
     from tracer.ui.hist import HistogramsView
     from tracer.ui.status import status

@@ -11,7 +11,7 @@ from rich.live import Live
 from tracer.cli.keys import Keys
 from tracer.cli.run import Interval, Pause, Stop
 from tracer.cli.suspend import suspendable
-from tracer.failure import Failure
+from tracer.model.failures import Failure
 from tracer.ui.calls import SORTS
 from tracer.ui.top import LAST_FAILURES, TopView
 

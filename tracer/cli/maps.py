@@ -35,7 +35,7 @@ def maps(by: str, pid: tuple[int, ...], fs: tuple[str, ...], resident: bool, as_
     from tracer.host.mounts import Mounts
     from tracer.host.residency import of_all
     from tracer.maps import rows
-    from tracer.model import Filters
+    from tracer.model.options import Filters
     from tracer.ui.maps import MapsView
 
     check(Filters(fs=fs, pids=pid), Mounts.read(), ())

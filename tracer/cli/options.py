@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from tracer.model import Backend, By, Filters, Options
+from tracer.model.hooks import Backend
+from tracer.model.options import By, Filters, Options
 from tracer.text import duration, parse_duration
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

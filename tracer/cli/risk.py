@@ -68,7 +68,7 @@ def risk(
     from tracer.export.host_json import risk_dict
     from tracer.host.filters import check
     from tracer.host.mounts import Mounts
-    from tracer.model import Filters
+    from tracer.model.options import Filters
     from tracer.risk import Forecasts, forecasts
     from tracer.survey import Survey, survey
     from tracer.ui.risk import RiskView

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tracer.errors import Exit, MkwriteError
-from tracer.failure import Event, Failure
-from tracer.model import Backend, Options, Snapshot
+from tracer.model.failures import Event, Failure
+from tracer.model.hooks import Backend
+from tracer.model.options import Options
+from tracer.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from tracer.session import Session

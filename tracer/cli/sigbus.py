@@ -14,7 +14,7 @@ from tracer.cli.options import duration_option, filter_options, filters_of, json
 
 if TYPE_CHECKING:
     from tracer.explain import Explained, Explainer, Repeated
-    from tracer.failure import Failure
+    from tracer.model.failures import Failure
     from tracer.session import Session
 
 #: How often what is only counted is told.
@@ -57,7 +57,8 @@ def sigbus(
     from tracer.cli.run import Stop, announce, opened, until
     from tracer.explain import Explainer
     from tracer.export.failure_json import explained_dict, repeated_dict
-    from tracer.model import Backend, Options
+    from tracer.model.hooks import Backend
+    from tracer.model.options import Options
     from tracer.ui.sigbus import repeated, report
     from tracer.ui.status import status
 

@@ -12,7 +12,7 @@ from tracer.cli.options import Duration, duration_option, json_option, session_o
 
 if TYPE_CHECKING:
     from tracer.cli.output import Output
-    from tracer.failure import Event
+    from tracer.model.failures import Event
     from tracer.session import Session
 
 #: How often losses are looked for.
@@ -40,8 +40,8 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, follow, opened, taken, until
     from tracer.export.failure_json import record
-    from tracer.failure import Failure
-    from tracer.model import Backend
+    from tracer.model.failures import Failure
+    from tracer.model.hooks import Backend
     from tracer.ui.status import status
     from tracer.ui.trace import TraceLines
 

@@ -9,7 +9,7 @@ import click
 from tracer.cli.options import Duration, duration_option, json_option, session_options, tracing_options
 
 if TYPE_CHECKING:
-    from tracer.failure import Event
+    from tracer.model.failures import Event
 
 EXAMPLES = """\b
 Examples:
@@ -52,7 +52,7 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
     from tracer.export.folded import folded_lines
     from tracer.export.jsonl import breakdown_dict, event_dict, seen_dict, snapshot_dict
     from tracer.host.stacks import readable
-    from tracer.model import CallEvent
+    from tracer.model.calls import CallEvent
     from tracer.stacks import EVERY_S, Slow, StackSampler
     from tracer.ui.failures import failure_counts
     from tracer.ui.status import status

@@ -19,7 +19,6 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from tracer.asked import asked
 from tracer.export.dirtied_ledger import DirtiedLedger
 from tracer.export.failure_ledger import FailureLedger
 from tracer.export.hook_states import HookStates
@@ -27,9 +26,11 @@ from tracer.export.ledger import Kind, Ledger, Source
 from tracer.export.place_ledger import Place
 from tracer.export.wait_ledger import WaitLedger
 from tracer.export.who import OTHER, Who
-from tracer.histogram import LOWER_NS, Histogram
 from tracer.host.mounts import Mount, MountChanges, preferred
-from tracer.model import Filters, Snapshot, Tracepoints
+from tracer.model.asked import asked
+from tracer.model.histogram import LOWER_NS, Histogram
+from tracer.model.options import Filters
+from tracer.model.snapshot import Snapshot, Tracepoints
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)

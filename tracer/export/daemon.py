@@ -18,10 +18,10 @@ from tracer.export.landing import page
 from tracer.export.server import Address, Server, serve
 from tracer.export.textfile import Textfile
 from tracer.export.webconfig import WebConfig
-from tracer.failure import Event
 from tracer.host.mounts import MountChanges
 from tracer.host.systemd import notify
-from tracer.model import Snapshot
+from tracer.model.failures import Event
+from tracer.model.snapshot import Snapshot
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final
 
 from tracer.export.place_ledger import Place, PlaceLedger
-from tracer.histogram import Histogram
-from tracer.model import Outcome, Series
+from tracer.model.calls import Outcome, Series
+from tracer.model.histogram import Histogram
 from tracer.text import printable
 
 #: What a fault makes writable, and page_mkwrite is asked for (struct vm_fault in include/linux/mm.h).

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from tracer import syscalls
 from tracer.export.jsonl import event_dict, text
-from tracer.failure import Actor, Event, Failure
-from tracer.model import device_name
-from tracer.state import HostState
+from tracer.model.calls import device_name
+from tracer.model.failures import Actor, Event, Failure
+from tracer.model.host_state import HostState
 
 if TYPE_CHECKING:
     from tracer.explain import Explained, Repeated

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from tracer.export.place_ledger import Counted, Place, PlaceLedger
 from tracer.export.who import Who
-from tracer.failure import Class, FailureSeries
+from tracer.model.failures import Class, FailureSeries
 from tracer.text import printable
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tracer.model import device_name
+from tracer.model.calls import device_name
 from tracer.stacks import Seen
 from tracer.text import printable
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import log
 from typing import Final
 
-from tracer.histogram import BUCKETS, LOWER_NS, Histogram
+from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram
 from tracer.text import count_text, duration
 
 #: The buckets of each row: an octave, and what lies below the first.

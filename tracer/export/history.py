@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.failure import Event, Failure
-from tracer.histogram import Histogram
-from tracer.model import Snapshot
+from tracer.model.failures import Event, Failure
+from tracer.model.histogram import Histogram
+from tracer.model.snapshot import Snapshot
 
 MINUTES: Final = 60
 _MINUTE_NS: Final = 60_000_000_000

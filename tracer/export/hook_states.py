@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from enum import StrEnum
 
-from tracer.model import Hook
+from tracer.model.hooks import Hook
 from tracer.text import printable
 
 

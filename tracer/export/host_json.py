@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from tracer.export.jsonl import text
-from tracer.filesystems import rules
 from tracer.host.mapped import MappedFile, Scan
 from tracer.maps import Row
-from tracer.model import device_name
+from tracer.model.calls import device_name
+from tracer.model.filesystems import rules
 from tracer.risk import Forecasts, Verdict
 from tracer.survey import Survey
 

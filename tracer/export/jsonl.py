@@ -15,11 +15,13 @@ import json
 import re
 from collections.abc import Mapping
 
-from tracer.asked import asked
 from tracer.breakdown import Breakdown, parts_of
-from tracer.failure import FailureSeries
-from tracer.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
-from tracer.model import CallEvent, Hook, Series, Snapshot, Tracepoints, device_name
+from tracer.model.asked import asked
+from tracer.model.calls import CallEvent, Series, device_name
+from tracer.model.failures import FailureSeries
+from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
+from tracer.model.hooks import Hook
+from tracer.model.snapshot import Snapshot, Tracepoints
 from tracer.stacks import Seen
 from tracer.stuck import StuckCall
 

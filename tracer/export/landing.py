@@ -15,16 +15,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from tracer.asked import asked
 from tracer.breakdown import CPU, breakdowns
 from tracer.export.heatmap import heat_map
 from tracer.export.history import View
-from tracer.failure import Failure
-from tracer.histogram import Histogram
-from tracer.losses import MEANINGS
-from tracer.model import Outcome, Series, Snapshot, Tracepoints, device_name
+from tracer.model.asked import asked
+from tracer.model.calls import Outcome, Series, device_name
+from tracer.model.failures import Failure
+from tracer.model.histogram import Histogram
+from tracer.model.losses import MEANINGS
+from tracer.model.snapshot import Snapshot, Tracepoints
+from tracer.model.waits import Wait, WaitSeries
 from tracer.text import count_text, duration, offset_text, printable
-from tracer.wait import Wait, WaitSeries
 
 #: How often the page loads itself anew.
 REFRESH_S: Final = 10

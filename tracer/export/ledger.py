@@ -9,8 +9,9 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from tracer.export.who import OTHER, Who
-from tracer.histogram import Histogram
-from tracer.model import Initiator, Outcome, Path, Series, Snapshot, device_name
+from tracer.model.calls import FaultPath, Initiator, Outcome, Series, device_name
+from tracer.model.histogram import Histogram
+from tracer.model.snapshot import Snapshot
 from tracer.text import printable
 
 #: A source that has not been heard of for so long makes room for a new one.
@@ -32,7 +33,7 @@ class Source(NamedTuple):
 class Kind(NamedTuple):
     """The labels whose values are the vocabulary's."""
 
-    path: Path
+    path: FaultPath
     initiator: Initiator
     outcome: Outcome
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 from tracer.export.place_ledger import Counted, Place, PlaceLedger
+from tracer.model.waits import Wait, WaitSeries, WaitTime
 from tracer.text import printable
-from tracer.wait import Wait, WaitSeries, WaitTime
 
 
 class WaitLedger:

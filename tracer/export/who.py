@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tracer.host.containers import container_of
-from tracer.model import By
+from tracer.model.options import By
 from tracer.text import printable
 
 #: The value of a label that is not given: of a process that is not among the busiest, say.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tracer.host.quota import Quota
-from tracer.state import ChunkState
+from tracer.model.host_state import ChunkState
 
 _FS_INFO: Final = 0x8400941F
 _FS_INFO_BYTES: Final = 1024

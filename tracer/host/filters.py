@@ -12,7 +12,7 @@ from typing import Final
 from tracer.errors import UsageError
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts
-from tracer.model import Filters
+from tracer.model.options import Filters
 from tracer.text import printable
 
 #: A task's name has that many bytes at most (TASK_COMM_LEN less its NUL).

@@ -9,7 +9,7 @@ from typing import Final
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts
 from tracer.host.processes import host_pids
-from tracer.model import By
+from tracer.model.options import By
 
 IsGone = Callable[[int], bool]
 

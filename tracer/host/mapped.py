@@ -8,12 +8,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tracer import filesystems
 from tracer.host import files, processes
 from tracer.host.mappings import Mapping, MappingReader, link
 from tracer.host.mounts import Mount
 from tracer.host.places import Places
 from tracer.host.processes import Process
+from tracer.model import filesystems
 from tracer.text import counted
 
 #: Filesystems without files on them: windows into the kernel and into devices.

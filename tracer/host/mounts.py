@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from tracer.model import Filesystem
+from tracer.model.calls import Filesystem
 
 
 def _mountinfo() -> Path:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.model import device_name
+from tracer.model.calls import device_name
 
 USER, GROUP, PROJECT = 0, 1, 2
 

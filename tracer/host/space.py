@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tracer.host import btrfs
-from tracer.model import device_name
+from tracer.model.calls import device_name
 
 #: More than any filesystem has: what one without a limit has left.
 UNLIMITED: Final = 1 << 62

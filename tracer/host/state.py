@@ -13,15 +13,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
-from tracer.failure import Disposition, Fact, Failure, Source
-from tracer.filesystems import rules
 from tracer.host import btrfs, processes
 from tracer.host.cgroups import Cgroups
 from tracer.host.extents import backing
 from tracer.host.mounts import MOUNTINFO, Mount, Mounts, preferred
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
 from tracer.host.space import huge_cgroup_free, space
-from tracer.state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
+from tracer.model.failures import Disposition, Fact, Failure, Source
+from tracer.model.filesystems import rules
+from tracer.model.host_state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 
 _PAGE: Final = 4096
 #: Processes of the victim's cgroup that are looked at for its mounts: they are in one container, or in none.

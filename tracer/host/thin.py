@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from tracer.model import device_name
+from tracer.model.calls import device_name
 
 _SECTOR: Final = 512
 _DEVICES: Final = Path("/sys/dev/block")

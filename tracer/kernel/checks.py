@@ -15,7 +15,7 @@ from tracer.kernel.functions import functions, names
 from tracer.kernel.needs import bcc, btf, foreign_btf, memlock_short, memory
 from tracer.kernel.obstacles import Obstacle, Subject
 from tracer.kernel.parsing import Lockdown
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 
 _BOTH: Final = frozenset(Backend)
 _FENTRY: Final = frozenset({Backend.FENTRY})

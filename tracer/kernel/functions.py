@@ -8,7 +8,7 @@ from typing import Final
 from tracer.errors import Exit
 from tracer.kernel.features import Features, Function
 from tracer.kernel.obstacles import Obstacle, Subject, lowered
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 
 _FENTRY: Final = frozenset({Backend.FENTRY})
 

@@ -10,7 +10,7 @@ from tracer.kernel.btf import FOREIGN
 from tracer.kernel.features import Features
 from tracer.kernel.libraries import OLDEST
 from tracer.kernel.obstacles import Obstacle, Subject
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 
 #: Without CAP_SYS_RESOURCE, on a kernel that charges BPF maps to RLIMIT_MEMLOCK, this many bytes are enough.
 MEMLOCK_NEEDED: Final = 64 << 20

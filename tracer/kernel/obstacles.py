@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tracer.errors import Exit, MkwriteError
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 
 
 class Subject(StrEnum):

@@ -10,7 +10,7 @@ from tracer.errors import Exit, MkwriteError
 from tracer.kernel.checks import obstacles
 from tracer.kernel.features import FUNCTIONS, Features, read
 from tracer.kernel.obstacles import Obstacle, Subject, decisive, lowered, ruling
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 
 ENOTSUPP: Final = 524  # the kernel's own, unknown to the C library
 

@@ -17,7 +17,7 @@ from tracer.errors import Exit, MkwriteError
 from tracer.kernel.features import read
 from tracer.kernel.needs import bcc
 from tracer.kernel.refusals import explain
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 from tracer.probes import compile as compiler
 from tracer.probes import object_cache
 from tracer.probes.program import BpfObject

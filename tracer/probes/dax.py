@@ -7,7 +7,7 @@ from typing import Final
 
 from tracer.errors import MkwriteError
 from tracer.kernel.btf import Btf
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 from tracer.probes.tracer import Place, Tracer
 
 FILE: Final = "dax.c"

@@ -12,7 +12,8 @@ from tracer.kernel.btf import Btf
 from tracer.kernel.module_btf import ModuleBtf
 from tracer.kernel.refusals import denied
 from tracer.kernel.symbols import Symbols
-from tracer.model import Backend, Filters
+from tracer.model.hooks import Backend
+from tracer.model.options import Filters
 from tracer.probes import inner
 from tracer.probes.tracer import Place, Tracer
 

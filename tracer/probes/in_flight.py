@@ -11,9 +11,9 @@ from typing import Any, Final
 from tracer.kernel.btf import Btf
 from tracer.kernel.libbpf import checked, libbpf
 from tracer.kernel.symbols import Symbols
+from tracer.model.waits import Wait
 from tracer.probes import program
 from tracer.probes.program import BpfObject, c_type
-from tracer.wait import Wait
 
 _PROGRAM: Final = "in_flight"
 # settings of bpf/in_flight.c, and the symbols that they are the addresses of

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from tracer.failure import Burst, Cause
-from tracer.histogram import Histogram
 from tracer.kernel.libbpf import SAMPLE, checked, libbpf
 from tracer.kernel.preemption import unpreempted
-from tracer.model import Filesystem
+from tracer.model.calls import Filesystem
+from tracer.model.failures import Burst, Cause
+from tracer.model.histogram import Histogram
+from tracer.model.waits import Wait
 from tracer.probes.program import MapSpec, c_type
 from tracer.probes.records import GENERATIONS, SERIES, Cells, Number, RawSeries, RawWait, Slot
-from tracer.wait import Wait
 
 _ENOENT: Final = 2
 _PAGE: Final = mmap.PAGESIZE

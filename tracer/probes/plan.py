@@ -14,8 +14,9 @@ from tracer.kernel.parsing import parse_cpus
 from tracer.kernel.preemption import preemptible
 from tracer.kernel.refusals import last_refusal, reason, why_not
 from tracer.kernel.symbols import Symbols
-from tracer.losses import FENTRY_PREEMPTED
-from tracer.model import Backend, Options
+from tracer.model.hooks import Backend
+from tracer.model.losses import FENTRY_PREEMPTED
+from tracer.model.options import Options
 from tracer.probes import dax, failures
 from tracer.probes.build import SLOT_BITS, build
 from tracer.probes.program import BpfObject

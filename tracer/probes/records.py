@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from typing import Any, Final, NamedTuple
 
-from tracer.histogram import BUCKETS, LOWER_NS, Histogram
-from tracer.model import Filesystem
-from tracer.wait import Wait
+from tracer.model.calls import Filesystem
+from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram
+from tracer.model.waits import Wait
 
 _COUNTS: Final = struct.Struct(f"<{BUCKETS}Q")
 #: struct series of bpf/maps.h.

@@ -14,7 +14,7 @@ from tracer.host.processes import host_pids
 from tracer.kernel.features import read
 from tracer.kernel.functions import hidden
 from tracer.kernel.symbols import Symbols
-from tracer.model import By, Filters, Options
+from tracer.model.options import By, Filters, Options
 
 
 @dataclass(frozen=True, slots=True)

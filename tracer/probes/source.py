@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tracer.kernel.btf import FIELDS, Btf, header
-from tracer.model import Backend
+from tracer.model.hooks import Backend
 from tracer.probes import dax, mapping
 from tracer.probes.build import FILES, text
 

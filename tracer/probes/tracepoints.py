@@ -16,7 +16,10 @@ from tracer.kernel.btf import FIELDS, Btf, header
 from tracer.kernel.parsing import parse_cpus
 from tracer.kernel.refusals import reason
 from tracer.kernel.symbols import Symbols
-from tracer.model import Backend, By, Filters, Hook, Initiator, Options, Throttled, Tracepoints
+from tracer.model.calls import Initiator
+from tracer.model.hooks import Backend, Hook
+from tracer.model.options import By, Filters, Options
+from tracer.model.snapshot import Throttled, Tracepoints
 from tracer.probes import failures, program
 from tracer.probes.attach import attach_raw_tracepoint
 from tracer.probes.build import build, text

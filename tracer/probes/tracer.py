@@ -12,7 +12,7 @@ from tracer.errors import MkwriteError
 from tracer.kernel.btf import Btf
 from tracer.kernel.module_btf import ModuleBtf
 from tracer.kernel.refusals import denied, reason
-from tracer.model import Backend, Hook
+from tracer.model.hooks import Backend, Hook
 from tracer.probes import program
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe, attach_multi, attach_raw_tracepoint
 from tracer.probes.maps import Events, Maps

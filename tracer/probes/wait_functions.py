@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from tracer.kernel.symbols import Symbol, Symbols
-from tracer.wait import Wait
+from tracer.model.waits import Wait
 
 _FUNCTIONS: Final[Mapping[Wait, tuple[str, ...]]] = {
     # Under a handler: sb_start_pagefault, or sb_start_intwrite of xfs (include/linux/fs.h).

@@ -17,13 +17,13 @@ from tracer.kernel import refusals
 from tracer.kernel.btf import Btf
 from tracer.kernel.module_btf import ModuleBtf
 from tracer.kernel.symbols import Symbol, Symbols
-from tracer.model import Backend, Hook
+from tracer.model.hooks import Backend, Hook
+from tracer.model.waits import Wait
 from tracer.probes import program, wait_functions
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe
 from tracer.probes.in_flight import ITERATOR, InFlightReader
 from tracer.probes.maps import REASONS
 from tracer.probes.program import BpfObject
-from tracer.wait import Wait
 
 # settings of bpf/wait.h
 _REASON, _DIRTY_CODE = 10, 11

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tracer.histogram import Histogram
-from tracer.model import Initiator, Outcome, Series, Snapshot
+from tracer.model.calls import Initiator, Outcome, Series
+from tracer.model.histogram import Histogram
+from tracer.model.snapshot import Snapshot
 from tracer.text import count_text, duration, keep_ends, keep_tail, printable
 from tracer.ui import labels
 from tracer.ui.table import Column, Table, number

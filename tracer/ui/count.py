@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.histogram import Histogram
-from tracer.model import Series, Snapshot
+from tracer.model.calls import Series
+from tracer.model.histogram import Histogram
+from tracer.model.snapshot import Snapshot
 from tracer.text import duration, keep_ends, keep_tail, printable
 from tracer.ui import labels
 from tracer.ui.failures import failure_counts

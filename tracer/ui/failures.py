@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from tracer.asked import asked
-from tracer.failure import FailureSeries
-from tracer.model import Snapshot
+from tracer.model.asked import asked
+from tracer.model.failures import FailureSeries
+from tracer.model.snapshot import Snapshot
 from tracer.text import keep_ends, keep_tail, printable
 from tracer.ui import labels
 from tracer.ui.table import Column, Table, number

@@ -9,8 +9,9 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.histogram import BUCKETS, LOWER_NS, Histogram
-from tracer.model import Initiator, Series, Snapshot
+from tracer.model.calls import Initiator, Series
+from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram
+from tracer.model.snapshot import Snapshot
 from tracer.text import duration, printable
 from tracer.ui import labels
 from tracer.ui.calls import all_outcomes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tracer.model import device_name
+from tracer.model.calls import device_name
 from tracer.text import printable
 
 

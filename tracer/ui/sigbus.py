@@ -9,9 +9,9 @@ from rich.text import Text
 
 from tracer import syscalls
 from tracer.explain import Explained, Repeated
-from tracer.failure import Disposition, Failure, Signal, Source
-from tracer.model import Initiator, Path, device_name
-from tracer.state import HostState
+from tracer.model.calls import FaultPath, Initiator, device_name
+from tracer.model.failures import Disposition, Failure, Signal, Source
+from tracer.model.host_state import HostState
 from tracer.text import duration, offset_text, printable, size_text
 
 #: Columns of the labels.
@@ -142,7 +142,7 @@ def _access(failure: Failure, state: HostState) -> str:
     }[failure.initiator]
     how = ""
     if failure.source is Source.PAGE_MKWRITE:
-        how = ", the first to the page" if failure.path is Path.FIRST_WRITE else ", to a page mapped read-only"
+        how = ", the first to the page" if failure.path is FaultPath.FIRST_WRITE else ", to a page mapped read-only"
     return f"{verb} {by}{how}; {where}" if where else f"{verb} {by}{how}"
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from tracer.losses import MEANINGS
-from tracer.model import Snapshot
+from tracer.model.losses import MEANINGS
+from tracer.model.snapshot import Snapshot
 from tracer.text import printable
 
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from tracer.failure import Failure
-from tracer.model import Snapshot
+from tracer.model.failures import Failure
+from tracer.model.snapshot import Snapshot
 from tracer.stuck import StuckCall
 from tracer.text import count_text, duration
 from tracer.ui.calls import call_rows, calls_table

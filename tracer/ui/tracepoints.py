@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.model import Initiator, Snapshot, Throttled
+from tracer.model.calls import Initiator
+from tracer.model.snapshot import Snapshot, Throttled
 from tracer.text import count_text, duration, printable, size_text
 from tracer.ui.table import Column, Table, number
 

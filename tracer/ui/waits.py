@@ -9,7 +9,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from tracer.breakdown import CPU, Breakdown, Part, breakdowns
-from tracer.model import CallEvent, Snapshot
+from tracer.model.calls import CallEvent
+from tracer.model.snapshot import Snapshot
 from tracer.stacks import Seen, Slow
 from tracer.text import counted, duration, keep_ends, printable
 from tracer.ui import labels

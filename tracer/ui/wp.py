@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tracer.model import Snapshot, WpOutcome
+from tracer.model.calls import WpOutcome
+from tracer.model.snapshot import Snapshot
 from tracer.text import count_text
 from tracer.ui.table import Column, Table, number
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import IntFlag, StrEnum
 from typing import Final, NamedTuple
 
-from tracer.model import CallEvent, Initiator, Outcome, Path
+from tracer.model.calls import CallEvent, FaultPath, Initiator, Outcome
 
 
 class Source(StrEnum):
@@ -217,7 +217,7 @@ class Failure:
     allocated: int = 0
     facts: Fact = Fact.NONE
     handler: str = ""
-    path: Path = Path.FIRST_WRITE
+    path: FaultPath = FaultPath.FIRST_WRITE
     write: bool = True
     initiator: Initiator = Initiator.USER
     offset: int = 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.model import Loss
+from tracer.model.hooks import Loss
 
 
 @dataclass(frozen=True, slots=True)
