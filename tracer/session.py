@@ -18,8 +18,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Final
 
+from tracer.decode.failures import SIGNAL_WITHIN_NS, FailureReader
+from tracer.decode.names import Naming, path_of
+from tracer.decode.snapshots import Tally
+from tracer.decode.unread import Unread
 from tracer.errors import MkwriteError
-from tracer.failures import SIGNAL_WITHIN_NS, FailureReader
 from tracer.host.cgroups import Cgroups
 from tracer.host.filters import check
 from tracer.host.gone import IsGone, gone_in
@@ -33,13 +36,10 @@ from tracer.model.hooks import Backend, Hook, Loss
 from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot
 from tracer.model.waits import InFlight
-from tracer.naming import Naming, path_of
 from tracer.probes import failures, in_flight, wait_functions
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 from tracer.probes.program import runs
 from tracer.probes.records import RawSeries
-from tracer.tally import Tally
-from tracer.unread import Unread
 
 #: ``enum loss`` of bpf/maps.h.
 _LOSSES: Final = (

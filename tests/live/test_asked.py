@@ -57,7 +57,7 @@ def test_failures_are_told_of_their_own_accord(kind: Backend) -> None:
 def test_of_what_nobody_fetches_the_last_is_kept_and_the_rest_counted_as_lost(
     mounts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracer.unread.KEPT", 101)
+    monkeypatch.setattr("tracer.decode.unread.KEPT", 101)
     with Session(Options(slower_ns=1, filters=Filters(fs=("ext4",)), failures=False)) as session:
         workload("first-write", mounts["ext4"] / "unfetched", 257)
         assert session.snapshot().lost[Loss.EVENTS_FULL] == 257 - 101

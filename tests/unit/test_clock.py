@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracer.clock import WallClock
+from tracer.decode.clock import WallClock
 
 
 def test_a_moment_has_the_time_of_the_clock_as_it_is_set_now() -> None:

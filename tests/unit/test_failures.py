@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from failure_samples import REFUSED
 
-from tracer.failures import Join
+from tracer.decode.failures import Join
 from tracer.model.failures import Code, Disposition, Signal
 
 SIGNAL = Signal(Code.ADRERR, Disposition.CAUGHT, 0x7F0000003011)

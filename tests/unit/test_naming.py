@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracer.decode.names import RACED, WRITE_PROTECT, Naming, outcome_of, path_in, path_of
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.symbols import Symbols
@@ -21,7 +22,6 @@ from tracer.model.calls import FaultPath, Filesystem, Initiator, Outcome
 from tracer.model.failures import Cause, Class, Source
 from tracer.model.options import By
 from tracer.model.waits import Wait
-from tracer.naming import RACED, WRITE_PROTECT, Naming, outcome_of, path_in, path_of
 from tracer.probes.build import SOURCES
 from tracer.probes.records import RawSeries
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tracer.unread import Unread
+from tracer.decode.unread import Unread
 
 
 def test_of_too_many_the_oldest_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracer.unread.KEPT", 3)
+    monkeypatch.setattr("tracer.decode.unread.KEPT", 3)
     unread: Unread[int] = Unread()
     unread.add([1, 2])
     unread.add([3, 4, 5])

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+from tracer.decode.eviction import Counts, Eviction, Removed, put
+from tracer.decode.names import RACED, Naming
 from tracer.host.gone import IsGone
 from tracer.model.calls import Filesystem, Series
 from tracer.model.failures import Cause, FailureSeries
 from tracer.model.histogram import Histogram
 from tracer.model.waits import WaitSeries, WaitTime
-from tracer.naming import RACED, Naming
 from tracer.probes.maps import Maps
 from tracer.probes.records import RawSeries, RawWait
-from tracer.room import Counts, Eviction, Removed, put
 
 
 @dataclass(slots=True)

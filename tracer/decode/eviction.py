@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from tracer.decode.names import Naming
 from tracer.host.gone import IsGone
 from tracer.model.calls import Filesystem, Series
 from tracer.model.failures import Cause, FailureSeries
 from tracer.model.histogram import Histogram
 from tracer.model.waits import WaitSeries, WaitTime
-from tracer.naming import Naming
 from tracer.probes.maps import Maps
 from tracer.probes.records import RawSeries, RawWait
 
