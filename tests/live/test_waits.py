@@ -13,9 +13,9 @@ from tests.live.asleep import Asleep
 from tests.live.guest import HANDLERS, dirty_limits, eventually, frozen
 from tests.live.slow_disk import Disk, Waiter, write_back
 from tests.live.watched import Watched, on_cpu, tell
-from tracer.breakdown import breakdowns
+from tracer.latency.breakdown import breakdowns
+from tracer.latency.stuck import StuckCalls
 from tracer.model.waits import Wait
-from tracer.stuck import StuckCalls
 
 pytestmark = pytest.mark.every
 

@@ -17,7 +17,7 @@ from tests.live.asleep import Asleep
 from tests.live.guest import ROOT, cgroup, dirty_limits, eventually, inside, run
 from tests.live.slow_disk import Device, Disk, Waiter
 from tests.live.watched import Watched, on_cpu, tell
-from tracer.breakdown import CPU, parts_of
+from tracer.latency.breakdown import CPU, parts_of
 from tracer.model.waits import Wait
 
 pytestmark = pytest.mark.newest

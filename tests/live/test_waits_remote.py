@@ -19,8 +19,8 @@ from tests.live.guest import eventually, frozen, run
 from tests.live.hung_fuse import SIZE, fuse
 from tests.live.slow_disk import Disk, Waiter, wait_out, write_out
 from tests.live.watched import Watched
+from tracer.latency.stuck import StuckCall, StuckCalls
 from tracer.model.waits import Wait
-from tracer.stuck import StuckCall, StuckCalls
 
 pytestmark = pytest.mark.newest
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.live.guest import HANDLERS
 from tests.live.slow_disk import Waiter
-from tracer.breakdown import CPU, parts_of
+from tracer.latency.breakdown import CPU, parts_of
 from tracer.model.calls import CallEvent
 from tracer.model.snapshot import Snapshot
 from tracer.model.waits import Wait

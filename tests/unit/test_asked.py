@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from samples import series, snapshot
 
-from tracer.breakdown import breakdowns
 from tracer.errors import UsageError
 from tracer.export.collector import MkwriteCollector
 from tracer.export.jsonl import snapshot_dict
 from tracer.host.mounts import Mount
+from tracer.latency.breakdown import breakdowns
 from tracer.model.asked import FAILURES, WAITS
 from tracer.model.failures import Class, FailureSeries
 from tracer.model.histogram import Histogram

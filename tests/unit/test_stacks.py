@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from samples import event
 
-from tracer import stacks
+from tracer.latency import stacks
+from tracer.latency.stacks import Seen, Slow, StackSampler, WaitStack
 from tracer.model.waits import InFlight
-from tracer.stacks import Seen, Slow, StackSampler, WaitStack
 
 if TYPE_CHECKING:
     from tracer.session import Session

@@ -12,9 +12,9 @@ from tracer.export.jsonl import stuck_dict
 from tracer.host.mounts import Mounts
 from tracer.host.peers import Daemon
 from tracer.host.stacks import Sleeper, kernel_stack, sleepers
+from tracer.latency.stuck import StuckCall, StuckCalls, hooked_calls
 from tracer.model.waits import InFlight, Wait
 from tracer.probes.wait_functions import reason_of
-from tracer.stuck import StuckCall, StuckCalls, hooked_calls
 from tracer.ui.stuck import StuckView
 
 STACK = """\
@@ -108,8 +108,8 @@ def test_what_waits_for_a_server_has_the_peer_of_its_mount(monkeypatch: pytest.M
         b"31 1 0:52 / /home rw - fuse.sshfs who@where: rw\n"
         b"32 1 8:1 / /data rw - ext4 /dev/sda1 rw\n"
     )
-    monkeypatch.setattr("tracer.stuck.Mounts.read", lambda: Mounts.parse(mounts))
-    monkeypatch.setattr("tracer.stuck.fuse_daemons", lambda: [Daemon(7, "sshfs", (), 52)])
+    monkeypatch.setattr("tracer.latency.stuck.Mounts.read", lambda: Mounts.parse(mounts))
+    monkeypatch.setattr("tracer.latency.stuck.fuse_daemons", lambda: [Daemon(7, "sshfs", (), 52)])
     calls = [replace(call(False).call, pid=0, dev=dev) for dev in (51, 52, 8 << 20 | 1, 99)]
     found = hooked_calls(_Session(*calls), 0)  # type: ignore[arg-type]
     assert [one.peer for one in found] == ["files:/export", "sshfs[7]", "", ""]
@@ -119,7 +119,7 @@ def test_what_waits_for_a_server_has_the_peer_of_its_mount(monkeypatch: pytest.M
 def test_who_is_throttled_is_shown_only_where_nothing_is_hooked(monkeypatch: pytest.MonkeyPatch) -> None:
     throttled = Sleeper(10, 10, "dd", ("balance_dirty_pages", "fault_dirty_shared_page"))
     waiting = Sleeper(11, 11, "java", FUNCTIONS)
-    monkeypatch.setattr("tracer.stuck.sleepers", lambda: [throttled, waiting])
+    monkeypatch.setattr("tracer.latency.stuck.sleepers", lambda: [throttled, waiting])
     assert [one.call.pid for one in StuckCalls().look(None, 0)] == [10, 11]
     assert [one.call.pid for one in StuckCalls().look(_Session(), 0)] == [11]  # type: ignore[arg-type]
 

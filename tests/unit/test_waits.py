@@ -8,16 +8,16 @@ from pathlib import Path
 from rich.console import Console
 from samples import event, series, snapshot
 
-from tracer.breakdown import Breakdown, Part, breakdowns, parts_of
 from tracer.export.folded import folded_lines
 from tracer.export.jsonl import breakdown_dict, seen_dict
 from tracer.kernel.symbols import Symbols
+from tracer.latency.breakdown import Breakdown, Part, breakdowns, parts_of
+from tracer.latency.stacks import Seen, Slow, WaitStack
 from tracer.model.calls import Outcome
 from tracer.model.histogram import Histogram
 from tracer.model.snapshot import Snapshot
 from tracer.model.waits import Wait, WaitSeries, WaitTime
 from tracer.probes.wait_functions import available, names
-from tracer.stacks import Seen, Slow, WaitStack
 from tracer.ui.waits import WaitsView
 
 DEV = 8 << 20 | 1

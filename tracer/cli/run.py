@@ -21,8 +21,8 @@ from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from tracer.latency.stuck import StuckCall
     from tracer.session import Session
-    from tracer.stuck import StuckCall
 
 #: How soon a request to end is heard, and how often events are fetched.
 SLICE_NS: Final = 200_000_000
@@ -161,7 +161,7 @@ def intervals(
 
     The first one began with the snapshot ``before``. The last one may be shorter; its rates are right all the same.
     """
-    from tracer.stuck import hooked_calls
+    from tracer.latency.stuck import hooked_calls
 
     due = time.monotonic_ns()
     end = until(duration_ns)

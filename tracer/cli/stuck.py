@@ -38,8 +38,8 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
     from tracer.cli.run import Stop, announce, opened, until
     from tracer.errors import MkwriteError
     from tracer.export.jsonl import stuck_dict
+    from tracer.latency.stuck import StuckCalls
     from tracer.model.options import Options
-    from tracer.stuck import StuckCalls
     from tracer.ui.stuck import StuckView
 
     out = Output()

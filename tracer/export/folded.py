@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from tracer.latency.stacks import Seen
 from tracer.model.calls import device_name
-from tracer.stacks import Seen
 from tracer.text import printable
 
 

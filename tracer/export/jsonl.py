@@ -15,15 +15,15 @@ import json
 import re
 from collections.abc import Mapping
 
-from tracer.breakdown import Breakdown, parts_of
+from tracer.latency.breakdown import Breakdown, parts_of
+from tracer.latency.stacks import Seen
+from tracer.latency.stuck import StuckCall
 from tracer.model.asked import asked
 from tracer.model.calls import CallEvent, Series, device_name
 from tracer.model.failures import FailureSeries
 from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
 from tracer.model.hooks import Hook
 from tracer.model.snapshot import Snapshot, Tracepoints
-from tracer.stacks import Seen
-from tracer.stuck import StuckCall
 
 _SPECIAL = re.compile("[\\\\\ud800-\udfff]")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.stuck import StuckCall
+from tracer.latency.stuck import StuckCall
 from tracer.text import duration, keep_ends, offset_text, printable
 from tracer.ui import labels
 from tracer.ui.table import Column, Table, fit, lines, number

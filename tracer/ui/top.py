@@ -9,9 +9,9 @@ from datetime import datetime
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from tracer.latency.stuck import StuckCall
 from tracer.model.failures import Failure
 from tracer.model.snapshot import Snapshot
-from tracer.stuck import StuckCall
 from tracer.text import count_text, duration
 from tracer.ui.calls import call_rows, calls_table
 from tracer.ui.status import status

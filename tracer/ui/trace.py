@@ -7,7 +7,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from tracer.breakdown import parts_of
+from tracer.latency.breakdown import parts_of
 from tracer.model.failures import Event, Failure
 from tracer.text import duration, keep_ends, offset_text, printable
 from tracer.ui import labels

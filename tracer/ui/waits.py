@@ -8,10 +8,10 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.breakdown import CPU, Breakdown, Part, breakdowns
+from tracer.latency.breakdown import CPU, Breakdown, Part, breakdowns
+from tracer.latency.stacks import Seen, Slow
 from tracer.model.calls import CallEvent
 from tracer.model.snapshot import Snapshot
-from tracer.stacks import Seen, Slow
 from tracer.text import counted, duration, keep_ends, printable
 from tracer.ui import labels
 from tracer.ui.stuck import stack_lines

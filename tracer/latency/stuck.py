@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tracer.breakdown import CPU
 from tracer.host.mounts import Mounts, preferred
 from tracer.host.peers import fuse_daemons, peer_of
 from tracer.host.stacks import Sleeper, host_stack, sleepers
+from tracer.latency.breakdown import CPU
 from tracer.model.waits import InFlight, Wait
 from tracer.probes.wait_functions import reason_of
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tracer.host.stacks import host_stack
+from tracer.latency.stuck import reason_at
 from tracer.model.calls import CallEvent
 from tracer.model.waits import InFlight
-from tracer.stuck import reason_at
 
 if TYPE_CHECKING:
     from tracer.session import Session

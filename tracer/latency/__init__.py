@@ -1,0 +1,1 @@
+"""What is slow: where the time of calls went, and which have not returned."""
