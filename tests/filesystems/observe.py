@@ -21,7 +21,7 @@ from tests.filesystems.writers import child, first_write, write_after_read, writ
 from tests.live.guest import truth
 from tests.live.refusals import fill
 from tracer.cli.main import cli
-from tracer.explain import Explained, Explainer
+from tracer.diagnosis.explainer import Explained, Explainer
 from tracer.host.mounts import Mounts
 from tracer.model.calls import FaultPath, Series
 from tracer.model.histogram import Histogram

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.live.guest import ROOT, give_back, load_modules, run
-from tracer.explain import Explained, Explainer
+from tracer.diagnosis.explainer import Explained, Explainer
 from tracer.model.failures import Failure
 from tracer.session import Session
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.live.refusals import OFFSET, REFUSALS, SIZE, VICTIM, Stage, prepare
 from tests.live.victims import refuse_now
-from tracer.explain import Explainer
+from tracer.diagnosis.explainer import Explainer
 from tracer.model.calls import Initiator
 from tracer.model.failures import Class
 from tracer.model.hooks import Backend

@@ -14,7 +14,7 @@ import pytest
 
 from tests.live.guest import ROOT, WORKLOAD, FaultPath, Loss, command, dirty_limits, eventually, run
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, Stage, prepare
-from tracer.diagnose import diagnose
+from tracer.diagnosis.diagnose import diagnose
 from tracer.export.failure_ledger import FailureLedger
 from tracer.export.who import Who
 from tracer.model.calls import Initiator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tracer.causes import decide
+from tracer.diagnosis.classes import decide
 from tracer.model.failures import Code, Disposition, Failure, Signal, Source
 from tracer.model.host_state import SpaceState
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from failure_samples import REFUSED, refused
 from samples import HOOKS, series, snapshot
 
-from tracer.causes import decide
+from tracer.diagnosis.classes import decide
 from tracer.export.history import MINUTES, View
 from tracer.model.calls import FaultPath, Outcome
 from tracer.model.failures import Fact

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from failure_samples import FULL, REFUSED, ROOMY, refused
 
-from tracer.causes import decide
-from tracer.diagnose import Diagnosis
-from tracer.diagnose import diagnose as diagnose_decided
+from tracer.diagnosis.classes import decide
+from tracer.diagnosis.diagnose import Diagnosis
+from tracer.diagnosis.diagnose import diagnose as diagnose_decided
 from tracer.model.failures import Actor, Class, Code, Disposition, Fact, Failure, Signal, Source, Truncation, code_of
 from tracer.model.host_state import ChunkState, HostState, HugeState, QuotaState
 

@@ -10,8 +10,8 @@ from failure_samples import FULL, REFUSED
 from rich.console import Console
 from samples import snapshot
 
-from tracer.diagnose import diagnose
-from tracer.explain import Explained, Repeated
+from tracer.diagnosis.diagnose import diagnose
+from tracer.diagnosis.explainer import Explained, Repeated
 from tracer.export.failure_json import explained_dict, record, repeated_dict
 from tracer.export.failure_ledger import FailureLedger
 from tracer.export.jsonl import json_line

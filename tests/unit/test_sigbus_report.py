@@ -10,8 +10,8 @@ import pytest
 from failure_samples import FULL, REFUSED, refused
 from rich.cells import cell_len
 
-from tracer.diagnose import diagnose
-from tracer.explain import Explained, Repeated
+from tracer.diagnosis.diagnose import diagnose
+from tracer.diagnosis.explainer import Explained, Repeated
 from tracer.export.failure_json import explained_dict, repeated_dict
 from tracer.export.jsonl import json_line
 from tracer.model.calls import Initiator

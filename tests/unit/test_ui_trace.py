@@ -9,7 +9,7 @@ from failure_samples import REFUSED, refused
 from samples import event
 from shown import render
 
-from tracer.causes import decide
+from tracer.diagnosis.classes import decide
 from tracer.model.calls import Outcome
 from tracer.model.failures import Fact
 from tracer.ui.trace import TraceLines

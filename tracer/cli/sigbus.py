@@ -13,7 +13,7 @@ import click
 from tracer.cli.options import duration_option, filter_options, filters_of, json_option
 
 if TYPE_CHECKING:
-    from tracer.explain import Explained, Explainer, Repeated
+    from tracer.diagnosis.explainer import Explained, Explainer, Repeated
     from tracer.model.failures import Failure
     from tracer.session import Session
 
@@ -55,7 +55,7 @@ def sigbus(
     from tracer.cli.child import check_command, run_command
     from tracer.cli.output import Output, check_reader, print_json
     from tracer.cli.run import Stop, announce, opened, until
-    from tracer.explain import Explainer
+    from tracer.diagnosis.explainer import Explainer
     from tracer.export.failure_json import explained_dict, repeated_dict
     from tracer.model.hooks import Backend
     from tracer.model.options import Options

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from tracer.causes import decide
 from tracer.decode.names import Naming, path_of
+from tracer.diagnosis.classes import decide
 from tracer.model.failures import Actor, Code, Disposition, Fact, Failure, Signal, Source, Truncation, code_of
 from tracer.probes.inner import names
 from tracer.probes.records import RawSeries

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tracer.causes import verdict
 from tracer.decode.clock import WallClock
+from tracer.diagnosis.classes import verdict
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols

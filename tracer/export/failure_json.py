@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tracer import syscalls
+from tracer.diagnosis import syscalls
 from tracer.export.jsonl import event_dict, text
 from tracer.model.calls import device_name
 from tracer.model.failures import Actor, Event, Failure
 from tracer.model.host_state import HostState
 
 if TYPE_CHECKING:
-    from tracer.explain import Explained, Repeated
+    from tracer.diagnosis.explainer import Explained, Repeated
 
 
 def record(event: Event) -> dict[str, object]:

@@ -7,8 +7,8 @@ from typing import Final
 
 from rich.text import Text
 
-from tracer import syscalls
-from tracer.explain import Explained, Repeated
+from tracer.diagnosis import syscalls
+from tracer.diagnosis.explainer import Explained, Repeated
 from tracer.model.calls import FaultPath, Initiator, device_name
 from tracer.model.failures import Disposition, Failure, Signal, Source
 from tracer.model.host_state import HostState

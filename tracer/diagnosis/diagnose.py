@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tracer.diagnosis.errnos import command, df, place, reason
 from tracer.model.failures import Class, Code, Fact, Failure, Source
 from tracer.model.host_state import HostState
-from tracer.reasons import command, df, place, reason
 from tracer.text import duration, printable, shell_word, size_text
 
 

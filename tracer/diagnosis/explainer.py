@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.diagnose import Diagnosis, diagnose
+from tracer.diagnosis.diagnose import Diagnosis, diagnose
 from tracer.host.state import StateReader
 from tracer.model.failures import Burst, Failure
 from tracer.model.host_state import HostState

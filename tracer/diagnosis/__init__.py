@@ -1,0 +1,1 @@
+"""Why a write failed: its class, its errno, the cause and the remedy. No I/O."""
