@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.live.guest import ROOT, WORKLOAD, run
-from tracer.risk import Demand, LimitKind
-from tracer.survey import Survey, survey
+from tracer.mappings.risk import Demand, LimitKind
+from tracer.mappings.survey import Survey, survey
 
 MIB = 1 << 20
 #: A large folio asks for all of its bytes at once: the last that does not fit is refused as a whole.

@@ -16,8 +16,8 @@ import pytest
 
 from tests.live.guest import eventually, run
 from tests.live.risks import FILESYSTEMS, MIB, look, mounted, sparse
+from tracer.mappings.risk import Demand, LimitKind, State
 from tracer.model.filesystems import rules
-from tracer.risk import Demand, LimitKind, State
 
 PAGE = mmap.PAGESIZE
 #: Pages: all of a file, those written to, those preallocated.
@@ -247,7 +247,7 @@ def test_a_thin_pool_is_a_limit_of_its_own_that_preallocation_does_not_pass(tmp_
 
 _AS_USER = f"""
 import json, mmap, os, sys
-from tracer.survey import survey
+from tracer.mappings.survey import survey
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 import ctypes; ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: its /proc belongs to it
 with open(sys.argv[1], "wb+") as stream:

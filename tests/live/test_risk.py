@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.guest import command
 from tests.live.risks import FOLIO, MARGIN, MIB, Kind, look, mounted, sparse, writer, written
-from tracer.risk import LimitKind, State
+from tracer.mappings.risk import LimitKind, State
 
 NOBODY = 65534
 PROJECT = 42

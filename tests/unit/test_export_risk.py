@@ -11,8 +11,8 @@ from test_risk import SRV, TREE, demand, limit
 
 from tracer.export.application import exposition
 from tracer.export.risk_collector import RiskCollector
-from tracer.risk import Demand, LimitKind, assess
-from tracer.survey import Survey
+from tracer.mappings.risk import Demand, LimitKind, assess
+from tracer.mappings.survey import Survey
 
 LABELS = {"fstype": "ext4", "mountpoint": "/srv", "device": "8:1"}
 

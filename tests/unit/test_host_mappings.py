@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tracer.host import files, mapped, processes, residency
 from tracer.host.mappings import Mapping, MappingReader, covered, link, parse
 from tracer.host.processes import container
-from tracer.maps import rows
+from tracer.mappings.rows import rows
 from tracer.model.calls import device_name
 
 MAPS = rb"""559e0f400000-559e0f401000 rw-p 00001000 fe:00 5271 /usr/bin/cat

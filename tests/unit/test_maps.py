@@ -15,7 +15,7 @@ from tracer.cli.main import cli
 from tracer.host.mapped import MappedFile, Scan
 from tracer.host.mappings import Mapping
 from tracer.host.processes import Process
-from tracer.maps import rows
+from tracer.mappings.rows import rows
 from tracer.model.filesystems import KNOWN, Fallocate, rules
 from tracer.ui.maps import MapsView
 

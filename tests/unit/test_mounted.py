@@ -10,8 +10,8 @@ from rich.console import Console
 
 from tracer.host.mounts import Mounts
 from tracer.host.peers import Daemon, Peer, fuse_daemons, peer_of
+from tracer.mappings.mounted import Filesystem, filesystems
 from tracer.model.filesystems import KNOWN, Refusal, rules
-from tracer.mounted import Filesystem, filesystems
 from tracer.ui.mounted import MountedView
 
 TABLE = b"""\

@@ -68,7 +68,7 @@ def _filesystems(as_json: bool) -> None:
     from tracer.host.mounts import Mounts
     from tracer.host.peers import fuse_daemons
     from tracer.kernel.symbols import Symbols
-    from tracer.mounted import filesystems
+    from tracer.mappings.mounted import filesystems
     from tracer.ui.mounted import MountedView
 
     handlers = Symbols().handlers()

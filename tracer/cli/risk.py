@@ -68,9 +68,9 @@ def risk(
     from tracer.export.host_json import risk_dict
     from tracer.host.filters import check
     from tracer.host.mounts import Mounts
+    from tracer.mappings.risk import Forecasts, forecasts
+    from tracer.mappings.survey import Survey, survey
     from tracer.model.options import Filters
-    from tracer.risk import Forecasts, forecasts
-    from tracer.survey import Survey, survey
     from tracer.ui.risk import RiskView
 
     out = Output()

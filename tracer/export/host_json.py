@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from tracer.export.jsonl import text
 from tracer.host.mapped import MappedFile, Scan
-from tracer.maps import Row
+from tracer.mappings.risk import Forecasts, Verdict
+from tracer.mappings.rows import Row
+from tracer.mappings.survey import Survey
 from tracer.model.calls import device_name
 from tracer.model.filesystems import rules
-from tracer.risk import Forecasts, Verdict
-from tracer.survey import Survey
 
 
 def maps_dict(scan: Scan, rows: Sequence[Row]) -> dict[str, object]:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tracer.mappings.risk import Forecasts, Place, Verdict, forecasts
+from tracer.mappings.survey import Survey, survey
 from tracer.model.calls import device_name
-from tracer.risk import Forecasts, Place, Verdict, forecasts
-from tracer.survey import Survey, survey
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.maps import Row
+from tracer.mappings.rows import Row
 from tracer.model.filesystems import rules
 from tracer.text import counted, keep_ends, printable, size_text
 from tracer.ui.table import Column, Table, number

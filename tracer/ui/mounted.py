@@ -8,8 +8,8 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from tracer.mappings.mounted import Filesystem
 from tracer.model.filesystems import Refusal
-from tracer.mounted import Filesystem
 from tracer.text import keep_ends, printable
 from tracer.ui.table import Column, Table
 

@@ -9,8 +9,8 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.risk import Forecasts, Limit, State, Verdict, consequence, remedy, sentence
-from tracer.survey import Survey
+from tracer.mappings.risk import Forecasts, Limit, State, Verdict, consequence, remedy, sentence
+from tracer.mappings.survey import Survey
 from tracer.text import counted, duration, keep_tail, printable, size_text
 from tracer.ui import labels
 from tracer.ui.table import Column, Table, number

@@ -15,12 +15,12 @@ from typing import Final
 
 from tracer.host import files, residency
 from tracer.host.extents import Backing, backing
-from tracer.host.limits import Limits
 from tracer.host.mapped import MappedFile, Scan, scan
 from tracer.host.mappings import covered
 from tracer.host.space import UNLIMITED
+from tracer.mappings.limits import Limits
+from tracer.mappings.risk import Demand, Place, Verdict, assess
 from tracer.model.filesystems import Refusal, Rules, rules
-from tracer.risk import Demand, Place, Verdict, assess
 
 _MEMORY: Final = ("tmpfs", "devtmpfs")
 

@@ -13,7 +13,7 @@ from tracer.host.processes import Process
 from tracer.host.quota import GROUP, PROJECT, USER, Quota, Quotas, project_of
 from tracer.host.space import UNLIMITED, Space, huge_cgroup_free, huge_pages_free, space
 from tracer.host.thin import pool_free
-from tracer.risk import Limit, LimitKind, Place
+from tracer.mappings.risk import Limit, LimitKind, Place
 from tracer.text import size_text
 
 #: Linux's own quotas let CAP_SYS_RESOURCE pass (ignore_hardlimit in fs/quota/dquot.c); those of xfs do not.

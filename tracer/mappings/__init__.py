@@ -1,0 +1,1 @@
+"""What needs no tracing: who maps what, and what may still be asked of the filesystems."""
