@@ -14,14 +14,14 @@ import pytest
 from hosts import GOOD, UNPRIVILEGED, function, without
 from rich.console import Console
 
-from tracer.doctor import Report, Row, State, judge
+from tracer.doctor.bug_report import report_text
+from tracer.doctor.checkup import Report, Row, State, judge
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel import checks, functions, needs
 from tracer.kernel.features import FUNCTIONS, KPROBE_PROGRAM, TRACING_PROGRAM
 from tracer.kernel.obstacles import Subject
 from tracer.kernel.parsing import Lockdown
 from tracer.model.hooks import FUNCTION_BACKENDS, Backend, Hook
-from tracer.report import report_text
 from tracer.ui.doctor import DoctorView
 
 DESCRIBED = frozenset(FUNCTIONS)

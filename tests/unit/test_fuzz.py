@@ -172,7 +172,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("tracer.export.textfile._replace", lambda *_: None)
     monkeypatch.setattr("tracer.export.textfile.Textfile.remove", lambda _: None)
     # Doctor looks at this machine, which takes its time, once.
-    monkeypatch.setattr("tracer.doctor.read", cache(features.read))
+    monkeypatch.setattr("tracer.doctor.checkup.read", cache(features.read))
     yield
 
 

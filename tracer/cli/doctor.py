@@ -36,8 +36,8 @@ def doctor(context: click.Context, as_fs: bool, as_json: bool, as_report: bool) 
 
     from tracer.cli.names import version
     from tracer.cli.output import Output, print_json
-    from tracer.doctor import diagnose
-    from tracer.report import report_text
+    from tracer.doctor.bug_report import report_text
+    from tracer.doctor.checkup import diagnose
     from tracer.ui.doctor import DoctorView
 
     if as_report and (as_json or as_fs):

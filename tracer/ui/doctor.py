@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.doctor import Report, Row, State
+from tracer.doctor.checkup import Report, Row, State
 from tracer.text import printable
 
 _STYLE: Final = {

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from tracer.doctor import Report
+from tracer.doctor.checkup import Report
 from tracer.kernel.parsing import parse_distribution
 
 #: Directories whose names say nothing of who uses the host.

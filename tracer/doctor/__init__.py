@@ -1,0 +1,1 @@
+"""Whether tracing works here."""
