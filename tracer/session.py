@@ -25,7 +25,7 @@ from tracer.decode.unread import Unread
 from tracer.errors import MkwriteError
 from tracer.host.cgroups import Cgroups
 from tracer.host.filters import check
-from tracer.host.gone import IsGone, gone_in
+from tracer.host.liveness import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols

@@ -14,7 +14,7 @@ from typing import Final
 
 from tracer.errors import MkwriteError
 from tracer.export.webconfig import WebConfig
-from tracer.host import processes, residency, thin
+from tracer.host import processes, smaps, thin
 from tracer.host.mappings import parse as parse_maps
 from tracer.host.mounts import Mounts
 from tracer.kernel import libraries, parsing
@@ -66,7 +66,7 @@ def kallsyms(data: bytes) -> None:
 def maps(data: bytes) -> None:
     for mapping in parse_maps(data, os.getpid()):
         assert mapping.inode > 0
-    residency.parse(data, [0x7F0000000000])
+    smaps.parse(data, [0x7F0000000000])
 
 
 def process(data: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tracer.host.gone import gone_in
+from tracer.host.liveness import gone_in
 from tracer.host.mounts import Mounts
 from tracer.model.options import By
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.host import files, mapped, processes, residency
+from tracer.host import files, mapped, processes, smaps
 from tracer.host.mappings import Mapping, MappingReader, covered, link, parse
 from tracer.host.processes import container
 from tracer.mappings.rows import rows
@@ -97,7 +97,7 @@ def test_a_scan_counts_a_file_once_under_all_its_names(tmp_path: Path) -> None:
         (tmp_path / "b").hardlink_to(path)
         with (tmp_path / "b").open("rb+") as stream, closing(mmap.mmap(stream.fileno(), OTHER)):
             found = mapped.scan([os.getpid()])
-            pages = residency.of_all([(m.pid, m.start) for file in found.files for m in file.mappings])
+            pages = smaps.of_all([(m.pid, m.start) for file in found.files for m in file.mappings])
     (file,) = (file for file in found.files if file.path.startswith(str(tmp_path)))
     assert (file.path, file.deleted, file.size, file.pids) == (str(tmp_path / "b"), False, HELD, (os.getpid(),))
     assert len(file.mappings) == 2
@@ -188,8 +188,8 @@ VmFlags: rd wr sh mr mw me ms de ht nr
 
 
 def test_residency_is_read_for_the_mappings_that_are_wanted() -> None:
-    found = residency.parse(SMAPS, [0x7F0000000000, 0x7F0000200000, 0x1000])
+    found = smaps.parse(SMAPS, [0x7F0000000000, 0x7F0000200000, 0x1000])
     assert found == {
-        0x7F0000000000: residency.Residency(8 << 10, 7 << 10, False),
-        0x7F0000200000: residency.Residency(2 << 20, 0, True),
+        0x7F0000000000: smaps.Residency(8 << 10, 7 << 10, False),
+        0x7F0000200000: smaps.Residency(2 << 20, 0, True),
     }

@@ -33,7 +33,7 @@ def maps(by: str, pid: tuple[int, ...], fs: tuple[str, ...], resident: bool, as_
     from tracer.host.filters import check
     from tracer.host.mapped import scan
     from tracer.host.mounts import Mounts
-    from tracer.host.residency import of_all
+    from tracer.host.smaps import of_all
     from tracer.mappings.rows import rows
     from tracer.model.options import Filters
     from tracer.ui.maps import MapsView

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tracer.decode.names import Naming
-from tracer.host.gone import IsGone
+from tracer.host.liveness import IsGone
 from tracer.model.calls import Filesystem, Series
 from tracer.model.failures import Cause, FailureSeries
 from tracer.model.histogram import Histogram

@@ -8,7 +8,7 @@ from itertools import chain
 
 from tracer.decode.eviction import Counts, Eviction, Removed, put
 from tracer.decode.names import RACED, Naming
-from tracer.host.gone import IsGone
+from tracer.host.liveness import IsGone
 from tracer.model.calls import Filesystem, Series
 from tracer.model.failures import Cause, FailureSeries
 from tracer.model.histogram import Histogram

@@ -10,8 +10,8 @@ from typing import Final
 
 from tracer.host import files, processes
 from tracer.host.mappings import Mapping, MappingReader, link
+from tracer.host.mount_namespaces import Places
 from tracer.host.mounts import Mount
-from tracer.host.places import Places
 from tracer.host.processes import Process
 from tracer.model import filesystems
 from tracer.text import counted

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tracer.host import mappings
 from tracer.host.mapped import MappedFile, Scan
-from tracer.host.residency import Residency
+from tracer.host.smaps import Residency
 
 #: (pid, start) of a mapping -> what of it is in memory.
 Resident = Mapping[tuple[int, int], Residency]

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.host import files, residency
+from tracer.host import files, smaps
 from tracer.host.extents import Backing, backing
 from tracer.host.mapped import MappedFile, Scan, scan
 from tracer.host.mappings import covered
@@ -118,5 +118,5 @@ def _lacking(ranges: list[tuple[int, int]], status: os.stat_result, block: int) 
     return max(0, min(mapped, size - status.st_blocks * 512))
 
 
-def _pages(file: MappedFile) -> list[residency.Residency]:
-    return list(residency.of_all([(m.pid, m.start) for m in file.mappings if m.writable]).values())
+def _pages(file: MappedFile) -> list[smaps.Residency]:
+    return list(smaps.of_all([(m.pid, m.start) for m in file.mappings if m.writable]).values())
