@@ -22,8 +22,8 @@ from unittest.mock import patch
 from bench import rates
 from bench.here import going_first, processor
 from tracer import session
-from tracer.export.application import exposition
-from tracer.export.collector import MkwriteCollector
+from tracer.export.http.application import exposition
+from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.kernel.btf import Btf, header
 from tracer.kernel.parsing import parse_cpus
 from tracer.model.hooks import Backend

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.live import Live
 
 from tracer.errors import MkwriteError
-from tracer.export.application import exposition
-from tracer.export.collector import MkwriteCollector
+from tracer.export.http.application import exposition
+from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.model.failures import Failure
 from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tracer.errors import MkwriteError
-from tracer.export.webconfig import WebConfig
+from tracer.export.http.webconfig import WebConfig
 from tracer.host import processes, smaps, thin
 from tracer.host.mappings import parse as parse_maps
 from tracer.host.mounts import Mounts

@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.guest import NO_LOSS, ROOT, SIZES, Backend, Options, cgroup, inside, load_modules, lost, run, workload
 from tests.live.refusals import SIZE, VICTIM, Stage, fill
-from tracer.export.collector import MkwriteCollector
+from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.host.mounts import Mounts
 from tracer.model.failures import Class
 from tracer.model.options import Filters

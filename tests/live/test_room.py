@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.live.guest import WORKLOAD, Options, run
-from tracer.export.ledger import Ledger
-from tracer.export.who import Who
+from tracer.export.prometheus.label import Who
+from tracer.export.prometheus.ledger import Ledger
 from tracer.model.hooks import Loss
 from tracer.model.options import By, Filters
 from tracer.session import Session

@@ -15,8 +15,8 @@ import pytest
 from tests.live.guest import ROOT, WORKLOAD, FaultPath, Loss, command, dirty_limits, eventually, run
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, Stage, prepare
 from tracer.diagnosis.diagnose import diagnose
-from tracer.export.failure_ledger import FailureLedger
-from tracer.export.who import Who
+from tracer.export.prometheus.failure_ledger import FailureLedger
+from tracer.export.prometheus.label import Who
 from tracer.model.calls import Initiator
 from tracer.model.failures import Class, Code, Source
 from tracer.model.hooks import Backend

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from look_back import NASTY, hour, nothing
 
-from tracer.export.landing import CONTENT_SECURITY_POLICY, page
+from tracer.export.http.landing import CONTENT_SECURITY_POLICY, page
 
 from .browser import browse, picture
 from .exporter import exporter

@@ -10,7 +10,7 @@ from failure_samples import REFUSED, refused
 from samples import HOOKS, series, snapshot
 
 from tracer.diagnosis.classes import decide
-from tracer.export.history import MINUTES, View
+from tracer.export.http.history import MINUTES, View
 from tracer.model.calls import FaultPath, Outcome
 from tracer.model.failures import Fact
 from tracer.model.histogram import Histogram

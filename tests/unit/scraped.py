@@ -8,9 +8,9 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families as parse
 from samples import series, snapshot
 
-from tracer.export.application import exposition
-from tracer.export.collector import MkwriteCollector
-from tracer.export.who import Who
+from tracer.export.http.application import exposition
+from tracer.export.prometheus.collector import MkwriteCollector
+from tracer.export.prometheus.label import Who
 from tracer.host.mounts import Mounts
 from tracer.model.calls import Series, WpOutcome
 from tracer.model.histogram import Histogram

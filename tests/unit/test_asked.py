@@ -10,8 +10,8 @@ import pytest
 from samples import series, snapshot
 
 from tracer.errors import UsageError
-from tracer.export.collector import MkwriteCollector
-from tracer.export.jsonl import snapshot_dict
+from tracer.export.json.records import snapshot_dict
+from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.host.mounts import Mount
 from tracer.latency.breakdown import breakdowns
 from tracer.model.asked import FAILURES, WAITS

@@ -14,7 +14,7 @@ from prometheus_client.registry import CollectorRegistry
 from scraped import EXT4, Source, collector, mounted, scrape, shot, value
 
 from tracer.errors import MkwriteError
-from tracer.export.collector import MkwriteCollector
+from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.host.mounts import Mounts
 from tracer.model.calls import FaultPath, Initiator, Outcome, WpOutcome
 from tracer.model.failures import Class, FailureSeries

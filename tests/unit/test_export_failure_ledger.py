@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tracer.export.failure_ledger import FailureLedger, Kind, Refused
-from tracer.export.place_ledger import Place, PlaceLedger
-from tracer.export.who import Who
+from tracer.export.prometheus.failure_ledger import FailureLedger, Kind, Refused
+from tracer.export.prometheus.label import Who
+from tracer.export.prometheus.place_ledger import Place, PlaceLedger
 from tracer.model.failures import Class, FailureSeries
 from tracer.model.options import By
 

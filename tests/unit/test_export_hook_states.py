@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from tracer.errors import Exit, MkwriteError
-from tracer.export.hook_states import HookStates
+from tracer.export.prometheus.hook_states import HookStates
 from tracer.kernel.refusals import denied
 from tracer.model.hooks import Backend, Hook
 

@@ -12,7 +12,7 @@ import samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.export.jsonl import event_dict, histogram_dict, hook_dict, snapshot_dict, text
+from tracer.export.json.records import event_dict, histogram_dict, hook_dict, snapshot_dict, text
 from tracer.model.calls import CallEvent, FaultPath, Initiator, Outcome, Series, WpOutcome
 from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram
 from tracer.model.hooks import Backend, Hook, Loss

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from look_back import NASTY, hour, nothing
 from samples import event, series, snapshot
 
-from tracer.export.history import MINUTES, History, View
-from tracer.export.landing import CONTENT_SECURITY_POLICY, page
+from tracer.export.http.history import MINUTES, History, View
+from tracer.export.http.landing import CONTENT_SECURITY_POLICY, page
 from tracer.model.calls import Outcome
 from tracer.model.histogram import Histogram
 from tracer.model.hooks import Loss

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import series, snapshot
 
-from tracer.export.ledger import Kind, Ledger, Source
-from tracer.export.who import Who
+from tracer.export.prometheus.label import Who
+from tracer.export.prometheus.ledger import Kind, Ledger, Source
 from tracer.model.calls import Outcome, Series
 from tracer.model.histogram import Histogram
 from tracer.model.options import By

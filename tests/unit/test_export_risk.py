@@ -9,8 +9,8 @@ from dataclasses import replace
 from prometheus_client.registry import CollectorRegistry
 from test_risk import SRV, TREE, demand, limit
 
-from tracer.export.application import exposition
-from tracer.export.risk_collector import RiskCollector
+from tracer.export.http.application import exposition
+from tracer.export.prometheus.risk_collector import RiskCollector
 from tracer.mappings.risk import Demand, LimitKind, assess
 from tracer.mappings.survey import Survey
 

@@ -15,10 +15,10 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tracer.errors import Exit, MkwriteError, UsageError
-from tracer.export.application import Application
-from tracer.export.server import Address, Server
-from tracer.export.server import serve as serve_application
-from tracer.export.webconfig import Users, WebConfig
+from tracer.export.http.application import Application
+from tracer.export.http.server import Address, Server
+from tracer.export.http.server import serve as serve_application
+from tracer.export.http.webconfig import Users, WebConfig
 
 
 class One(Collector):
@@ -173,7 +173,7 @@ def test_who_dawdles_makes_room_for_who_asks(server: Server) -> None:
 
 
 def test_who_is_not_done_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracer.export.server._DEADLINE_S", 0.5)
+    monkeypatch.setattr("tracer.export.http.server._DEADLINE_S", 0.5)
     with serve(One(), Address("127.0.0.1", 0), "") as running:
         dawdler = socket.create_connection((running.address.host, running.address.port), timeout=120)
         with dawdler, pytest.raises(OSError):  # one byte now and then, for ever

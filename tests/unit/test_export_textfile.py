@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tracer.errors import MkwriteError
-from tracer.export.textfile import Textfile
+from tracer.export.prometheus.textfile import Textfile
 
 
 def test_it_is_there_for_all_to_read_and_goes_in_the_end(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from prometheus_client.registry import Collector
 
 from tests.certificates import MUTUAL, TLS, client, make_keys
 from tracer.errors import Exit, MkwriteError
-from tracer.export.application import Application
-from tracer.export.server import Address, Server, serve
-from tracer.export.webconfig import Users, WebConfig
+from tracer.export.http.application import Application
+from tracer.export.http.server import Address, Server, serve
+from tracer.export.http.webconfig import Users, WebConfig
 
 ALICE = bcrypt.hashpw(b"wonder land:\xc3\xa9", bcrypt.gensalt(4)).decode()
 #: As htpasswd writes it.

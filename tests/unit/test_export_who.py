@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracer.export.who import Busiest, Who
+from tracer.export.prometheus.label import Busiest, Who
 from tracer.model.options import By
 
 MINUTE = 60 * 10**9

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tracer.cli.guard import guarded
 from tracer.cli.main import cli
 from tracer.errors import Exit, MkwriteError, UsageError
-from tracer.export.webconfig import Users, WebConfig
+from tracer.export.http.webconfig import Users, WebConfig
 from tracer.host import processes
 from tracer.host.mappings import parse as parse_maps
 from tracer.kernel import features
@@ -168,9 +168,9 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("tracer.cli.run.until", lambda _: time.monotonic_ns() + 1_000_000)
     monkeypatch.setattr("tracer.cli.child.run_command", lambda *_, **__: 0)
     monkeypatch.setattr("tracer.cli.export._give_up_rights", lambda *_: None)
-    monkeypatch.setattr("tracer.export.daemon.serve", lambda *_: SimpleNamespace(url="", close=lambda: None))
-    monkeypatch.setattr("tracer.export.textfile._replace", lambda *_: None)
-    monkeypatch.setattr("tracer.export.textfile.Textfile.remove", lambda _: None)
+    monkeypatch.setattr("tracer.export.http.daemon.serve", lambda *_: SimpleNamespace(url="", close=lambda: None))
+    monkeypatch.setattr("tracer.export.prometheus.textfile._replace", lambda *_: None)
+    monkeypatch.setattr("tracer.export.prometheus.textfile.Textfile.remove", lambda _: None)
     # Doctor looks at this machine, which takes its time, once.
     monkeypatch.setattr("tracer.doctor.checkup.read", cache(features.read))
     yield

@@ -12,10 +12,10 @@ from samples import snapshot
 
 from tracer.diagnosis.diagnose import diagnose
 from tracer.diagnosis.explainer import Explained, Repeated
-from tracer.export.failure_json import explained_dict, record, repeated_dict
-from tracer.export.failure_ledger import FailureLedger
-from tracer.export.jsonl import json_line
-from tracer.export.who import Who
+from tracer.export.json.failures import explained_dict, record, repeated_dict
+from tracer.export.json.records import json_line
+from tracer.export.prometheus.failure_ledger import FailureLedger
+from tracer.export.prometheus.label import Who
 from tracer.model.failures import (
     Actor,
     Class,

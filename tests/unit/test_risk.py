@@ -18,7 +18,7 @@ from shown import ESCAPED, render
 
 from tracer.cli.main import cli
 from tracer.errors import Exit
-from tracer.export.host_json import risk_dict
+from tracer.export.json.host import risk_dict
 from tracer.mappings.risk import Demand, Limit, LimitKind, Place, State, Verdict, assess, consequence, forecasts, remedy
 from tracer.mappings.survey import Survey
 from tracer.ui.risk import RiskView

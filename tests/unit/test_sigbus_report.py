@@ -12,8 +12,8 @@ from rich.cells import cell_len
 
 from tracer.diagnosis.diagnose import diagnose
 from tracer.diagnosis.explainer import Explained, Repeated
-from tracer.export.failure_json import explained_dict, repeated_dict
-from tracer.export.jsonl import json_line
+from tracer.export.json.failures import explained_dict, repeated_dict
+from tracer.export.json.records import json_line
 from tracer.model.calls import Initiator
 from tracer.model.failures import Failure
 from tracer.model.host_state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tracer.export.jsonl import stuck_dict
+from tracer.export.json.records import stuck_dict
 from tracer.host.mounts import Mounts
 from tracer.host.peers import Daemon
 from tracer.host.stacks import Sleeper, kernel_stack, sleepers

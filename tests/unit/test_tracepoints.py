@@ -13,7 +13,7 @@ from samples import snapshot
 
 from tracer.cli.run import no_calls
 from tracer.errors import Exit
-from tracer.export.jsonl import json_line, snapshot_dict
+from tracer.export.json.records import json_line, snapshot_dict
 from tracer.model.calls import Initiator
 from tracer.model.snapshot import Throttled, Tracepoints
 from tracer.probes.tracepoints import note

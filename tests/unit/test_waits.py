@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from samples import event, series, snapshot
 
-from tracer.export.folded import folded_lines
-from tracer.export.jsonl import breakdown_dict, seen_dict
+from tracer.export.json.folded import folded_lines
+from tracer.export.json.records import breakdown_dict, seen_dict
 from tracer.kernel.symbols import Symbols
 from tracer.latency.breakdown import Breakdown, Part, breakdowns, parts_of
 from tracer.latency.stacks import Seen, Slow, WaitStack

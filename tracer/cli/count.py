@@ -51,7 +51,7 @@ def count(
     from tracer.cli.child import check_command, run_command
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, follow, opened, taken, until
-    from tracer.export.jsonl import snapshot_dict
+    from tracer.export.json.records import snapshot_dict
     from tracer.ui.count import CountView
 
     if command and duration is not None:

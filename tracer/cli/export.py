@@ -16,7 +16,7 @@ from tracer.cli.options import duration_option, given, session_options, tracing_
 from tracer.model.options import By, Options
 
 if TYPE_CHECKING:
-    from tracer.export.server import Address
+    from tracer.export.http.server import Address
     from tracer.host.privileges import User
 
 EXAMPLES = """\b
@@ -118,14 +118,14 @@ def export(
     Calls, latency, outcomes and failures of page_mkwrite, wp faults, and the tracer's own losses and hooks.
     """
     from tracer.cli.run import Stop, follow, opened, until
-    from tracer.export.application import exposition
-    from tracer.export.collector import MkwriteCollector
-    from tracer.export.daemon import Daemon
-    from tracer.export.risk_collector import RiskCollector
-    from tracer.export.server import Address
-    from tracer.export.textfile import Textfile
-    from tracer.export.webconfig import WebConfig
-    from tracer.export.who import Who
+    from tracer.export.http.application import exposition
+    from tracer.export.http.daemon import Daemon
+    from tracer.export.http.server import Address
+    from tracer.export.http.webconfig import WebConfig
+    from tracer.export.prometheus.collector import MkwriteCollector
+    from tracer.export.prometheus.label import Who
+    from tracer.export.prometheus.risk_collector import RiskCollector
+    from tracer.export.prometheus.textfile import Textfile
     from tracer.host.memory import give_back_what_is_free
     from tracer.host.privileges import User
     from tracer.probes.plan import CORE

@@ -43,7 +43,7 @@ def hist(
 
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, follow, intervals, opened, until
-    from tracer.export.jsonl import snapshot_dict
+    from tracer.export.json.records import snapshot_dict
     from tracer.model.snapshot import Snapshot
     from tracer.ui.failures import failure_counts
     from tracer.ui.hist import HistogramsView

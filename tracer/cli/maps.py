@@ -29,7 +29,7 @@ def maps(by: str, pid: tuple[int, ...], fs: tuple[str, ...], resident: bool, as_
     processes, others their own.
     """
     from tracer.cli.output import Output, print_json
-    from tracer.export.host_json import maps_dict
+    from tracer.export.json.host import maps_dict
     from tracer.host.filters import check
     from tracer.host.mapped import scan
     from tracer.host.mounts import Mounts

@@ -10,7 +10,7 @@ from typing import Final, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from tracer.export.jsonl import json_line
+from tracer.export.json.records import json_line
 
 #: Columns of output that is no terminal: it is not to lose what a screen has no room for.
 WIDE: Final = 250

@@ -65,7 +65,7 @@ def risk(
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, until
     from tracer.errors import Exit
-    from tracer.export.host_json import risk_dict
+    from tracer.export.json.host import risk_dict
     from tracer.host.filters import check
     from tracer.host.mounts import Mounts
     from tracer.mappings.risk import Forecasts, forecasts

@@ -56,7 +56,7 @@ def sigbus(
     from tracer.cli.output import Output, check_reader, print_json
     from tracer.cli.run import Stop, announce, opened, until
     from tracer.diagnosis.explainer import Explainer
-    from tracer.export.failure_json import explained_dict, repeated_dict
+    from tracer.export.json.failures import explained_dict, repeated_dict
     from tracer.model.hooks import Backend
     from tracer.model.options import Options
     from tracer.ui.sigbus import repeated, report

@@ -37,7 +37,7 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
     from tracer.cli.output import Output, check_reader, print_json
     from tracer.cli.run import Stop, announce, opened, until
     from tracer.errors import MkwriteError
-    from tracer.export.jsonl import stuck_dict
+    from tracer.export.json.records import stuck_dict
     from tracer.latency.stuck import StuckCalls
     from tracer.model.options import Options
     from tracer.ui.stuck import StuckView

@@ -62,8 +62,8 @@ def top(
     from tracer.cli.live import LiveTop
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, intervals, opened
-    from tracer.export.failure_json import failure_dict
-    from tracer.export.jsonl import snapshot_dict, stuck_dict
+    from tracer.export.json.failures import failure_dict
+    from tracer.export.json.records import snapshot_dict, stuck_dict
     from tracer.ui.top import TopView
 
     if once and (iterations or duration is not None):

@@ -39,7 +39,7 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
 
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, follow, opened, taken, until
-    from tracer.export.failure_json import record
+    from tracer.export.json.failures import record
     from tracer.model.failures import Failure
     from tracer.model.hooks import Backend
     from tracer.ui.status import status

@@ -48,8 +48,8 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, follow, opened, taken, until
     from tracer.errors import Exit, MkwriteError, UsageError
-    from tracer.export.folded import folded_lines
-    from tracer.export.jsonl import breakdown_dict, event_dict, seen_dict, snapshot_dict
+    from tracer.export.json.folded import folded_lines
+    from tracer.export.json.records import breakdown_dict, event_dict, seen_dict, snapshot_dict
     from tracer.host.stacks import readable
     from tracer.latency.breakdown import breakdowns
     from tracer.latency.stacks import EVERY_S, Slow, StackSampler

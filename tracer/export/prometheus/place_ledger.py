@@ -1,4 +1,4 @@
-"""Numbers by filesystem that never go backwards, in bounded room; see ``tracer.export.ledger``."""
+"""Numbers by filesystem that never go backwards, in bounded room; see ``tracer.export.prometheus.ledger``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from tracer.export.who import OTHER
+from tracer.export.prometheus.label import OTHER
 
 
 class _Sortable(Hashable, Protocol):

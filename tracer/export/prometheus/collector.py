@@ -19,13 +19,13 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from tracer.export.dirtied_ledger import DirtiedLedger
-from tracer.export.failure_ledger import FailureLedger
-from tracer.export.hook_states import HookStates
-from tracer.export.ledger import Kind, Ledger, Source
-from tracer.export.place_ledger import Place
-from tracer.export.wait_ledger import WaitLedger
-from tracer.export.who import OTHER, Who
+from tracer.export.prometheus.dirtied_ledger import DirtiedLedger
+from tracer.export.prometheus.failure_ledger import FailureLedger
+from tracer.export.prometheus.hook_states import HookStates
+from tracer.export.prometheus.label import OTHER, Who
+from tracer.export.prometheus.ledger import Kind, Ledger, Source
+from tracer.export.prometheus.place_ledger import Place
+from tracer.export.prometheus.wait_ledger import WaitLedger
 from tracer.host.mounts import Mount, MountChanges, preferred
 from tracer.model.asked import asked
 from tracer.model.histogram import LOWER_NS, Histogram

@@ -11,13 +11,13 @@ from typing import Final
 from prometheus_client.registry import Collector
 
 from tracer.errors import MkwriteError
-from tracer.export.application import Application, exposition
-from tracer.export.collector import MkwriteCollector
-from tracer.export.history import History
-from tracer.export.landing import page
-from tracer.export.server import Address, Server, serve
-from tracer.export.textfile import Textfile
-from tracer.export.webconfig import WebConfig
+from tracer.export.http.application import Application, exposition
+from tracer.export.http.history import History
+from tracer.export.http.landing import page
+from tracer.export.http.server import Address, Server, serve
+from tracer.export.http.webconfig import WebConfig
+from tracer.export.prometheus.collector import MkwriteCollector
+from tracer.export.prometheus.textfile import Textfile
 from tracer.host.mounts import MountChanges
 from tracer.host.systemd import notify
 from tracer.model.failures import Event

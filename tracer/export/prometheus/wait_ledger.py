@@ -1,10 +1,10 @@
-"""Waits by label values; the numbers are kept by ``tracer.export.place_ledger``."""
+"""Waits by label values; the numbers are kept by ``tracer.export.prometheus.place_ledger``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 
-from tracer.export.place_ledger import Counted, Place, PlaceLedger
+from tracer.export.prometheus.place_ledger import Counted, Place, PlaceLedger
 from tracer.model.waits import Wait, WaitSeries, WaitTime
 from tracer.text import printable
 

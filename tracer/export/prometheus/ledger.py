@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import islice
 from typing import Final, NamedTuple
 
-from tracer.export.who import OTHER, Who
+from tracer.export.prometheus.label import OTHER, Who
 from tracer.model.calls import FaultPath, Initiator, Outcome, Series, device_name
 from tracer.model.histogram import Histogram
 from tracer.model.snapshot import Snapshot

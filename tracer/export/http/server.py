@@ -17,7 +17,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
 
 from tracer.errors import MkwriteError, UsageError
-from tracer.export.webconfig import WebConfig
+from tracer.export.http.webconfig import WebConfig
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)

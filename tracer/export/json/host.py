@@ -1,11 +1,11 @@
-"""Mappings and risks as JSON objects; text, devices and times are written as ``tracer.export.jsonl`` says."""
+"""Mappings and risks as JSON objects; text, devices and times are written as ``tracer.export.json.records`` says."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from tracer.export.jsonl import text
+from tracer.export.json.records import text
 from tracer.host.mapped import MappedFile, Scan
 from tracer.mappings.risk import Forecasts, Verdict
 from tracer.mappings.rows import Row

@@ -14,8 +14,8 @@ from prometheus_client.exposition import choose_encoder, generate_latest, gzip_a
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from tracer.export.landing import CONTENT_SECURITY_POLICY
-from tracer.export.webconfig import Users
+from tracer.export.http.landing import CONTENT_SECURITY_POLICY
+from tracer.export.http.webconfig import Users
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What was dirtied through mappings, by filesystem; the numbers are kept by ``tracer.export.place_ledger``."""
+"""What was dirtied through mappings, by filesystem; ``place_ledger`` keeps the numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final
 
-from tracer.export.place_ledger import Place, PlaceLedger
+from tracer.export.prometheus.place_ledger import Place, PlaceLedger
 from tracer.model.calls import Outcome, Series
 from tracer.model.histogram import Histogram
 from tracer.text import printable

@@ -1,12 +1,12 @@
-"""Failures by label values; the numbers are kept by ``tracer.export.place_ledger``."""
+"""Failures by label values; the numbers are kept by ``tracer.export.prometheus.place_ledger``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final, NamedTuple
 
-from tracer.export.place_ledger import Counted, Place, PlaceLedger
-from tracer.export.who import Who
+from tracer.export.prometheus.label import Who
+from tracer.export.prometheus.place_ledger import Counted, Place, PlaceLedger
 from tracer.model.failures import Class, FailureSeries
 from tracer.text import printable
 

@@ -1,4 +1,4 @@
-"""Failures as JSON objects; the conventions are those of ``tracer.export.jsonl``."""
+"""Failures as JSON objects; the conventions are those of ``tracer.export.json.records``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tracer.diagnosis import syscalls
-from tracer.export.jsonl import event_dict, text
+from tracer.export.json.records import event_dict, text
 from tracer.model.calls import device_name
 from tracer.model.failures import Actor, Event, Failure
 from tracer.model.host_state import HostState

@@ -15,8 +15,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from tracer.export.heatmap import heat_map
-from tracer.export.history import View
+from tracer.export.http.heatmap import heat_map
+from tracer.export.http.history import View
 from tracer.latency.breakdown import CPU, breakdowns
 from tracer.model.asked import asked
 from tracer.model.calls import Outcome, Series, device_name

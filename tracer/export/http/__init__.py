@@ -1,0 +1,1 @@
+"""The exporter over HTTP: metrics, and a page for people."""
