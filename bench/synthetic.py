@@ -32,7 +32,7 @@ from tracer.probes import plan
 from tracer.probes.build import FILES, SLOT_BITS, build, text
 from tracer.probes.settings import settings
 from tracer.probes.tracepoints import POSSIBLE_CPUS
-from tracer.probes.tracer import Place, Tracer
+from tracer.probes.tracer import HookPoint, Tracer
 
 _SECONDS = 3
 _SCRAPES_A_SECOND = 10
@@ -63,7 +63,7 @@ def _opened() -> Iterator[tuple[session.Session, Tracer]]:
         {"slots": 1 << SLOT_BITS, "front": cpus * cells, "wp_counts": cpus},
         {"others": options.max_series},
     )
-    place = Place("synthetic", "sys_enter", Backend.KPROBE, tracepoint=True)
+    place = HookPoint("synthetic", "sys_enter", Backend.KPROBE, tracepoint=True)
     tracer = Tracer({Backend.KPROBE: configured}, [], [place], None)
     result = plan.Opened(tracer, Backend.KPROBE, frozenset(), ())
     with patch.object(session, "open_tracer", return_value=result), session.Session(options) as reading:

@@ -18,7 +18,7 @@ from tests.live.bad_disk import BadDisk
 from tests.live.guest import NO_LOSS, ROOT, Backend, Options, cgroup, inside, lost, run
 from tests.live.refusals import Refusal, fill, prepare
 from tracer.model.calls import Initiator
-from tracer.model.failures import Burst, Class, Failure, Source
+from tracer.model.failures import Burst, Class, Failure, FailureSource
 from tracer.model.snapshot import Snapshot
 from tracer.session import Session
 
@@ -65,7 +65,7 @@ BEFORE = (0, 1024)
 class Refused:
     """What refuses a page, and how that must be told."""
 
-    source: Source
+    source: FailureSource
     kind: Class
     errno: str
     ways: Mapping[str, int] = field(default_factory=lambda: WAYS)
@@ -73,12 +73,12 @@ class Refused:
 
 
 BACKINGS = {
-    "page_mkwrite": Refused(Source.PAGE_MKWRITE, Class.REFUSED, "ENOSPC", TO_MEMORY),
-    "tmpfs": Refused(Source.FAULT, Class.TMPFS_FULL, "ENOSPC"),
-    "end": Refused(Source.FAULT, Class.BEYOND_END, ""),
-    "pool": Refused(Source.HUGETLB, Class.HUGETLB, "ENOSPC", offset=HUGE),
-    "limit": Refused(Source.HUGETLB, Class.HUGETLB, "ENOSPC", offset=HUGE),
-    "disk": Refused(Source.FAULT, Class.MEDIA, "EIO", READABLE),
+    "page_mkwrite": Refused(FailureSource.PAGE_MKWRITE, Class.REFUSED, "ENOSPC", TO_MEMORY),
+    "tmpfs": Refused(FailureSource.FAULT, Class.TMPFS_FULL, "ENOSPC"),
+    "end": Refused(FailureSource.FAULT, Class.BEYOND_END, ""),
+    "pool": Refused(FailureSource.HUGETLB, Class.HUGETLB, "ENOSPC", offset=HUGE),
+    "limit": Refused(FailureSource.HUGETLB, Class.HUGETLB, "ENOSPC", offset=HUGE),
+    "disk": Refused(FailureSource.FAULT, Class.MEDIA, "EIO", READABLE),
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.live.guest import eventually, run
 from tests.live.risks import FILESYSTEMS, MIB, look, mounted, sparse
-from tracer.mappings.risk import Demand, LimitKind, State
+from tracer.mappings.risk import Demand, LimitKind, RiskState
 from tracer.model.filesystems import rules
 
 PAGE = mmap.PAGESIZE
@@ -237,7 +237,7 @@ def test_a_thin_pool_is_a_limit_of_its_own_that_preallocation_does_not_pass(tmp_
         used, _, total = run("dmsetup", "status", "risk-pool").split()[5].partition("/")
         (verdict,) = (verdict for verdict in found.verdicts if verdict.limit.kind is LimitKind.THIN_POOL)
         assert (int(total), verdict.limit.free) == (pool_blocks, (pool_blocks - int(used)) * block)
-        assert (demanding.new, verdict.new, verdict.state) == (12 * MIB, 16 * MIB, State.SHORT)
+        assert (demanding.new, verdict.new, verdict.state) == (12 * MIB, 16 * MIB, RiskState.SHORT)
     finally:
         run("umount", str(place))
         run("dmsetup", "remove", "risk-thin")

@@ -21,7 +21,7 @@ from tests.live.guest import cgroup, command, inside
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Met, Refusal, Stage, fill, prepare
 from tests.live.reported import tell
 from tracer.model.calls import Initiator
-from tracer.model.failures import Class, Code, Disposition, Source
+from tracer.model.failures import Class, Code, Disposition, FailureSource
 from tracer.model.hooks import Backend
 from tracer.model.options import Options
 from tracer.session import Session
@@ -142,7 +142,7 @@ def test_a_filesystem_that_lost_its_disk_refuses_what_was_read_before(story: Sto
     met = story.of(name)
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
-    assert failure.source is Source.PAGE_MKWRITE
+    assert failure.source is FailureSource.PAGE_MKWRITE
     assert (failure.pid, failure.file, failure.offset) == (met.pid, str(story.files[name]), OFFSET // PAGE * PAGE)
     assert failure.errno_name in ("EIO", "EROFS")
     assert met.explained.diagnosis.kind is Class.REFUSED
@@ -198,7 +198,7 @@ def test_a_signal_names_its_sender_however_it_is_sent(story: Story, how: str) ->
     (failure,) = met.failures
     assert failure.signal is not None
     assert (failure.source, failure.signal.code, failure.signal.disposition) == (
-        Source.SIGNAL, SENT[how][1], Disposition.FATAL,
+        FailureSource.SIGNAL, SENT[how][1], Disposition.FATAL,
     )  # fmt: skip
     assert failure.signal.sender is not None
     assert failure.signal.sender.pid == os.getpid()
@@ -210,7 +210,7 @@ def test_what_is_no_refusal_is_other(story: Story) -> None:
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
     assert failure.signal is not None
-    assert (failure.source, failure.signal.code, failure.address) == (Source.SIGNAL, Code.ADRERR, met.address)
+    assert (failure.source, failure.signal.code, failure.address) == (FailureSource.SIGNAL, Code.ADRERR, met.address)
     assert failure.signal.module.startswith("victim+0x")
     diagnosis = met.explained.diagnosis
     assert (diagnosis.kind, diagnosis.errno) == (Class.OTHER, "")

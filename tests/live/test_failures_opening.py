@@ -8,7 +8,7 @@ import pytest
 
 from tests.live.guest import eventually
 from tests.live.refusals import OFFSET, SIZE, VICTIM, Refusal, prepare
-from tracer.model.failures import Class, Source
+from tracer.model.failures import Class, FailureSource
 from tracer.model.hooks import Backend
 from tracer.model.options import Options
 from tracer.session import Session
@@ -28,6 +28,6 @@ def test_a_refusal_is_never_told_as_one_of_a_read(backend: Backend) -> None:
                 final = session.finish()
         finally:
             victim.kill()
-    assert {(failure.source, failure.errno_name) for failure in told} == {(Source.PAGE_MKWRITE, "ENOSPC")}
+    assert {(failure.source, failure.errno_name) for failure in told} == {(FailureSource.PAGE_MKWRITE, "ENOSPC")}
     # What came last is in no report, but in the counts.
     assert {(series.kind, series.errno) for series in final.failures} == {(Class.REFUSED, "ENOSPC")}

@@ -18,7 +18,7 @@ from tests.live.guest import eventually, run
 from tests.live.refusals import OFFSET, SIZE, Met, Refusal, Stage, prepare
 from tests.live.reported import tell
 from tracer.host.mounts import Mounts
-from tracer.model.failures import Class, Disposition, Source
+from tracer.model.failures import Class, Disposition, FailureSource
 from tracer.model.hooks import Backend
 from tracer.model.options import Options
 from tracer.session import Session
@@ -148,7 +148,7 @@ def test_a_read_only_filesystem_refuses_with_erofs(story: Story, name: str) -> N
     met = story.met[name]
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
-    assert (failure.source, failure.pid, failure.comm) == (Source.PAGE_MKWRITE, met.pid, "victim")
+    assert (failure.source, failure.pid, failure.comm) == (FailureSource.PAGE_MKWRITE, met.pid, "victim")
     assert (failure.file, failure.offset) == (str(story.files[name]), OFFSET // PAGE * PAGE)
     assert (failure.errno_name, failure.errno_from) == ("EROFS", INNER[name.partition("-")[0]])
     assert failure.signal is not None

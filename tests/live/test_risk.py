@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.guest import command
 from tests.live.risks import FOLIO, MARGIN, MIB, Kind, look, mounted, sparse, writer, written
-from tracer.mappings.risk import LimitKind, State
+from tracer.mappings.risk import LimitKind, RiskState
 
 NOBODY = 65534
 PROJECT = 42
@@ -77,7 +77,7 @@ def test_the_refusal_comes_where_it_was_predicted(name: str) -> None:
                 fill(place, process.pid, path, kind.kind)
             found, demand = look(process.pid, path)
             verdict = next(verdict for verdict in found.verdicts if verdict.limit.kind is kind.kind)
-            assert verdict.state is State.SHORT
+            assert verdict.state is RiskState.SHORT
             assert demand.new == 48 * MIB
             assert demand.free == verdict.limit.free
             assert 0 < demand.free < 48 * MIB

@@ -11,7 +11,7 @@ import pytest
 from tests.live.refusals import NOBODY, OFFSET, PROJECT, REFUSALS, SIZE, VICTIM, Refusal
 from tests.live.victims import Victims
 from tracer.model.calls import FaultPath, Initiator
-from tracer.model.failures import Class, Code, Disposition, Fact, Source
+from tracer.model.failures import Class, Code, Disposition, Fact, FailureSource
 
 pytestmark = pytest.mark.newest
 
@@ -51,7 +51,7 @@ def test_a_refused_store_is_explained_with_the_errno(victims: Victims, refusal: 
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
     assert (failure.pid, failure.tid, failure.uid, failure.comm) == (met.pid, met.pid, refusal.uid, "victim")
-    assert (failure.source, failure.handler) == (Source.PAGE_MKWRITE, HANDLERS[refusal.fstype])
+    assert (failure.source, failure.handler) == (FailureSource.PAGE_MKWRITE, HANDLERS[refusal.fstype])
     assert failure.fstype == refusal.fstype
     file = victims.files[refusal.name]
     assert (failure.mountpoint, failure.file, failure.deleted) == (str(file.parent), str(file), False)
@@ -120,7 +120,7 @@ def test_the_state_of_the_host_is_that_of_the_failure(victims: Victims, refusal:
 def test_a_full_tmpfs_refuses_in_fault(victims: Victims, refusing: dict[str, Path]) -> None:
     met = victims.met["tmpfs"]
     (failure,) = met.failures
-    assert (failure.source, failure.handler, failure.fstype) == (Source.FAULT, "shmem_fault", "tmpfs")
+    assert (failure.source, failure.handler, failure.fstype) == (FailureSource.FAULT, "shmem_fault", "tmpfs")
     assert (failure.file, failure.offset, failure.address) == (
         str(refusing["tmpfs"]), OFFSET // PAGE * PAGE, met.address,
     )  # fmt: skip
@@ -135,7 +135,7 @@ def test_a_page_beyond_the_end_names_who_truncated(victims: Victims, fstype: str
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
     assert (failure.source, bool(failure.facts & Fact.BEYOND_END), failure.size, failure.write) == (
-        Source.FAULT,
+        FailureSource.FAULT,
         True,
         8193,
         False,
@@ -150,7 +150,7 @@ def test_a_page_that_cannot_be_read_is_a_fault_within_the_file(victims: Victims,
     met = victims.met[disk]
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
-    assert (failure.source, bool(failure.facts & Fact.BEYOND_END), failure.write) == (Source.FAULT, False, True)
+    assert (failure.source, bool(failure.facts & Fact.BEYOND_END), failure.write) == (FailureSource.FAULT, False, True)
     assert failure.file == str(victims.files[disk])
     # 5.10 has no function of its own that reads the page.
     assert failure.errno_name == ("" if KERNEL.startswith("5.") else "EIO")
@@ -160,7 +160,7 @@ def test_an_errno_that_nobody_returned_is_inferred_and_called_so(victims: Victim
     met = victims.met["immutable"]
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
-    assert (failure.source, failure.errno_name) == (Source.PAGE_MKWRITE, "")
+    assert (failure.source, failure.errno_name) == (FailureSource.PAGE_MKWRITE, "")
     assert failure.signal is not None
     diagnosis = met.explained.diagnosis
     assert (diagnosis.errno, diagnosis.inferred_from) == ("EPERM", "the inode's flag S_IMMUTABLE")
@@ -177,7 +177,7 @@ def test_huge_pages_run_out(victims: Victims) -> None:
     met = victims.met["hugetlb"]
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
-    assert (failure.source, failure.fstype, failure.write) == (Source.HUGETLB, "hugetlbfs", True)
+    assert (failure.source, failure.fstype, failure.write) == (FailureSource.HUGETLB, "hugetlbfs", True)
     assert failure.address == met.address + 12345
     assert not (failure.facts & Fact.BEYOND_END)
 
@@ -197,7 +197,7 @@ def test_a_signal_that_was_sent_names_its_sender(
     met = victims.met[f"sent {how}"]
     assert met.returncode == returncode
     (failure,) = met.failures
-    assert failure.source is Source.SIGNAL
+    assert failure.source is FailureSource.SIGNAL
     assert failure.signal is not None
     assert (failure.signal.code, failure.signal.disposition) == (Code.USER, disposition)
     assert failure.signal.sender is not None

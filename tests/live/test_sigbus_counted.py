@@ -8,7 +8,7 @@ import pytest
 
 from tests.live.victims import BURST, CAUGHT, THREADS, Victims
 from tracer.kernel.preemption import preemptible
-from tracer.model.failures import Class, Disposition, Source
+from tracer.model.failures import Class, Disposition, FailureSource
 from tracer.model.hooks import Backend, Loss
 
 pytestmark = pytest.mark.newest
@@ -33,7 +33,7 @@ def test_many_threads_at_once_are_counted_to_the_last(victims: Victims) -> None:
     assert met.returncode == 0
     assert victims.seen == THREADS or (_may_miss(victims) and victims.seen < THREADS)
     # Where the refusal was missed, its signal comes alone.
-    told = [failure for failure in met.failures if failure.source is Source.PAGE_MKWRITE]
+    told = [failure for failure in met.failures if failure.source is FailureSource.PAGE_MKWRITE]
     assert 1 <= len(told) < THREADS
     assert len({failure.tid for failure in told}) == len(told)
     assert {failure.errno_name for failure in told} - ({""} if _may_miss(victims) else set()) == {"ENOSPC"}

@@ -11,7 +11,7 @@ from tests.filesystems.remote import RECIPES
 from tests.filesystems.stage import Stage as Setup
 from tests.live.refusals import OFFSET, SIZE, Stage
 from tests.live.reported import tell
-from tracer.model.failures import Class, Disposition, Source
+from tracer.model.failures import Class, Disposition, FailureSource
 from tracer.model.filesystems import rules
 from tracer.model.hooks import Backend
 from tracer.model.options import Options
@@ -35,7 +35,7 @@ def test_a_file_removed_on_the_server_is_stale(request: pytest.FixtureRequest, b
     tell(request, backend, {"nfs-removed": met})
     assert met.returncode == -signal.SIGBUS
     (failure,) = met.failures
-    assert (failure.source, failure.fstype, failure.file) == (Source.FAULT, "nfs", str(file))
+    assert (failure.source, failure.fstype, failure.file) == (FailureSource.FAULT, "nfs", str(file))
     assert failure.signal is not None
     assert failure.signal.disposition is Disposition.FATAL
     assert (failure.errno_name, failure.errno_from) in (("ESTALE", "filemap_read_folio"), ("ESTALE", "nfs_readpage"))

@@ -18,7 +18,7 @@ from tracer.diagnosis.diagnose import diagnose
 from tracer.export.prometheus.failure_ledger import FailureLedger
 from tracer.export.prometheus.label import Who
 from tracer.model.calls import Initiator
-from tracer.model.failures import Class, Code, Source
+from tracer.model.failures import Class, Code, FailureSource
 from tracer.model.hooks import Backend
 from tracer.model.host_state import HostState
 from tracer.model.options import By, Filters, Options
@@ -96,7 +96,11 @@ def test_a_command_dies_on_a_full_ext4() -> None:
 def test_a_page_that_was_mapped_read_only(stage: Stage) -> None:
     file = prepare(Refusal("ext4", "ext4", "ENOSPC", size=32), "-tp-rewrite")
     (failure,) = stage.victim("rewrite", file, SIZE, OFFSET).failures
-    assert (failure.file, failure.source, failure.path) == (str(file), Source.PAGE_MKWRITE, FaultPath.WRITE_PROTECT)
+    assert (failure.file, failure.source, failure.path) == (
+        str(file),
+        FailureSource.PAGE_MKWRITE,
+        FaultPath.WRITE_PROTECT,
+    )
 
 
 def test_a_full_tmpfs(stage: Stage) -> None:
@@ -109,7 +113,7 @@ def test_a_full_tmpfs(stage: Stage) -> None:
     with (place / "filler").open("wb", buffering=0) as stream:
         stream.write(bytes(64 << 10))
     met = stage.victim("store", file, SIZE, OFFSET)
-    assert (met.failures[0].file, met.failures[0].source) == (str(file), Source.FAULT)
+    assert (met.failures[0].file, met.failures[0].source) == (str(file), FailureSource.FAULT)
     assert (met.explained.diagnosis.kind, met.explained.diagnosis.errno) == (Class.TMPFS_FULL, "ENOSPC")
 
 
@@ -127,7 +131,7 @@ def test_a_signal_that_was_sent_is_no_fault(stage: Stage) -> None:
     python = subprocess.Popen(["/usr/bin/python3", "-c", sender])
     assert python.wait() == -7
     (failure,) = stage.of(python.pid)
-    assert (failure.source, failure.inode, failure.inferred) == (Source.SIGNAL, 0, False)
+    assert (failure.source, failure.inode, failure.inferred) == (FailureSource.SIGNAL, 0, False)
 
 
 def test_an_access_that_is_not_aligned(stage: Stage) -> None:
@@ -140,7 +144,7 @@ def test_an_access_that_is_not_aligned(stage: Stage) -> None:
     (failure,) = stage.of(victim.pid)
     assert failure.signal is not None
     # The processor gives no address.
-    assert (failure.source, failure.signal.code, failure.address) == (Source.SIGNAL, Code.ADRALN, 0)
+    assert (failure.source, failure.signal.code, failure.address) == (FailureSource.SIGNAL, Code.ADRALN, 0)
     assert failure.signal.module.startswith("victim+0x")
     assert diagnose(failure, HostState()).kind is Class.OTHER
 

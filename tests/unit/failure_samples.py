@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tracer.diagnosis.classes import decide
-from tracer.model.failures import Code, Disposition, Failure, Signal, Source
+from tracer.model.failures import Code, Disposition, Failure, FailureSource, Signal
 from tracer.model.host_state import SpaceState
 
 REFUSED = decide(
     Failure(
         time_ns=1_700_000_000_123_456_789,
-        source=Source.PAGE_MKWRITE,
+        source=FailureSource.PAGE_MKWRITE,
         pid=4242,
         tid=4243,
         uid=7,

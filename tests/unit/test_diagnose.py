@@ -11,7 +11,18 @@ from failure_samples import FULL, REFUSED, ROOMY, refused
 from tracer.diagnosis.classes import decide
 from tracer.diagnosis.diagnose import Diagnosis
 from tracer.diagnosis.diagnose import diagnose as diagnose_decided
-from tracer.model.failures import Actor, Class, Code, Disposition, Fact, Failure, Signal, Source, Truncation, code_of
+from tracer.model.failures import (
+    Actor,
+    Class,
+    Code,
+    Disposition,
+    Fact,
+    Failure,
+    FailureSource,
+    Signal,
+    Truncation,
+    code_of,
+)
 from tracer.model.host_state import ChunkState, HostState, HugeState, QuotaState
 
 
@@ -78,7 +89,7 @@ def test_other_errnos_are_kept_apart(number: int, word: str) -> None:
 
 def test_a_page_beyond_the_end_names_the_truncating_process() -> None:
     cut = Truncation(REFUSED.time_ns - 2_000_000, 100, Actor(77, 78, "logrotate"))
-    failure = replace(REFUSED, source=Source.FAULT, facts=Fact.BEYOND_END, size=100, write=False, truncation=cut)
+    failure = replace(REFUSED, source=FailureSource.FAULT, facts=Fact.BEYOND_END, size=100, write=False, truncation=cut)
     found = diagnose(failure, HostState())
     assert found.kind is Class.BEYOND_END
     assert "logrotate[77]" in found.cause
@@ -88,15 +99,15 @@ def test_a_page_beyond_the_end_names_the_truncating_process() -> None:
 
 
 def test_a_fault_within_the_file_is_a_media_error() -> None:
-    seen = diagnose(refused(errno.EIO, source=Source.FAULT), HostState())
+    seen = diagnose(refused(errno.EIO, source=FailureSource.FAULT), HostState())
     assert (seen.kind, seen.errno, seen.inferred_from) == (Class.MEDIA, "EIO", "")
-    unseen = diagnose(replace(REFUSED, source=Source.FAULT), HostState())
+    unseen = diagnose(replace(REFUSED, source=FailureSource.FAULT), HostState())
     assert unseen.errno == "EIO"
     assert unseen.inferred_from.startswith("the fault handler")
 
 
 def test_a_write_to_a_dax_mapping_is_refused_by_fault() -> None:
-    failure = refused(errno.ENOSPC, source=Source.FAULT, facts=Fact.DAX_WRITE)
+    failure = refused(errno.ENOSPC, source=FailureSource.FAULT, facts=Fact.DAX_WRITE)
     found = diagnose(failure, HostState(space=FULL))
     assert (found.kind, found.errno, found.inferred_from) == (Class.REFUSED, "ENOSPC", "")
     unseen = diagnose(replace(failure, errno=0, kernel_error=0), HostState(space=ROOMY))
@@ -104,7 +115,7 @@ def test_a_write_to_a_dax_mapping_is_refused_by_fault() -> None:
 
 
 def test_a_file_that_the_server_lost_is_stale() -> None:
-    found = diagnose(refused(errno.ESTALE, source=Source.FAULT, fstype="nfs4"), HostState())
+    found = diagnose(refused(errno.ESTALE, source=FailureSource.FAULT, fstype="nfs4"), HostState())
     assert (found.kind, found.errno) == (Class.MEDIA, "ESTALE")
     assert "stale" in found.cause
 
@@ -142,7 +153,7 @@ def test_a_subvolume_that_was_made_read_only_is_told_from_the_filesystem() -> No
 
 
 def test_a_full_tmpfs_names_its_size_and_container() -> None:
-    failure = refused(errno.ENOSPC, source=Source.FAULT, fstype="tmpfs")
+    failure = refused(errno.ENOSPC, source=FailureSource.FAULT, fstype="tmpfs")
     found = diagnose(failure, HostState(mountpoint="/dev/shm", limit="65536k", container="0123456789ab"))
     assert found.kind is Class.TMPFS_FULL
     assert "size=65536k" in found.cause
@@ -151,7 +162,7 @@ def test_a_full_tmpfs_names_its_size_and_container() -> None:
 
 
 def test_huge_pages_tell_the_pool_from_the_cgroup() -> None:
-    failure = replace(REFUSED, source=Source.HUGETLB, fstype="hugetlbfs")
+    failure = replace(REFUSED, source=FailureSource.HUGETLB, fstype="hugetlbfs")
     pool = diagnose(failure, HostState(huge=HugeState(2 << 20, 8, 0, 0)))
     assert pool.kind is Class.HUGETLB
     assert "nr_hugepages" in pool.remedy
@@ -161,16 +172,16 @@ def test_huge_pages_tell_the_pool_from_the_cgroup() -> None:
 
 def test_a_signal_that_was_sent_has_nothing_to_do_with_files() -> None:
     signal = Signal(Code.USER, Disposition.FATAL, 0, Actor(9, 9, "kill"), 1000)
-    found = diagnose(replace(REFUSED, source=Source.SIGNAL, signal=signal), HostState())
+    found = diagnose(replace(REFUSED, source=FailureSource.SIGNAL, signal=signal), HostState())
     assert (found.kind, found.errno) == (Class.SENT, "")
     assert "kill[9], user 1000" in found.cause
 
 
 def test_who_is_gone_is_not_to_be_looked_for() -> None:
     itself = Signal(Code.SENT, Disposition.FATAL, 0, Actor(REFUSED.pid, 1, "sh"), 0)
-    found = diagnose(replace(REFUSED, source=Source.SIGNAL, signal=itself), HostState())
+    found = diagnose(replace(REFUSED, source=FailureSource.SIGNAL, signal=itself), HostState())
     assert (found.kind, found.check, "to itself" in found.cause) == (Class.SENT, "", True)
-    deleted = replace(REFUSED, source=Source.FAULT, facts=Fact.BEYOND_END, size=0, deleted=True)
+    deleted = replace(REFUSED, source=FailureSource.FAULT, facts=Fact.BEYOND_END, size=0, deleted=True)
     assert diagnose(deleted, HostState()).check == ""
     assert code_of(-1000 & 0xFFFFFFFF) is Code.SENT
 
@@ -181,13 +192,15 @@ def test_who_is_gone_is_not_to_be_looked_for() -> None:
 )
 def test_other_signals(code: Code, number: int, kind: Class) -> None:
     signal = Signal(code, Disposition.FATAL, 0x1000)
-    failure = replace(REFUSED, source=Source.SIGNAL, kernel_error=number, signal=signal)
+    failure = replace(REFUSED, source=FailureSource.SIGNAL, kernel_error=number, signal=signal)
     assert diagnose(failure, HostState()).kind is kind
 
 
 def test_names_are_escaped() -> None:
     cut = Truncation(REFUSED.time_ns, 0, Actor(77, 77, "\x1b[31mevil\n"))
-    failure = replace(REFUSED, source=Source.FAULT, facts=Fact.BEYOND_END, size=0, truncation=cut, file="/a\n\x1b]0;b")
+    failure = replace(
+        REFUSED, source=FailureSource.FAULT, facts=Fact.BEYOND_END, size=0, truncation=cut, file="/a\n\x1b]0;b"
+    )
     found = diagnose(failure, HostState())
     assert all(text.isprintable() for text in (found.cause, found.remedy, found.check))
 
@@ -198,7 +211,7 @@ def test_a_cgroup_is_named_so_that_a_shell_takes_it_as_one_word() -> None:
 
 
 def test_a_mount_of_another_namespace_is_remounted_there() -> None:
-    failure = replace(REFUSED, source=Source.FAULT, fstype="tmpfs", mountpoint="", handler="")
+    failure = replace(REFUSED, source=FailureSource.FAULT, fstype="tmpfs", mountpoint="", handler="")
     found = diagnose(failure, HostState(mountpoint="/mnt/c", enter="nsenter -t 77 -m "))
     assert "nsenter -t 77 -m mount -o remount,size=... /mnt/c" in found.remedy
     assert found.check == "nsenter -t 77 -m df -h /mnt/c; nsenter -t 77 -m du -ah /mnt/c | sort -h | tail"
@@ -206,7 +219,7 @@ def test_a_mount_of_another_namespace_is_remounted_there() -> None:
 
 @pytest.mark.parametrize("state", [HostState(mountpoint="/mnt/c", enter=None), HostState()])
 def test_no_command_is_given_for_a_mount_that_nobody_is_known_to_have(state: HostState) -> None:
-    failure = replace(REFUSED, source=Source.FAULT, fstype="tmpfs", mountpoint="", handler="")
+    failure = replace(REFUSED, source=FailureSource.FAULT, fstype="tmpfs", mountpoint="", handler="")
     found = diagnose(failure, state)
     assert "mount -o" not in found.remedy and found.remedy.startswith("Make the tmpfs larger.")
     assert found.check == ""

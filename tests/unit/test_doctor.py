@@ -15,7 +15,7 @@ from hosts import GOOD, UNPRIVILEGED, function, without
 from rich.console import Console
 
 from tracer.doctor.bug_report import report_text
-from tracer.doctor.checkup import Report, Row, State, judge
+from tracer.doctor.checkup import Checkup, Finding, FindingState, judge
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel import checks, functions, needs
 from tracer.kernel.features import FUNCTIONS, KPROBE_PROGRAM, TRACING_PROGRAM
@@ -32,12 +32,12 @@ def hooks(backend: Backend, attached: bool = True) -> tuple[Hook, ...]:
     return tuple(Hook(name, name, backend, attached, "" if attached else "refused") for name in FUNCTIONS)
 
 
-def row(report: Report, name: str, section: str = "host") -> Row:
+def row(report: Checkup, name: str, section: str = "host") -> Finding:
     (found,) = (row for row in report.rows if (row.section, row.name) == (section, name))
     return found
 
 
-def shown(report: Report, width: int = 80, colour: bool = False) -> str:
+def shown(report: Checkup, width: int = 80, colour: bool = False) -> str:
     file = io.StringIO()
     Console(file=file, width=width, force_terminal=colour, color_system="standard" if colour else None).print(
         DoctorView(report)
@@ -52,7 +52,7 @@ def never() -> tuple[Hook, ...]:
 def test_a_good_host_traces_with_fentry() -> None:
     report = judge(GOOD, DESCRIBED, lambda: hooks(Backend.FENTRY))
     assert (report.backend, report.exit_code) == (Backend.FENTRY, Exit.OK)
-    assert {row.state for row in report.rows} == {State.OK}
+    assert {row.state for row in report.rows} == {FindingState.OK}
     assert {row.name for row in report.rows if row.section == "host"} == {subject.value for subject in Subject}
 
 
@@ -72,29 +72,29 @@ def test_without_a_trial_the_inference_decides() -> None:
 def test_a_backend_that_is_ruled_out_is_so_in_every_hook() -> None:
     report = judge(replace(GOOD, kprobes=False), DESCRIBED)
     for name in FUNCTIONS:
-        assert row(report, f"{name} kprobe", "hooks").state is State.OBSTACLE
+        assert row(report, f"{name} kprobe", "hooks").state is FindingState.OBSTACLE
         assert row(report, f"{name} kprobe", "hooks").id == "no-kprobes"
-        assert row(report, f"{name} fentry", "hooks").state is State.OK
+        assert row(report, f"{name} fentry", "hooks").state is FindingState.OK
 
 
 def test_one_function_that_cannot_be_hooked_leaves_the_others() -> None:
     report = judge(function("do_wp_page", copies=2), DESCRIBED)
     assert (report.backend, report.exit_code) == (Backend.FENTRY, Exit.OK)
     assert row(report, "do_wp_page fentry", "hooks").id == "function-ambiguous"
-    assert row(report, "do_page_mkwrite fentry", "hooks").state is State.OK
-    assert row(report, "functions").state is State.WARNING
+    assert row(report, "do_page_mkwrite fentry", "hooks").state is FindingState.OK
+    assert row(report, "functions").state is FindingState.WARNING
 
 
 def test_fentry_needs_the_function_in_btf() -> None:
     report = judge(GOOD, DESCRIBED - {"do_wp_page"})
-    assert row(report, "do_wp_page fentry", "hooks").state is State.OBSTACLE
-    assert row(report, "do_wp_page kprobe", "hooks").state is State.OK
-    assert row(judge(GOOD, None), "do_wp_page fentry", "hooks").state is State.OK
+    assert row(report, "do_wp_page fentry", "hooks").state is FindingState.OBSTACLE
+    assert row(report, "do_wp_page kprobe", "hooks").state is FindingState.OK
+    assert row(judge(GOOD, None), "do_wp_page fentry", "hooks").state is FindingState.OK
 
 
 def test_where_ftraces_list_cannot_be_read_hooks_are_unknown() -> None:
     report = judge(function("do_wp_page", traceable=None), DESCRIBED)
-    assert row(report, "do_wp_page fentry", "hooks").state is State.UNKNOWN
+    assert row(report, "do_wp_page fentry", "hooks").state is FindingState.UNKNOWN
 
 
 def test_nothing_is_tried_where_an_obstacle_ends_all() -> None:
@@ -127,8 +127,8 @@ def test_a_trial_that_fails_becomes_a_row_and_the_exit_code() -> None:
 
     report = judge(GOOD, DESCRIBED, fail)
     assert (report.backend, report.exit_code) == (None, Exit.COMPILE)
-    assert row(report, "attaching", "trial") == Row(
-        "trial", "attaching", State.OBSTACLE, "It does not compile.", cure="Do this."
+    assert row(report, "attaching", "trial") == Finding(
+        "trial", "attaching", FindingState.OBSTACLE, "It does not compile.", cure="Do this."
     )
 
 
@@ -143,15 +143,15 @@ def test_a_trial_that_the_kernel_refuses_is_explained() -> None:
 
 def test_an_unprivileged_look_does_not_claim_what_it_could_not_try() -> None:
     report = judge(replace(UNPRIVILEGED, unread=("/sys/kernel/tracing/x",)), DESCRIBED)
-    assert row(report, "bpf").state is State.UNKNOWN
-    assert row(report, "fentry").state is State.UNKNOWN
+    assert row(report, "bpf").state is FindingState.UNKNOWN
+    assert row(report, "fentry").state is FindingState.UNKNOWN
     assert "/sys/kernel/tracing/x" in row(report, "not readable").text
 
 
 def test_lockdown_is_named_even_if_harmless() -> None:
     integrity = row(judge(replace(GOOD, lockdown=Lockdown.INTEGRITY), DESCRIBED), "lockdown")
-    assert (integrity.state, "harmless" in integrity.text) == (State.OK, True)
-    assert row(judge(replace(GOOD, lockdown=None), DESCRIBED), "lockdown").state is State.UNKNOWN
+    assert (integrity.state, "harmless" in integrity.text) == (FindingState.OK, True)
+    assert row(judge(replace(GOOD, lockdown=None), DESCRIBED), "lockdown").state is FindingState.UNKNOWN
 
 
 def test_what_bars_the_unprivileged_is_shown() -> None:
@@ -162,7 +162,7 @@ def test_what_bars_the_unprivileged_is_shown() -> None:
 
 def test_a_warning_does_not_change_the_exit_code() -> None:
     report = judge(replace(without("CAP_SYSLOG"), addresses_hidden=True), DESCRIBED)
-    assert row(report, "handler names").state is State.WARNING
+    assert row(report, "handler names").state is FindingState.WARNING
     assert report.exit_code is Exit.OK
 
 

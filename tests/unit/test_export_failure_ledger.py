@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tracer.export.prometheus.failure_ledger import FailureLedger, Kind, Refused
+from tracer.export.prometheus.failure_ledger import FailureKind, FailureLedger, Refused
 from tracer.export.prometheus.label import Who
-from tracer.export.prometheus.place_ledger import Place, PlaceLedger
+from tracer.export.prometheus.place_ledger import MountLabels, PlaceLedger
 from tracer.model.failures import Class, FailureSeries
 from tracer.model.options import By
 
 FULL = FailureSeries("ext4", "/srv", 8 << 20 | 1, Class.REFUSED, "ENOSPC")
-NO_SPACE = Kind(Class.REFUSED, "ENOSPC")
+NO_SPACE = FailureKind(Class.REFUSED, "ENOSPC")
 
 
 def counted(book: FailureLedger) -> dict[tuple[str, str], int]:
@@ -25,15 +25,15 @@ def test_failures_are_counted_by_place_class_and_errno() -> None:
     book.book({FULL: 2, other: 5, replace(FULL, errno="EDQUOT"): 1}, {"/srv"}, {})
     book.book({FULL: 3, other: 5, replace(FULL, errno="EDQUOT"): 1}, {"/srv"}, {})
     assert dict(book.counts([])) == {
-        Refused(Place("ext4", "/srv"), NO_SPACE): 8,
-        Refused(Place("ext4", "/srv"), Kind(Class.REFUSED, "EDQUOT")): 1,
+        Refused(MountLabels("ext4", "/srv"), NO_SPACE): 8,
+        Refused(MountLabels("ext4", "/srv"), FailureKind(Class.REFUSED, "EDQUOT")): 1,
     }
 
 
 def test_what_a_place_may_come_to_is_there_before_it_comes() -> None:
-    counts = dict(FailureLedger(Who(), 10).counts([Place("xfs", "/x")]))
-    assert counts[Refused(Place("xfs", "/x"), NO_SPACE)] == 0
-    assert counts[Refused(Place("xfs", "/x"), Kind(Class.BEYOND_END, ""))] == 0
+    counts = dict(FailureLedger(Who(), 10).counts([MountLabels("xfs", "/x")]))
+    assert counts[Refused(MountLabels("xfs", "/x"), NO_SPACE)] == 0
+    assert counts[Refused(MountLabels("xfs", "/x"), FailureKind(Class.BEYOND_END, ""))] == 0
     assert set(counts.values()) == {0}
 
 
@@ -57,7 +57,7 @@ def test_beyond_the_bound_failures_are_counted_together_and_who_is_gone_makes_ro
 def test_signals_without_a_filesystem_are_counted_too() -> None:
     book = FailureLedger(Who(), 10)
     book.book({FailureSeries("", "", 0, Class.SENT, ""): 1}, set(), {})
-    assert dict(book.counts([])) == {Refused(Place("", ""), Kind(Class.SENT, "")): 1}
+    assert dict(book.counts([])) == {Refused(MountLabels("", ""), FailureKind(Class.SENT, "")): 1}
 
 
 def test_what_the_kernel_does_not_count_any_more_is_booked_once() -> None:
@@ -77,13 +77,13 @@ def test_whom_it_happened_to_is_told_apart_as_far_as_there_is_room() -> None:
         book.book({series: 1}, {"/srv"}, {series: 1})
     counts = dict(book.counts([]))
     assert (len(counts), sum(counts.values())) == (101, 500)
-    assert counts[Refused(Place("other", "other", ("other",)), NO_SPACE)] == 400
+    assert counts[Refused(MountLabels("other", "other", ("other",)), NO_SPACE)] == 400
 
 
 def test_for_whom_nothing_was_counted_for_an_hour_makes_room() -> None:
     now = 0.0
     book: PlaceLedger[str] = PlaceLedger(2, ("other",), lambda: now)
-    places = [Place("ext4", "/srv", (f"c{number}",)) for number in range(4)]
+    places = [MountLabels("ext4", "/srv", (f"c{number}",)) for number in range(4)]
     book.add({(places[0], "EIO"): 1, (places[1], "EIO"): 2}, {"/srv"})
     book.add({(places[2], "EIO"): 4}, {"/srv"})
     now = 3601.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from samples import series, snapshot
 
 from tracer.export.prometheus.label import Who
-from tracer.export.prometheus.ledger import Kind, Ledger, Source
+from tracer.export.prometheus.ledger import CallKind, Ledger, SeriesLabels
 from tracer.model.calls import Outcome, Series
 from tracer.model.histogram import Histogram
 from tracer.model.options import By
@@ -156,7 +156,7 @@ def test_nothing_goes_backwards_and_nothing_is_lost_through_any_churn(
         assert sum(len(list(kinds)) for _, kinds in book.calls()) <= 2 * (places + 1)
 
 
-def _all(book: Ledger) -> Iterator[tuple[tuple[Source, Kind], int]]:
+def _all(book: Ledger) -> Iterator[tuple[tuple[SeriesLabels, CallKind], int]]:
     for source, kinds in book.calls():
         for kind, histogram in kinds.items():
             yield (source, kind), histogram.count

@@ -24,8 +24,8 @@ from tracer.model.failures import (
     Fact,
     Failure,
     FailureSeries,
+    FailureSource,
     Signal,
-    Source,
     Truncation,
 )
 from tracer.model.host_state import HostState, HugeState
@@ -51,10 +51,10 @@ STATE = HostState(
 )  # fmt: skip
 FAILURES = {
     "refused": REFUSAL,
-    "beyond_end": replace(REFUSAL, source=Source.FAULT, facts=Fact.BEYOND_END, size=0),
-    "tmpfs": replace(REFUSAL, source=Source.FAULT, fstype="tmpfs"),
-    "hugetlb": replace(REFUSAL, source=Source.HUGETLB),
-    "sent": replace(REFUSAL, source=Source.SIGNAL),
+    "beyond_end": replace(REFUSAL, source=FailureSource.FAULT, facts=Fact.BEYOND_END, size=0),
+    "tmpfs": replace(REFUSAL, source=FailureSource.FAULT, fstype="tmpfs"),
+    "hugetlb": replace(REFUSAL, source=FailureSource.HUGETLB),
+    "sent": replace(REFUSAL, source=FailureSource.SIGNAL),
     "immutable": replace(REFUSAL, facts=Fact.IMMUTABLE),
     "deleted": replace(REFUSAL, deleted=True, signal=None),
 }

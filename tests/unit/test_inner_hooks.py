@@ -13,7 +13,7 @@ from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbol, Symbols
 from tracer.model.hooks import Backend
 from tracer.probes.failures import InnerHooks
-from tracer.probes.tracer import Place, Tracer
+from tracer.probes.tracer import HookPoint, Tracer
 
 RESERVE = "ext4_da_reserve_space"
 BLOCK = "ext4_get_block"
@@ -36,16 +36,16 @@ class FakeTracer:
     probes: int = 0
     links: int = 0
     tried: list[tuple[str, bool]] = field(default_factory=list)
-    attached: list[Place] = field(default_factory=list)
+    attached: list[HookPoint] = field(default_factory=list)
     missing: list[tuple[str, int | None]] = field(default_factory=list)
 
-    def attach(self, place: Place, types: Btf | None = None) -> None:
+    def attach(self, place: HookPoint, types: Btf | None = None) -> None:
         self.tried.append((place.function, bool(place.address)))
         if refusal := self.links if place.address else self.probes:
             raise OSError(refusal, "refused")
         self.attached.append(place)
 
-    def miss(self, place: Place, error: OSError | MkwriteError) -> None:
+    def miss(self, place: HookPoint, error: OSError | MkwriteError) -> None:
         assert isinstance(error, OSError)
         self.missing.append((place.function, error.errno))
 

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from tracer.host.mounts import Mounts
-from tracer.host.peers import Daemon, Peer, fuse_daemons, peer_of
-from tracer.mappings.mounted import Filesystem, filesystems
+from tracer.host.peers import FuseDaemon, Peer, fuse_daemons, peer_of
+from tracer.mappings.mounted import MountedFilesystem, filesystems
 from tracer.model.filesystems import KNOWN, Refusal, rules
 from tracer.ui.mounted import MountedView
 
@@ -30,12 +30,12 @@ TABLE = b"""\
 13 1 8:4 / /odd rw - oddfs /dev/sdd rw
 14 1 8:2 /sub /bind rw - xfs /dev/sda2 rw,dax=always
 """
-SSHFS = Daemon(812, "sshfs", ("sshfs", "a@host:/", "/home/a/remote"))
-OTHER = Daemon(813, "other", ("other",), 42)
+SSHFS = FuseDaemon(812, "sshfs", ("sshfs", "a@host:/", "/home/a/remote"))
+OTHER = FuseDaemon(813, "other", ("other",), 42)
 XFS_DAX = ("xfs_filemap_fault", "xfs_filemap_huge_fault", "xfs_filemap_pfn_mkwrite")
 
 
-def rows(has: object = True) -> dict[str, Filesystem]:
+def rows(has: object = True) -> dict[str, MountedFilesystem]:
     found = filesystems(Mounts.parse(TABLE), [SSHFS, OTHER], lambda name: bool(has))
     return {row.mount.mountpoint: row for row in found}
 
@@ -103,8 +103,8 @@ def test_peers_are_named() -> None:
 def test_one_of_several_daemons_is_not_guessed() -> None:
     mount = Mounts.parse(TABLE).at("/mnt/other")
     assert mount is not None
-    assert peer_of(mount, [Daemon(1, "a", ()), Daemon(2, "b", ())]) is None
-    assert peer_of(mount, [Daemon(1, "a", ())]) == Peer("a", 1)
+    assert peer_of(mount, [FuseDaemon(1, "a", ()), FuseDaemon(2, "b", ())]) is None
+    assert peer_of(mount, [FuseDaemon(1, "a", ())]) == Peer("a", 1)
 
 
 def test_daemons_are_found_by_the_device_that_they_hold(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_daemons_are_found_by_the_device_that_they_hold(tmp_path: Path) -> None:
     (several / "fd" / "6").write_text("no link: closed between two looks")
     (several / "fd" / "7").symlink_to("/dev/fuse")  # and its fdinfo is gone
     assert fuse_daemons(tmp_path) == [
-        Daemon(9, "d\x1b", ("d", "/mnt", ""), 42),
-        Daemon(9, "d\x1b", ("d", "/mnt", ""), 43),
-        Daemon(30, "d\x1b", ("d", "/mnt", ""), None),
+        FuseDaemon(9, "d\x1b", ("d", "/mnt", ""), 42),
+        FuseDaemon(9, "d\x1b", ("d", "/mnt", ""), 43),
+        FuseDaemon(30, "d\x1b", ("d", "/mnt", ""), None),
     ]
 
 

@@ -19,7 +19,7 @@ from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.symbols import Symbols
 from tracer.model.calls import FaultPath, Filesystem, Initiator, Outcome
-from tracer.model.failures import Cause, Class, Source
+from tracer.model.failures import Cause, Class, FailureSource
 from tracer.model.options import By
 from tracer.model.waits import Wait
 from tracer.probes.build import SOURCES
@@ -187,7 +187,7 @@ def test_a_mount_of_another_type_is_not_the_filesystems(host: Host) -> None:
 
 
 def test_a_failure_of_the_last_filesystem_is_not_judged_by_the_type_of_the_next(host: Host) -> None:
-    full = Cause(0, DEV, 0, errno.ENOSPC, tuple(Source).index(Source.FAULT), 0)
+    full = Cause(0, DEV, 0, errno.ENOSPC, tuple(FailureSource).index(FailureSource.FAULT), 0)
     fstypes = {FS: "tmpfs", Filesystem(DEV, 1): "btrfs"}
     naming = host.naming()
     assert naming.failure_series(full, fstypes).kind is Class.TMPFS_FULL

@@ -10,19 +10,19 @@ from hosts import GOOD, UNPRIVILEGED, function, without
 
 from tracer.errors import Exit
 from tracer.kernel.parsing import Lockdown
-from tracer.kernel.refusals import ENOTSUPP, explain
+from tracer.kernel.refusals import ENOTSUPP, explain_refusal
 from tracer.model.hooks import Backend
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.E2BIG])
 def test_another_tracer_that_holds_the_function_has_an_exit_code(number: int) -> None:
-    error = explain(OSError(number, "x"), "attach do_page_mkwrite", Backend.FENTRY, GOOD)
+    error = explain_refusal(OSError(number, "x"), "attach do_page_mkwrite", Backend.FENTRY, GOOD)
     assert error.code is Exit.BUSY
     assert "--backend" in error.cure
 
 
 def test_a_refusal_is_explained_by_the_obstacle_behind_it() -> None:
-    error = explain(PermissionError(errno.EPERM, "x"), "load a program", features=UNPRIVILEGED)
+    error = explain_refusal(PermissionError(errno.EPERM, "x"), "load a program", features=UNPRIVILEGED)
     assert error.problem.startswith("The kernel refused to load a program (EPERM): this process lacks CAP_")
     assert (error.cure, error.code) == ("Run mkwrite as root, e.g. with sudo.", Exit.NO_PERMISSION)
 
@@ -30,20 +30,20 @@ def test_a_refusal_is_explained_by_the_obstacle_behind_it() -> None:
 def test_a_refusal_for_memlock_is_not_taken_for_a_policy() -> None:
     old = replace(without("CAP_SYS_RESOURCE"), memlock=0, memlock_charged=True)
     for number in (errno.EPERM, errno.ENOMEM):
-        error = explain(OSError(number, "x"), "create a map", features=old)
+        error = explain_refusal(OSError(number, "x"), "create a map", features=old)
         assert error.code is Exit.NO_MEMORY
         assert error.cure.startswith("Raise the limit")
 
 
 def test_a_refusal_under_lockdown() -> None:
     features = replace(GOOD, lockdown=Lockdown.CONFIDENTIALITY)
-    assert explain(OSError(errno.EPERM, "x"), "attach", features=features).code is Exit.LOCKDOWN
+    assert explain_refusal(OSError(errno.EPERM, "x"), "attach", features=features).code is Exit.LOCKDOWN
 
 
 def test_an_obstacle_of_the_other_backend_explains_nothing() -> None:
     features = replace(GOOD, trampolines=False)
-    fentry = explain(OSError(errno.EINVAL, "x"), "attach to do_wp_page", Backend.FENTRY, features)
-    kprobe = explain(OSError(errno.EINVAL, "x"), "attach to do_wp_page", Backend.KPROBE, features)
+    fentry = explain_refusal(OSError(errno.EINVAL, "x"), "attach to do_wp_page", Backend.FENTRY, features)
+    kprobe = explain_refusal(OSError(errno.EINVAL, "x"), "attach to do_wp_page", Backend.KPROBE, features)
     assert "no BPF trampolines" in fentry.problem
     assert "trampolines" not in kprobe.problem
 
@@ -51,8 +51,8 @@ def test_an_obstacle_of_the_other_backend_explains_nothing() -> None:
 def test_an_obstacle_of_another_function_explains_nothing() -> None:
     features = function("do_wp_page", copies=2)
     error = OSError(errno.EADDRNOTAVAIL, "x")
-    assert "has 2 functions do_wp_page" in explain(error, "attach to do_wp_page", features=features).problem
-    assert "has 2" not in explain(error, "attach to do_page_mkwrite", features=features).problem
+    assert "has 2 functions do_wp_page" in explain_refusal(error, "attach to do_wp_page", features=features).problem
+    assert "has 2" not in explain_refusal(error, "attach to do_page_mkwrite", features=features).problem
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_an_obstacle_of_another_function_explains_nothing() -> None:
     ],
 )
 def test_each_errno_has_its_own_words(number: int, code: Exit, word: str) -> None:
-    error = explain(OSError(number, "strange"), "attach", features=GOOD)
+    error = explain_refusal(OSError(number, "strange"), "attach", features=GOOD)
     assert error.code is code
     assert word in str(error)
 
 
 def test_an_error_without_a_number_is_explained_too() -> None:
-    assert explain(OSError("odd"), "attach", features=GOOD).code is Exit.FAILED
+    assert explain_refusal(OSError("odd"), "attach", features=GOOD).code is Exit.FAILED

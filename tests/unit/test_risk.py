@@ -19,17 +19,28 @@ from shown import ESCAPED, render
 from tracer.cli.main import cli
 from tracer.errors import Exit
 from tracer.export.json.host import risk_dict
-from tracer.mappings.risk import Demand, Limit, LimitKind, Place, State, Verdict, assess, consequence, forecasts, remedy
+from tracer.mappings.risk import (
+    Assessment,
+    Demand,
+    Limit,
+    LimitedFilesystem,
+    LimitKind,
+    RiskState,
+    assess,
+    consequence,
+    forecasts,
+    remedy,
+)
 from tracer.mappings.survey import Survey
 from tracer.ui.risk import RiskView
 
 GIB = 1 << 30
-SRV = Place("ext4", "/srv", 8 << 20 | 1, "ext4_page_mkwrite")
-TREE = Place("btrfs", "/tree", 44, "btrfs_page_mkwrite")
+SRV = LimitedFilesystem("ext4", "/srv", 8 << 20 | 1, "ext4_page_mkwrite")
+TREE = LimitedFilesystem("btrfs", "/tree", 44, "btrfs_page_mkwrite")
 HOSTILE = "/srv/a\x1b[31m\nb[red]\u202ec" + b"\xff".decode(errors="surrogateescape")
 
 
-def limit(free: int, kind: LimitKind = LimitKind.SPACE, place: Place = SRV, who: str = "") -> Limit:
+def limit(free: int, kind: LimitKind = LimitKind.SPACE, place: LimitedFilesystem = SRV, who: str = "") -> Limit:
     return Limit(place, kind, who, free)
 
 
@@ -44,18 +55,18 @@ def survey(*demands: Demand) -> Survey:
 @pytest.mark.parametrize(
     ("new", "rewrites", "free", "state", "used"),
     [
-        (0, 0, 0, State.OK, 0.0),
-        (5, 0, 10, State.OK, 0.5),
-        (10, 0, 10, State.OK, 1.0),
-        (11, 0, 10, State.SHORT, 1.1),
-        (5, 6, 10, State.TIGHT, 0.5),
-        (0, 1, 0, State.SHORT, math.inf),
-        (1, 0, 0, State.SHORT, math.inf),
-        (1, 0, -5, State.SHORT, math.inf),
+        (0, 0, 0, RiskState.OK, 0.0),
+        (5, 0, 10, RiskState.OK, 0.5),
+        (10, 0, 10, RiskState.OK, 1.0),
+        (11, 0, 10, RiskState.SHORT, 1.1),
+        (5, 6, 10, RiskState.TIGHT, 0.5),
+        (0, 1, 0, RiskState.SHORT, math.inf),
+        (1, 0, 0, RiskState.SHORT, math.inf),
+        (1, 0, -5, RiskState.SHORT, math.inf),
     ],
 )
 def test_a_limit_is_short_when_what_is_new_does_not_fit(
-    new: int, rewrites: int, free: int, state: State, used: float
+    new: int, rewrites: int, free: int, state: RiskState, used: float
 ) -> None:
     (verdict,) = assess([demand(new, limit(free), rewrites=rewrites)])
     assert (verdict.state, verdict.used) == (state, used)
@@ -65,16 +76,16 @@ def test_demands_on_one_limit_add_up_and_the_most_dangerous_comes_first() -> Non
     quota = limit(50, LimitKind.USER, who="26")
     verdicts = assess([demand(30, limit(1000), quota), demand(25, limit(1000), quota, inode=8, path="/srv/b")])
     assert [(v.limit.kind, v.state, v.new, [d.path for d in v.demands]) for v in verdicts] == [
-        (LimitKind.USER, State.SHORT, 55, ["/srv/ledger.dat", "/srv/b"]),
-        (LimitKind.SPACE, State.OK, 55, ["/srv/ledger.dat", "/srv/b"]),
+        (LimitKind.USER, RiskState.SHORT, 55, ["/srv/ledger.dat", "/srv/b"]),
+        (LimitKind.SPACE, RiskState.OK, 55, ["/srv/ledger.dat", "/srv/b"]),
     ]
 
 
 def test_root_takes_the_space_of_others_though_its_limit_is_another() -> None:
     verdicts = assess([demand(60, limit(70)), demand(60, limit(200, LimitKind.ROOT_SPACE), inode=8)])
     assert {v.limit.kind: (v.state, v.new, len(v.demands)) for v in verdicts} == {
-        LimitKind.SPACE: (State.SHORT, 120, 1),
-        LimitKind.ROOT_SPACE: (State.OK, 120, 1),
+        LimitKind.SPACE: (RiskState.SHORT, 120, 1),
+        LimitKind.ROOT_SPACE: (RiskState.OK, 120, 1),
     }
 
 
@@ -87,7 +98,7 @@ def test_nothing_is_lost_in_the_sum(parts: list[tuple[int, int, int]]) -> None:
     assert sum(v.new for v in verdicts) == sum(n for n, _, _ in parts)
     assert sum(v.rewrites for v in verdicts) == sum(r for _, r, _ in parts)
     assert [v.state for v in verdicts] == sorted(
-        (v.state for v in verdicts), key=[State.SHORT, State.TIGHT, State.OK].index
+        (v.state for v in verdicts), key=[RiskState.SHORT, RiskState.TIGHT, RiskState.OK].index
     )
 
 
@@ -100,7 +111,7 @@ def test_nothing_is_lost_in_the_sum(parts: list[tuple[int, int, int]]) -> None:
         (limit(GIB, LimitKind.USER, who="26"), "Raise the hard limit by 8.4 GiB: edquota -u 26 (on /srv)."),
         (limit(GIB, LimitKind.PROJECT, who="42"), "edquota -P 42"),
         (limit(GIB, LimitKind.SUBVOLUME, TREE, "0/257"), "btrfs qgroup limit SIZE 0/257 /tree"),
-        (limit(GIB, place=Place("tmpfs", "/dev/shm", 27)), "mount -o remount,size=SIZE /dev/shm"),
+        (limit(GIB, place=LimitedFilesystem("tmpfs", "/dev/shm", 27)), "mount -o remount,size=SIZE /dev/shm"),
         (limit(GIB, LimitKind.HUGE_PAGES), "vm.nr_hugepages"),
         (limit(GIB, LimitKind.HUGE_CGROUP, who="/a"), "cgroup /a"),
     ],
@@ -110,7 +121,7 @@ def test_each_limit_has_its_remedy(met: Limit, words: str) -> None:
 
 
 def test_a_remedy_is_run_where_the_mount_is() -> None:
-    full = limit(GIB, place=Place("tmpfs", "/dev/shm", 27))
+    full = limit(GIB, place=LimitedFilesystem("tmpfs", "/dev/shm", 27))
     asking = replace(demand(9 * GIB, full), enter="nsenter -t 77 -m ")
     assert remedy(asking, full).endswith("nsenter -t 77 -m mount -o remount,size=SIZE /dev/shm.")
     room = limit(20 * GIB)
@@ -118,11 +129,11 @@ def test_a_remedy_is_run_where_the_mount_is() -> None:
 
 
 def test_what_a_filesystem_takes_and_loses_later_is_said_so() -> None:
-    assert "lost at writeback" in consequence(limit(0, place=Place("vfat", "/boot", 1)))
+    assert "lost at writeback" in consequence(limit(0, place=LimitedFilesystem("vfat", "/boot", 1)))
     assert "SIGBUS" in consequence(limit(0))
 
 
-def verdict(new: int, free: int, rewrites: int = 0) -> Verdict:
+def verdict(new: int, free: int, rewrites: int = 0) -> Assessment:
     return assess([demand(new, limit(free), rewrites=rewrites)])[0]
 
 
@@ -214,7 +225,7 @@ def test_filesystems_on_one_thin_pool_ask_for_it_together() -> None:
     alone = limit(10, LimitKind.THIN_POOL, replace(SRV, mountpoint="/alone"), "vg-other")
     verdicts = assess([demand(6, pool), demand(6, other, inode=8), demand(6, alone, inode=9)])
     assert [(v.limit.place.mountpoint, v.state, v.new) for v in verdicts] == [
-        ("/tree", State.SHORT, 12),
-        ("/srv", State.SHORT, 12),
-        ("/alone", State.OK, 6),
+        ("/tree", RiskState.SHORT, 12),
+        ("/srv", RiskState.SHORT, 12),
+        ("/alone", RiskState.OK, 6),
     ]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tracer.export.json.records import stuck_dict
 from tracer.host.mounts import Mounts
-from tracer.host.peers import Daemon
+from tracer.host.peers import FuseDaemon
 from tracer.host.stacks import Sleeper, kernel_stack, sleepers
 from tracer.latency.stuck import StuckCall, StuckCalls, hooked_calls
 from tracer.model.waits import InFlight, Wait
@@ -109,7 +109,7 @@ def test_what_waits_for_a_server_has_the_peer_of_its_mount(monkeypatch: pytest.M
         b"32 1 8:1 / /data rw - ext4 /dev/sda1 rw\n"
     )
     monkeypatch.setattr("tracer.latency.stuck.Mounts.read", lambda: Mounts.parse(mounts))
-    monkeypatch.setattr("tracer.latency.stuck.fuse_daemons", lambda: [Daemon(7, "sshfs", (), 52)])
+    monkeypatch.setattr("tracer.latency.stuck.fuse_daemons", lambda: [FuseDaemon(7, "sshfs", (), 52)])
     calls = [replace(call(False).call, pid=0, dev=dev) for dev in (51, 52, 8 << 20 | 1, 99)]
     found = hooked_calls(_Session(*calls), 0)  # type: ignore[arg-type]
     assert [one.peer for one in found] == ["files:/export", "sshfs[7]", "", ""]

@@ -37,7 +37,7 @@ def doctor(context: click.Context, as_fs: bool, as_json: bool, as_report: bool) 
     from tracer.cli.names import version
     from tracer.cli.output import Output, print_json
     from tracer.doctor.bug_report import report_text
-    from tracer.doctor.checkup import diagnose
+    from tracer.doctor.checkup import checkup
     from tracer.ui.doctor import DoctorView
 
     if as_report and (as_json or as_fs):
@@ -45,7 +45,7 @@ def doctor(context: click.Context, as_fs: bool, as_json: bool, as_report: bool) 
     if as_fs:
         _filesystems(as_json)
         return
-    report = diagnose(_attempt)
+    report = checkup(_attempt)
     if as_report:
         Output().print_line(Text(report_text(report, version())))
     elif as_json:

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from tracer.decode.names import Naming, path_of
 from tracer.diagnosis.classes import decide
-from tracer.model.failures import Actor, Code, Disposition, Fact, Failure, Signal, Source, Truncation, code_of
+from tracer.model.failures import Actor, Code, Disposition, Fact, Failure, FailureSource, Signal, Truncation, code_of
 from tracer.probes.inner import names
 from tracer.probes.records import RawSeries
 
 #: A refusal's signal follows it within microseconds; where none comes, the task was killed meanwhile.
 SIGNAL_WITHIN_NS: Final = 500_000_000
-_SOURCES: Final = tuple(Source)
+_SOURCES: Final = tuple(FailureSource)
 _IGNORED: Final = 1  # enum trace_signal_generate_result, include/trace/events/signal.h
 # FAULT_FLAG_*, include/linux/mm_types.h
 _WRITE, _USER = 0x1, 0x40
@@ -70,7 +70,7 @@ class FailureReader:
         for record in records:
             event = self._kind.from_buffer_copy(record.ljust(ct.sizeof(self._kind), b"\0"))
             path = record[self._kind.path.offset : self._kind.path.offset + event.path_bytes]
-            if _SOURCES[event.cause.source] is Source.SIGNAL:
+            if _SOURCES[event.cause.source] is FailureSource.SIGNAL:
                 signal = _signal(event, path)
                 yield self._join.signalled(event.refusal, signal) or self._unrefused(event, signal)
                 continue
@@ -85,7 +85,7 @@ class FailureReader:
         """Those whose signal has not come, when no more will."""
         return self._join.expired(time.monotonic_ns())
 
-    def _met(self, event: Any, source: Source) -> Failure:
+    def _met(self, event: Any, source: FailureSource) -> Failure:
         """Who met it, when and where: what a refusal and a signal have in common."""
         return Failure(
             time_ns=self._naming.clock.at(event.time_ns),
@@ -105,7 +105,7 @@ class FailureReader:
         )
 
     def _unrefused(self, event: Any, signal: Signal) -> Failure:
-        return decide(replace(self._met(event, Source.SIGNAL), signal=signal))
+        return decide(replace(self._met(event, FailureSource.SIGNAL), signal=signal))
 
     def _refusal(self, event: Any, path: bytes) -> Failure:
         cause = event.cause
@@ -140,7 +140,7 @@ class FailureReader:
                 vm_fault=event.vm_fault,
                 errno=cause.error,
                 errno_from=self._inner[event.inner],
-                huge_page=1 << event.page_bits if _SOURCES[cause.source] is Source.HUGETLB else 0,
+                huge_page=1 << event.page_bits if _SOURCES[cause.source] is FailureSource.HUGETLB else 0,
                 inferred=self._inferred,
                 truncation=truncation,
             )

@@ -6,7 +6,7 @@ import errno as errnos
 from dataclasses import replace
 from typing import Final
 
-from tracer.model.failures import Cause, Class, Code, Fact, Failure, Source, Verdict, code_of
+from tracer.model.failures import Cause, Class, Code, Diagnosed, Fact, Failure, FailureSource, code_of
 from tracer.model.filesystems import rules
 
 _MEMORY: Final = ("tmpfs",)
@@ -33,37 +33,37 @@ def decide(failure: Failure) -> Failure:
     return replace(failure, verdict=verdict(failure.burst.cause, failure.fstype))
 
 
-def verdict(cause: Cause, fstype: str) -> Verdict:
+def verdict(cause: Cause, fstype: str) -> Diagnosed:
     """Decide it for failures of one cause; ``fstype`` is the kernel's name of the type."""
     kind = _class_of(cause, fstype)
-    return Verdict(kind, *_errno_of(cause, fstype, kind))
+    return Diagnosed(kind, *_errno_of(cause, fstype, kind))
 
 
 def _class_of(cause: Cause, fstype: str) -> Class:
-    source, facts = tuple(Source)[cause.source], Fact(cause.facts)
-    if source is Source.SIGNAL:
+    source, facts = tuple(FailureSource)[cause.source], Fact(cause.facts)
+    if source is FailureSource.SIGNAL:
         code = code_of(cause.error)
         return Class.SENT if code.sent else Class.MEDIA if code in _POISON else Class.OTHER
     if facts & Fact.POISONED:
         return Class.MEDIA
     if facts & Fact.BEYOND_END:
         return Class.BEYOND_END
-    if facts & Fact.UNSEEN and (source is Source.HUGETLB or fstype in _MEMORY):
+    if facts & Fact.UNSEEN and (source is FailureSource.HUGETLB or fstype in _MEMORY):
         return Class.OTHER
-    if source is Source.HUGETLB:
+    if source is FailureSource.HUGETLB:
         return Class.HUGETLB
     if fstype in _MEMORY:
         return {0: Class.TMPFS_FULL, errnos.ENOSPC: Class.TMPFS_FULL, errnos.EIO: Class.MEDIA}.get(
             cause.error, Class.OTHER
         )
     # A DAX mapping has no page to read: a write's ->fault allocates, as page_mkwrite does elsewhere.
-    read = source is Source.FAULT and not facts & Fact.DAX_WRITE
+    read = source is FailureSource.FAULT and not facts & Fact.DAX_WRITE
     return Class.MEDIA if read and cause.error not in _OF_WRITES else Class.REFUSED
 
 
 def _errno_of(cause: Cause, fstype: str, kind: Class) -> tuple[str, str]:
     """The errno's name, and what it was inferred from ("" if the kernel was seen to return it); both "" for none."""
-    if cause.source == tuple(Source).index(Source.SIGNAL):
+    if cause.source == tuple(FailureSource).index(FailureSource.SIGNAL):
         return "", ""
     if cause.error:
         return errnos.errorcode.get(cause.error, str(cause.error)), ""

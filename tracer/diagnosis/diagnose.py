@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracer.diagnosis.errnos import command, df, place, reason
-from tracer.model.failures import Class, Code, Fact, Failure, Source
+from tracer.diagnosis.errnos import command, df, explain_errno, place
+from tracer.model.failures import Class, Code, Fact, Failure, FailureSource
 from tracer.model.host_state import HostState
 from tracer.text import duration, printable, shell_word, size_text
 
@@ -29,7 +29,7 @@ class Diagnosis:
 def diagnose(failure: Failure, state: HostState) -> Diagnosis:
     """Why a failure happened."""
     kind, errno, inferred = failure.verdict
-    if failure.source is Source.SIGNAL:
+    if failure.source is FailureSource.SIGNAL:
         return _signal(failure)
     if failure.facts & Fact.POISONED:
         return _poisoned()
@@ -45,7 +45,7 @@ def diagnose(failure: Failure, state: HostState) -> Diagnosis:
         return _fault(failure, state, errno, inferred)
     if not errno:
         errno, inferred = _errno_of_handler(failure) or _errno_of_state(state)
-    return Diagnosis(Class.REFUSED, *reason(errno, failure, state), errno, inferred)
+    return Diagnosis(Class.REFUSED, *explain_errno(errno, failure, state), errno, inferred)
 
 
 def _errno_of_handler(failure: Failure) -> tuple[str, str] | None:
@@ -69,7 +69,7 @@ def _errno_of_state(state: HostState) -> tuple[str, str]:
 
 def _fault(failure: Failure, state: HostState, errno: str, inferred: str) -> Diagnosis:
     if errno == "ESTALE":
-        return Diagnosis(Class.MEDIA, *reason(errno, failure, state), errno, inferred)
+        return Diagnosis(Class.MEDIA, *explain_errno(errno, failure, state), errno, inferred)
     return Diagnosis(
         Class.MEDIA,
         "The page lies within the file, and could not be read from the device or server.",

@@ -14,7 +14,7 @@ from tracer.text import printable, shell_word, size_text
 Reason = tuple[str, str, str]
 
 
-def reason(errno: str, failure: Failure, state: HostState) -> Reason:
+def explain_errno(errno: str, failure: Failure, state: HostState) -> Reason:
     """What an errno of page_mkwrite means for the user; "" for one that is not known."""
     return _REASONS.get(errno, _unknown)(failure, state)
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from tracer.doctor.checkup import Report
+from tracer.doctor.checkup import Checkup
 from tracer.kernel.parsing import parse_distribution
 
 #: Directories whose names say nothing of who uses the host.
@@ -18,7 +18,7 @@ _HARMLESS: Final = {"root", "localhost", "nobody", "mkwrite", "debian", "ubuntu"
 _PATH: Final = re.compile(r"(?<![\w.])(?:~|/)[^\s,;:()'\"]+")
 
 
-def report_text(report: Report, version: str) -> str:
+def report_text(report: Checkup, version: str) -> str:
     """Markdown to paste. ``version`` is mkwrite's."""
     facts: dict[str, Any] = {
         "mkwrite": version,

@@ -1,6 +1,6 @@
 """Whether tracing works here: the facts, what is in the way, and what became of trying.
 
-``diagnose`` infers from ``tracer.kernel``; the trial, which attaches for a moment, is the caller's to give.
+``checkup`` infers from ``tracer.kernel``; the trial, which attaches for a moment, is the caller's to give.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tracer.kernel.checks import obstacles
 from tracer.kernel.features import Features, Function, read
 from tracer.kernel.functions import function_problem
 from tracer.kernel.obstacles import Obstacle, Subject, decisive, lowered, ruling
-from tracer.kernel.refusals import explain
+from tracer.kernel.refusals import explain_refusal
 from tracer.model.hooks import FUNCTION_BACKENDS, Backend, Hook
 from tracer.model.losses import FENTRY_PREEMPTED
 from tracer.text import printable
@@ -25,7 +25,7 @@ from tracer.text import printable
 Attempt = Callable[[], tuple[Hook, ...]]
 
 
-class State(StrEnum):
+class FindingState(StrEnum):
     """How a row stands; UNKNOWN is what this process may not see."""
 
     OK = "ok"
@@ -35,12 +35,12 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Finding:
     """One finding. ``id`` is the obstacle's; it, ``cost`` and ``cure`` may be empty."""
 
     section: str
     name: str
-    state: State
+    state: FindingState
     text: str
     cost: str = ""
     cure: str = ""
@@ -48,11 +48,11 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Checkup:
     """All findings. ``backend`` is the one that tracing uses, None where it cannot; ``reason`` says why."""
 
     release: str
-    rows: tuple[Row, ...]
+    rows: tuple[Finding, ...]
     backend: Backend | None
     reason: str
     exit_code: Exit
@@ -80,7 +80,7 @@ class Report:
         }
 
 
-def diagnose(attempt: Attempt | None = None) -> Report:
+def checkup(attempt: Attempt | None = None) -> Checkup:
     """Look at this kernel and process, and, if nothing known forbids it, try."""
     features = read()
     return judge(features, btf_functions(features), attempt)
@@ -95,36 +95,36 @@ def btf_functions(features: Features) -> frozenset[str] | None:
         return None
 
 
-def judge(features: Features, described: frozenset[str] | None, attempt: Attempt | None = None) -> Report:
+def judge(features: Features, described: frozenset[str] | None, attempt: Attempt | None = None) -> Checkup:
     """The report that follows from ``features``, the functions that BTF describes, and a trial."""
     found = obstacles(features)
     rows = list(_environment(features, found))
     for function in features.functions:
         rows += (_hook(features, found, described, function, backend) for backend in FUNCTION_BACKENDS)
     if ending := ruling(found):
-        return Report(features.release, tuple(rows), None, ending.problem, ending.code)
+        return Checkup(features.release, tuple(rows), None, ending.problem, ending.code)
     backend, reason = _preference(features, found)
     if attempt is None:
-        return Report(features.release, tuple(rows), backend, reason, Exit.OK)
+        return Checkup(features.release, tuple(rows), backend, reason, Exit.OK)
     try:
         hooks = _try(attempt, features)
     except MkwriteError as error:
-        rows.append(Row("trial", "attaching", State.OBSTACLE, error.problem, cure=error.cure))
-        return Report(features.release, tuple(rows), None, error.problem, error.code)
+        rows.append(Finding("trial", "attaching", FindingState.OBSTACLE, error.problem, cure=error.cure))
+        return Checkup(features.release, tuple(rows), None, error.problem, error.code)
     rows.extend(_tried(hook) for hook in hooks)
     used = next((hook.backend for hook in hooks if hook.attached), None)
     if used is None:
-        return Report(features.release, tuple(rows), None, "No hook could be attached.", Exit.NO_HOOKS)
+        return Checkup(features.release, tuple(rows), None, "No hook could be attached.", Exit.NO_HOOKS)
     if used is not backend:
         reason = f"The {backend.value} backend was tried, and did not attach."
-    return Report(features.release, tuple(rows), used, reason, Exit.OK)
+    return Checkup(features.release, tuple(rows), used, reason, Exit.OK)
 
 
 def _try(attempt: Attempt, features: Features) -> tuple[Hook, ...]:
     try:
         return attempt()
     except OSError as error:
-        raise explain(error, "attach the hooks", features=features) from error
+        raise explain_refusal(error, "attach the hooks", features=features) from error
 
 
 def _preference(features: Features, found: list[Obstacle]) -> tuple[Backend, str]:
@@ -148,63 +148,63 @@ def _preference(features: Features, found: list[Obstacle]) -> tuple[Backend, str
     return Backend.KPROBE, "This kernel preempts BPF programs, and fentry misses calls meanwhile; kprobe does not."
 
 
-def _environment(features: Features, found: list[Obstacle]) -> Iterator[Row]:
+def _environment(features: Features, found: list[Obstacle]) -> Iterator[Finding]:
     """A row for each subject without an obstacle, and one for each obstacle, in the order of the subjects."""
     for subject in Subject:
         against = [obstacle for obstacle in found if obstacle.subject is subject]
         for o in against:
-            state = State.OBSTACLE if o.blocks else State.WARNING
-            yield Row("host", subject.value, state, o.problem, o.cost, o.cure, o.id)
+            state = FindingState.OBSTACLE if o.blocks else FindingState.WARNING
+            yield Finding("host", subject.value, state, o.problem, o.cost, o.cure, o.id)
         if not against:
             state, text = _fact(features, subject)
-            yield Row("host", subject.value, state, text)
+            yield Finding("host", subject.value, state, text)
     if features.unread:
         text = f"This process may not read {', '.join(features.unread)}."
-        yield Row("host", "not readable", State.UNKNOWN, text, "", "Run mkwrite doctor as root to see all.")
+        yield Finding("host", "not readable", FindingState.UNKNOWN, text, "", "Run mkwrite doctor as root to see all.")
 
 
-def _fact(features: Features, subject: Subject) -> tuple[State, str]:
+def _fact(features: Features, subject: Subject) -> tuple[FindingState, str]:
     """What is to be said of a subject without an obstacle."""
     match subject:
         case Subject.KERNEL:
-            return State.OK, f"{features.release} {features.machine}, {features.cpus} possible CPUs"
+            return FindingState.OK, f"{features.release} {features.machine}, {features.cpus} possible CPUs"
         case Subject.PRIVILEGES:
-            return State.OK, ", ".join(sorted(features.capabilities))
+            return FindingState.OK, ", ".join(sorted(features.capabilities))
         case Subject.LOCKDOWN if features.lockdown is None:
-            return State.UNKNOWN, "not known (securityfs is not mounted, or the kernel has no lockdown)"
+            return FindingState.UNKNOWN, "not known (securityfs is not mounted, or the kernel has no lockdown)"
         case Subject.LOCKDOWN:
             harmless = " (harmless to tracing)" if features.lockdown == "integrity" else ""
-            return State.OK, f"{features.lockdown}{harmless}"
+            return FindingState.OK, f"{features.lockdown}{harmless}"
         case Subject.BPF:
             if any(features.load_errors.values()) and not features.can("CAP_BPF"):
-                return State.UNKNOWN, "not tried: this process lacks the capabilities"
+                return FindingState.UNKNOWN, "not tried: this process lacks the capabilities"
             sysctl = _sysctl("unprivileged_bpf_disabled", features.unprivileged_bpf_disabled)
-            return State.OK, f"programs can be loaded{sysctl}"
+            return FindingState.OK, f"programs can be loaded{sysctl}"
         case Subject.BTF:
-            return State.OK, str(VMLINUX)
+            return FindingState.OK, str(VMLINUX)
         case Subject.BCC:
-            return State.OK, f"{features.bcc.version}, for {features.bcc.python}"
+            return FindingState.OK, f"{features.bcc.version}, for {features.bcc.python}"
         case Subject.MEMORY if not features.memlock_charged:
-            return State.OK, "BPF maps do not count as locked memory"
+            return FindingState.OK, "BPF maps do not count as locked memory"
         case Subject.MEMORY:
             limit = "unlimited" if features.memlock is None else f"{features.memlock >> 10} KiB"
-            return State.OK, f"{limit}" + (", can be raised" if features.memlock is not None else "")
+            return FindingState.OK, f"{limit}" + (", can be raised" if features.memlock is not None else "")
         case Subject.FENTRY:
             if not (features.can("CAP_BPF") and features.can("CAP_PERFMON")):
-                return State.UNKNOWN, "BPF trampolines; not tried: this process lacks the capabilities"
-            return State.OK, "BPF trampolines, and tracing programs are allowed"
+                return FindingState.UNKNOWN, "BPF trampolines; not tried: this process lacks the capabilities"
+            return FindingState.OK, "BPF trampolines, and tracing programs are allowed"
         case Subject.KPROBES:
-            return State.OK, f"available{_sysctl('perf_event_paranoid', features.perf_event_paranoid)}"
+            return FindingState.OK, f"available{_sysctl('perf_event_paranoid', features.perf_event_paranoid)}"
         case Subject.TRACEFS if features.tracefs is None:
-            return State.OK, "not mounted; only the kprobe backend needs it"
+            return FindingState.OK, "not mounted; only the kprobe backend needs it"
         case Subject.TRACEFS:
-            return State.OK, str(features.tracefs)
+            return FindingState.OK, str(features.tracefs)
         case Subject.FUNCTIONS:
-            return State.OK, ", ".join(function.name for function in features.functions)
+            return FindingState.OK, ", ".join(function.name for function in features.functions)
         case Subject.NAMES:
-            return State.OK, f"{len(features.handlers)} handlers: {', '.join(features.handlers)}"
+            return FindingState.OK, f"{len(features.handlers)} handlers: {', '.join(features.handlers)}"
         case Subject.PIDS:
-            return State.OK, "the host's"
+            return FindingState.OK, "the host's"
 
 
 def _sysctl(name: str, value: int | None) -> str:
@@ -217,23 +217,23 @@ def _hook(
     described: frozenset[str] | None,
     function: Function,
     backend: Backend,
-) -> Row:
+) -> Finding:
     """Whether a function can be hooked with a backend, as far as can be told without trying."""
     name = function.name
     label = f"{name} {backend.value}"
     general = [o for o in found if o.subject is not Subject.FUNCTIONS]
     if against := function_problem(function, backend):
-        return Row("hooks", label, State.OBSTACLE, against[0], id=against[1])
+        return Finding("hooks", label, FindingState.OBSTACLE, against[0], id=against[1])
     if backend is Backend.FENTRY and described is not None and name not in described:
-        return Row("hooks", label, State.OBSTACLE, f"The kernel's type information has no function {name}.")
+        return Finding("hooks", label, FindingState.OBSTACLE, f"The kernel's type information has no function {name}.")
     if ruled_out := decisive(general, backend):
-        return Row("hooks", label, State.OBSTACLE, f"not possible, see {ruled_out.subject}", id=ruled_out.id)
+        return Finding("hooks", label, FindingState.OBSTACLE, f"not possible, see {ruled_out.subject}", id=ruled_out.id)
     if function.traceable is None and features.tracefs is not None:
-        return Row("hooks", label, State.UNKNOWN, "nothing known against it; ftrace's list cannot be read")
-    return Row("hooks", label, State.OK, "can be attached")
+        return Finding("hooks", label, FindingState.UNKNOWN, "nothing known against it; ftrace's list cannot be read")
+    return Finding("hooks", label, FindingState.OK, "can be attached")
 
 
-def _tried(hook: Hook) -> Row:
-    state = State.OK if hook.attached else State.WARNING
+def _tried(hook: Hook) -> Finding:
+    state = FindingState.OK if hook.attached else FindingState.WARNING
     text = "attached, and detached again" if hook.attached else hook.detail or "not attached"
-    return Row("trial", f"{hook.name} {hook.backend.value}", state, text)
+    return Finding("trial", f"{hook.name} {hook.backend.value}", state, text)

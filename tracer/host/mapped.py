@@ -10,7 +10,7 @@ from typing import Final
 
 from tracer.host import files, processes
 from tracer.host.mappings import Mapping, MappingReader, link
-from tracer.host.mount_namespaces import Places
+from tracer.host.mount_namespaces import MountNamespaces
 from tracer.host.mounts import Mount
 from tracer.host.processes import Process
 from tracer.model import filesystems
@@ -93,7 +93,7 @@ def scan(
     Processes that end meanwhile are as if they had never been.
     """
     reader = MappingReader(query=query)
-    places = Places()
+    places = MountNamespaces()
     groups: dict[tuple[int, int, str], tuple[Mount, list[Mapping]]] = {}
     hidden = memory = 0
     for pid in pids or processes.pids():

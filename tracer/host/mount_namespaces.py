@@ -9,7 +9,7 @@ from pathlib import Path
 from tracer.host.mounts import Mount, Mounts, preferred
 
 
-class Places:
+class MountNamespaces:
     """Device number -> mount: of our own namespace, else of that of the process that maps a file."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ _CONNECTION: Final = re.compile(rb"^fuse_connection:\s*(\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Daemon:
+class FuseDaemon:
     """A process that holds a connection of /dev/fuse. ``connection`` is its number, None where it is not shown."""
 
     pid: int
@@ -41,7 +41,7 @@ class Peer:
         return self.name if self.pid is None else f"{self.name}[{self.pid}]"
 
 
-def peer_of(mount: Mount, daemons: Sequence[Daemon]) -> Peer | None:
+def peer_of(mount: Mount, daemons: Sequence[FuseDaemon]) -> Peer | None:
     """The peer of a mount; None for what is local, and where a FUSE daemon cannot be told (see ``fuse_daemons``)."""
     fstype = mount.kernel_type
     if fstype in _SERVED:
@@ -51,13 +51,13 @@ def peer_of(mount: Mount, daemons: Sequence[Daemon]) -> Peer | None:
     return None
 
 
-def fuse_daemons(proc: Path = Path("/proc")) -> list[Daemon]:
+def fuse_daemons(proc: Path = Path("/proc")) -> list[FuseDaemon]:
     """The processes that have /dev/fuse open, by pid, as far as this process may see them."""
     directories = [entry for entry in proc.iterdir() if entry.name.isdecimal()]
     return [daemon for entry in sorted(directories, key=lambda entry: int(entry.name)) for daemon in _daemons(entry)]
 
 
-def _daemon_of(mount: Mount, daemons: Sequence[Daemon]) -> Daemon | None:
+def _daemon_of(mount: Mount, daemons: Sequence[FuseDaemon]) -> FuseDaemon | None:
     """The daemon with the connection whose number the device has (fuse_fill_super_common: fc->dev = sb->s_dev).
 
     Kernels that do not show a descriptor's connection leave two ways: the arguments name the mount point, or there is
@@ -72,7 +72,7 @@ def _daemon_of(mount: Mount, daemons: Sequence[Daemon]) -> Daemon | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def _daemons(process: Path) -> Iterator[Daemon]:
+def _daemons(process: Path) -> Iterator[FuseDaemon]:
     """A process once for each connection that it holds, by however many descriptors."""
     with suppress(OSError):  # gone, or not to be seen
         found: set[int | None] = set()
@@ -85,4 +85,4 @@ def _daemons(process: Path) -> Iterator[Daemon]:
             comm = os.fsdecode((process / "comm").read_bytes().removesuffix(b"\n"))
             arguments = tuple(map(os.fsdecode, (process / "cmdline").read_bytes().split(b"\0")))
             for connection in sorted(found, key=lambda number: number or 0):
-                yield Daemon(int(process.name), comm, arguments, connection)
+                yield FuseDaemon(int(process.name), comm, arguments, connection)

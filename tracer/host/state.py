@@ -19,7 +19,7 @@ from tracer.host.extents import backing
 from tracer.host.mounts import MOUNTINFO, Mount, Mounts, preferred
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
 from tracer.host.space import huge_cgroup_free, space
-from tracer.model.failures import Disposition, Fact, Failure, Source
+from tracer.model.failures import Disposition, Fact, Failure, FailureSource
 from tracer.model.filesystems import rules
 from tracer.model.host_state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 
@@ -231,7 +231,7 @@ def _quotas(failure: Failure, directory: int, file: int | None, mount: Mount) ->
 
 
 def _huge(failure: Failure, root: Path | None, cgroup: str) -> HugeState | None:
-    if failure.source is not Source.HUGETLB:
+    if failure.source is not FailureSource.HUGETLB:
         return None
     with suppress(OSError, ValueError):
         page = failure.huge_page

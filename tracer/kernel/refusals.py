@@ -73,7 +73,7 @@ _MEANINGS: Final = {
 }
 
 
-def explain(
+def explain_refusal(
     error: OSError, doing: str, backend: Backend | None = None, features: Features | None = None
 ) -> MkwriteError:
     """What a refusal by bpf(2), perf_event_open(2) or tracefs means here, and what to do.
@@ -113,20 +113,20 @@ def last_refusal(error: OSError | MkwriteError, backend: Backend, several: bool)
     if isinstance(error, MkwriteError):
         return error
     function = f" to {error.filename}" if error.filename in FUNCTIONS else ""
-    return explain(error, f"attach the {backend} hooks{function}", backend, features)
+    return explain_refusal(error, f"attach the {backend} hooks{function}", backend, features)
 
 
 def why_not(errors: Mapping[Backend, OSError | MkwriteError]) -> str:
     """Why each of these backends cannot be used: what is known to be in its way, else how it was refused."""
     found = obstacles(read())
     reasons = {
-        backend: against.problem if (against := decisive(found, backend)) else reason(error)
+        backend: against.problem if (against := decisive(found, backend)) else refusal_text(error)
         for backend, error in errors.items()
     }
     return "; ".join(f"{backend}: {lowered(text).rstrip('.')}" for backend, text in reasons.items())
 
 
-def reason(error: OSError | MkwriteError) -> str:
+def refusal_text(error: OSError | MkwriteError) -> str:
     """A refusal in a few words."""
     return lowered(error.problem) if isinstance(error, MkwriteError) else str(error.strerror)
 

@@ -13,7 +13,7 @@ from tracer.host.processes import Process
 from tracer.host.quota import GROUP, PROJECT, USER, Quota, Quotas, project_of
 from tracer.host.space import UNLIMITED, Space, huge_cgroup_free, huge_pages_free, space
 from tracer.host.thin import pool_free
-from tracer.mappings.risk import Limit, LimitKind, Place
+from tracer.mappings.risk import Limit, LimitedFilesystem, LimitKind
 from tracer.text import size_text
 
 #: Linux's own quotas let CAP_SYS_RESOURCE pass (ignore_hardlimit in fs/quota/dquot.c); those of xfs do not.
@@ -38,7 +38,7 @@ class Limits:
             self._spaces[file.dev] = space(fd, file.fstype, file.dev)
         return self._spaces[file.dev]
 
-    def of(self, fd: int, file: MappedFile, place: Place, writers: Sequence[Process]) -> tuple[Limit, ...]:
+    def of(self, fd: int, file: MappedFile, place: LimitedFilesystem, writers: Sequence[Process]) -> tuple[Limit, ...]:
         """The limits that the writes of ``writers`` to an open file meet. Raises OSError."""
         left = self.space(fd, file)
         privileged = bool(writers) and all(writer.privileged for writer in writers)
@@ -56,7 +56,7 @@ class Limits:
             limits += self._subvolume(fd, file, place)
         return tuple(limits)
 
-    def _quota(self, fd: int, file: MappedFile, place: Place) -> list[Limit]:
+    def _quota(self, fd: int, file: MappedFile, place: LimitedFilesystem) -> list[Limit]:
         if file.dev not in self._quotas:
             self._quotas[file.dev] = Quotas(fd, file.dev, file.source)
         quotas = self._quotas[file.dev]
@@ -72,7 +72,7 @@ class Limits:
                 limits.append(Limit(place, name, str(number), left.free))
         return limits
 
-    def _subvolume(self, fd: int, file: MappedFile, place: Place) -> list[Limit]:
+    def _subvolume(self, fd: int, file: MappedFile, place: LimitedFilesystem) -> list[Limit]:
         try:
             number = btrfs.subvolume(fd)
         except OSError:
@@ -83,14 +83,14 @@ class Limits:
         return [] if left is None else [Limit(place, LimitKind.SUBVOLUME, f"0/{number}", left.free)]
 
     def of_huge_pages(
-        self, fd: int, page: int, place: Place, writers: Sequence[Process], *, unreserved: bool
+        self, fd: int, page: int, place: LimitedFilesystem, writers: Sequence[Process], *, unreserved: bool
     ) -> tuple[Limit, ...]:
         """The limits that first writes to huge pages of ``page`` bytes meet: one pool, whatever they are mounted as."""
         limits = []
         mounted = os.fstatvfs(fd)
         if mounted.f_blocks:
             limits.append(Limit(place, LimitKind.SPACE, "", mounted.f_bavail * page))
-        place = Place(place.fstype, f"pages of {size_text(page)}", 0)
+        place = LimitedFilesystem(place.fstype, f"pages of {size_text(page)}", 0)
         free = huge_pages_free(page, unreserved=unreserved)
         if free is not None:
             limits.append(Limit(place, LimitKind.HUGE_PAGES, "unreserved" if unreserved else "", free))

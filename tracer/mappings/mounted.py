@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from tracer.host.mounts import Mount, preferred
-from tracer.host.peers import Daemon, Peer, peer_of
+from tracer.host.peers import FuseDaemon, Peer, peer_of
 from tracer.model.calls import device_name
 from tracer.model.filesystems import Refusal, rules
 from tracer.text import printable
@@ -29,7 +29,7 @@ _9P_MAPS: Final = frozenset({"mmap", "loose", "fscache"})
 
 
 @dataclass(frozen=True, slots=True)
-class Filesystem:
+class MountedFilesystem:
     """One mounted filesystem.
 
     ``handlers``: what is asked when a page is written, empty where nothing is. ``refusal`` is MAPPING where no shared
@@ -66,7 +66,9 @@ class Filesystem:
         }
 
 
-def filesystems(mounts: Iterable[Mount], daemons: Sequence[Daemon], has: Callable[[str], bool]) -> list[Filesystem]:
+def filesystems(
+    mounts: Iterable[Mount], daemons: Sequence[FuseDaemon], has: Callable[[str], bool]
+) -> list[MountedFilesystem]:
     """One row for each device that is mounted, by mount point. ``has``: whether the kernel has a function now."""
     by_device: dict[int, list[Mount]] = {}
     for mount in mounts:
@@ -77,7 +79,7 @@ def filesystems(mounts: Iterable[Mount], daemons: Sequence[Daemon], has: Callabl
     return sorted(found, key=lambda row: row.mount.mountpoint)
 
 
-def _row(mount: Mount, behind: Mount, daemons: Sequence[Daemon], has: Callable[[str], bool]) -> Filesystem:
+def _row(mount: Mount, behind: Mount, daemons: Sequence[FuseDaemon], has: Callable[[str], bool]) -> MountedFilesystem:
     """``behind`` is the mount whose filesystem the files are on.
 
     With dax=inode, the default, some files of a filesystem on a DAX device may be DAX: that is not told here.
@@ -88,7 +90,7 @@ def _row(mount: Mount, behind: Mount, daemons: Sequence[Daemon], has: Callable[[
     if known.dax is not None and not {"dax", "dax=always"}.isdisjoint(behind.super_options):
         known = known.dax
     refusal = Refusal.MAPPING if _maps_nothing(behind) else known.refusal
-    return Filesystem(
+    return MountedFilesystem(
         mount,
         (known.handler, *known.also) if known.handler and refusal is not Refusal.MAPPING else (),
         refusal,

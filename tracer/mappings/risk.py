@@ -35,7 +35,7 @@ _SPACES: Final = (LimitKind.SPACE, LimitKind.ROOT_SPACE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class LimitedFilesystem:
     """A filesystem; ``dev`` is its device number in the kernel's encoding."""
 
     fstype: str
@@ -45,7 +45,7 @@ class Place:
 
 
 #: What tells one limit from another.
-Key = tuple[Place, LimitKind, str]
+Key = tuple[LimitedFilesystem, LimitKind, str]
 #: How fast mapped files take a limit's space (bytes/s), and the seconds until they are refused.
 Forecasts = Mapping[Key, tuple[float, float]]
 
@@ -54,7 +54,7 @@ Forecasts = Mapping[Key, tuple[float, float]]
 class Limit:
     """What is left of something, in bytes. ``who`` is held to it: a uid, a project, a cgroup; "" for all."""
 
-    place: Place
+    place: LimitedFilesystem
     kind: LimitKind
     who: str
     free: int
@@ -78,7 +78,7 @@ class Demand:
     inode: int
     size: int
     who: tuple[str, ...]
-    place: Place
+    place: LimitedFilesystem
     new: int
     rewrites: int
     limits: tuple[Limit, ...]
@@ -95,7 +95,7 @@ class Demand:
         return min((limit.free for limit in self.limits), default=0)
 
 
-class State(StrEnum):
+class RiskState(StrEnum):
     """How a limit stands; ``TIGHT``: there is room for what is new, but not for rewriting everything at once."""
 
     OK = "ok"
@@ -104,7 +104,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Assessment:
     """A limit, the demands that are held to it, the largest first, and all that may be taken of what is left.
 
     ``new`` and ``rewrites`` hold for all files of the filesystem where the limit is its space: root's writes are
@@ -117,11 +117,11 @@ class Verdict:
     rewrites: int
 
     @property
-    def state(self) -> State:
+    def state(self) -> RiskState:
         """Whether there is room for all."""
         if self.new > self.limit.free or (self.limit.free <= 0 and self.rewrites):
-            return State.SHORT
-        return State.TIGHT if self.new + self.rewrites > self.limit.free else State.OK
+            return RiskState.SHORT
+        return RiskState.TIGHT if self.new + self.rewrites > self.limit.free else RiskState.OK
 
     @property
     def used(self) -> float:
@@ -131,7 +131,7 @@ class Verdict:
         return self.new / self.limit.free
 
 
-def assess(demands: Iterable[Demand]) -> tuple[Verdict, ...]:
+def assess(demands: Iterable[Demand]) -> tuple[Assessment, ...]:
     """A verdict on each limit that a demand meets, the most dangerous first."""
     limits: dict[Key, Limit] = {}
     meeting: dict[Key, list[Demand]] = {}
@@ -148,12 +148,12 @@ def assess(demands: Iterable[Demand]) -> tuple[Verdict, ...]:
         elif limit.kind is LimitKind.THIN_POOL:  # one for the filesystems on all its volumes
             takers = [d for (_, kind, who), some in meeting.items() if (kind, who) == key[1:] for d in some]
         new, rewrites = sum(d.asks(limit.kind) for d in takers), sum(d.rewrites for d in takers)
-        verdicts.append(Verdict(limit, tuple(several), new, rewrites))
+        verdicts.append(Assessment(limit, tuple(several), new, rewrites))
     return tuple(sorted(verdicts, key=_danger))
 
 
-def _danger(verdict: Verdict) -> tuple[object, ...]:
-    order = (State.SHORT, State.TIGHT, State.OK)
+def _danger(verdict: Assessment) -> tuple[object, ...]:
+    order = (RiskState.SHORT, RiskState.TIGHT, RiskState.OK)
     whole = verdict.new + verdict.rewrites
     return order.index(verdict.state), -verdict.used, -whole / max(1, verdict.limit.free), verdict.limit.key
 
@@ -211,12 +211,12 @@ def _fallocate(demand: Demand, limit: Limit, place: str, lacking: str) -> str:
     return f"Give the file its space now: {command}."
 
 
-def forecasts(before: Sequence[Verdict], now: Sequence[Verdict], elapsed_ns: int) -> Forecasts:
+def forecasts(before: Sequence[Assessment], now: Sequence[Assessment], elapsed_ns: int) -> Forecasts:
     """A forecast for each verdict of ``now``, from what changed in ``elapsed_ns``."""
     return {verdict.limit.key: forecast(before, verdict, elapsed_ns) for verdict in now}
 
 
-def forecast(before: Sequence[Verdict], now: Verdict, elapsed_ns: int) -> tuple[float, float]:
+def forecast(before: Sequence[Assessment], now: Assessment, elapsed_ns: int) -> tuple[float, float]:
     """How fast the mapped files of ``now`` take up space (bytes/s), and how many seconds from now they are refused.
 
     It goes by what changed since ``before``: space goes, to whomever, and what the files still lack does. They are
@@ -238,5 +238,5 @@ def forecast(before: Sequence[Verdict], now: Verdict, elapsed_ns: int) -> tuple[
     return filled, left if now.new + now.rewrites > filled * left else math.inf
 
 
-def _identity(demand: Demand) -> tuple[Place, int, str]:
+def _identity(demand: Demand) -> tuple[LimitedFilesystem, int, str]:
     return demand.place, demand.inode, demand.path

@@ -14,7 +14,7 @@ Resident = Mapping[tuple[int, int], Residency]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MappingRow:
     """A file as one process maps it, or as all do. Sizes in bytes, None where they were not asked or are not known.
 
     ``pids`` are the processes, ``who`` says so in words. ``mapped`` counts no byte of the file twice;
@@ -31,7 +31,7 @@ class Row:
     dirty: int | None
 
 
-def rows(scan: Scan, *, by_file: bool = False, resident: Resident | None = None) -> list[Row]:
+def rows(scan: Scan, *, by_file: bool = False, resident: Resident | None = None) -> list[MappingRow]:
     """The rows, the largest mappings first."""
     made = []
     for file in scan.files:
@@ -45,13 +45,13 @@ def rows(scan: Scan, *, by_file: bool = False, resident: Resident | None = None)
     return sorted(made, key=lambda row: (-row.mapped, row.file.path, row.pids))
 
 
-def _row(scan: Scan, file: MappedFile, several: Iterable[mappings.Mapping], resident: Resident | None) -> Row:
+def _row(scan: Scan, file: MappedFile, several: Iterable[mappings.Mapping], resident: Resident | None) -> MappingRow:
     several = list(several)
     pids = tuple(sorted({mapping.pid for mapping in several}))
     known = [scan.processes[pid] for pid in pids if pid in scan.processes]
     containers = {process.container for process in known}
     pages = None if resident is None else [r for m in several if (r := resident.get((m.pid, m.start))) is not None]
-    return Row(
+    return MappingRow(
         file=file,
         pids=pids,
         who=f"{len(pids)} processes" if len(pids) > 1 else known[0].label if known else f"[{pids[0]}]",

@@ -19,7 +19,7 @@ from tracer.host.mapped import MappedFile, Scan, scan
 from tracer.host.mappings import covered
 from tracer.host.space import UNLIMITED
 from tracer.mappings.limits import Limits
-from tracer.mappings.risk import Demand, Place, Verdict, assess
+from tracer.mappings.risk import Assessment, Demand, LimitedFilesystem, assess
 from tracer.model.filesystems import Refusal, Rules, rules
 
 _MEMORY: Final = ("tmpfs", "devtmpfs")
@@ -31,7 +31,7 @@ class Survey:
 
     time_ns: int
     demands: tuple[Demand, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Assessment, ...]
     notes: tuple[str, ...]
 
 
@@ -76,7 +76,7 @@ def _demand(file: MappedFile, found: Scan, limits: Limits, known: Rules) -> Dema
     try:
         pids = sorted({mapping.pid for mapping in file.mappings if mapping.writable})
         writers = [found.processes[pid] for pid in pids if pid in found.processes]
-        place = Place(file.fstype, file.mountpoint, file.dev, known.handler)
+        place = LimitedFilesystem(file.fstype, file.mountpoint, file.dev, known.handler)
         status = os.fstat(fd)
         ranges = covered(mapping for mapping in file.mappings if mapping.writable)
         block = os.fstatvfs(fd).f_bsize if file.fstype == "hugetlbfs" else limits.space(fd, file).block

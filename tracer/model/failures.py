@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from tracer.model.calls import CallEvent, FaultPath, Initiator, Outcome
 
 
-class Source(StrEnum):
+class FailureSource(StrEnum):
     """Where a failure arose."""
 
     PAGE_MKWRITE = "page_mkwrite"
@@ -47,7 +47,7 @@ class Class(StrEnum):
     OTHER = "other"
 
 
-class Verdict(NamedTuple):
+class Diagnosed(NamedTuple):
     """What kind of failure it is, and its errno: a name, "" where none is known.
 
     ``inferred_from`` says what the errno follows from, "" where the kernel was seen to return it.
@@ -197,13 +197,13 @@ class Failure:
     """
 
     time_ns: int
-    source: Source
+    source: FailureSource
     pid: int
     tid: int
     uid: int
     comm: str
     cgroup_id: int
-    verdict: Verdict = Verdict()  # noqa: RUF009  # immutable
+    verdict: Diagnosed = Diagnosed()  # noqa: RUF009  # immutable
     namespace_pid: int = 0
     command: tuple[str, ...] = ()
     fstype: str = ""
@@ -244,7 +244,7 @@ class Failure:
     @property
     def outcome(self) -> Outcome | None:
         """What came of the call, as outcome_of (bpf/page_mkwrite.c) has it; None for what was no call."""
-        if self.source is not Source.PAGE_MKWRITE:
+        if self.source is not FailureSource.PAGE_MKWRITE:
             return None
         if self.facts & Fact.NO_MEMORY:
             return Outcome.OOM
@@ -255,7 +255,7 @@ class Failure:
     @property
     def burst(self) -> Burst:
         """What the kernel counts it under."""
-        source = tuple(Source).index(self.source)
+        source = tuple(FailureSource).index(self.source)
         cause = Cause(self.who, self.dev, self.generation, self.kernel_error, source, int(self.facts))
         return Burst(self.pid, self.inode, cause)
 

@@ -16,7 +16,7 @@ from typing import Final
 from tracer.errors import Exit, MkwriteError
 from tracer.kernel.features import read
 from tracer.kernel.needs import bcc
-from tracer.kernel.refusals import explain
+from tracer.kernel.refusals import explain_refusal
 from tracer.model.hooks import Backend
 from tracer.probes import compile as compiler
 from tracer.probes import object_cache
@@ -117,7 +117,7 @@ def _not_compiled(code: int, log: str) -> MkwriteError:
     # BCC makes the maps while it compiles, so a kernel that refuses us is met here first.
     for number in (errno.EPERM, errno.EMFILE):
         if os.strerror(number) in log:
-            return explain(OSError(number, os.strerror(number)), "create BPF maps")
+            return explain_refusal(OSError(number, os.strerror(number)), "create BPF maps")
     # The allocator's words, the loader's where LLVM's libraries do not fit, the kernel's; or its last resort.
     if any(words in log for words in _NO_MEMORY) or code == -signal.SIGKILL:
         return MkwriteError(

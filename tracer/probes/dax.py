@@ -8,7 +8,7 @@ from typing import Final
 from tracer.errors import MkwriteError
 from tracer.kernel.btf import Btf
 from tracer.model.hooks import Backend
-from tracer.probes.tracer import Place, Tracer
+from tracer.probes.tracer import HookPoint, Tracer
 
 FILE: Final = "dax.c"
 FAULT: Final = "dax_iomap_fault"
@@ -37,7 +37,7 @@ def constants(btf: Btf) -> str:
 def hook(tracer: Tracer, backend: Backend, btf: Btf) -> None:
     """Attach; what is refused is told among the hooks, and all else goes on without it."""
     sync = True
-    place = Place("dax_sync_return", _SYNC, backend, at_return=True, optional=True)
+    place = HookPoint("dax_sync_return", _SYNC, backend, at_return=True, optional=True)
     try:
         tracer.attach(place, btf)
     except (OSError, MkwriteError) as error:
@@ -47,7 +47,7 @@ def hook(tracer: Tracer, backend: Backend, btf: Btf) -> None:
             tracer.miss(place, error)
     # The return first: a call of which only the entry is seen would never end.
     for program, at_return, own in (("dax_return", True, ((_DAX_SYNC, sync),)), ("dax_entry", False, ())):
-        place = Place(program, FAULT, backend, at_return=at_return, optional=True, own=own)
+        place = HookPoint(program, FAULT, backend, at_return=at_return, optional=True, own=own)
         try:
             tracer.attach(place, btf)
         except (OSError, MkwriteError) as error:

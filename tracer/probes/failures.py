@@ -15,7 +15,7 @@ from tracer.kernel.symbols import Symbols
 from tracer.model.hooks import Backend
 from tracer.model.options import Filters
 from tracer.probes import inner
-from tracer.probes.tracer import Place, Tracer
+from tracer.probes.tracer import HookPoint, Tracer
 
 _SIGNAL: Final = "signal_generate"
 _FIXUP: Final = "fixup_exception"
@@ -47,29 +47,29 @@ def settings(filters: Filters, btf: Btf) -> dict[int, int]:
     return {_TASK_REGS: btf.function("bpf_task_pt_regs") is not None, _SIGNALS: not of_files}
 
 
-def places(filters: Filters, backend: Backend, btf: Btf) -> Iterator[Place]:
+def places(filters: Filters, backend: Backend, btf: Btf) -> Iterator[HookPoint]:
     """Where the kernel proper is hooked, in the order of attaching: a signal comes after what it belongs to.
 
     All are optional: what one would have told is inferred then, or not known.
     """
     # In this order on the tracepoint: a refusal before the signal that it belongs to.
     for program in ("signal_refused", "signal_generated")[bool(filters.handlers) :]:
-        yield Place(program, _SIGNAL, backend, tracepoint=True, optional=True)
+        yield HookPoint(program, _SIGNAL, backend, tracepoint=True, optional=True)
     if (parameters := _arity(btf, _CHANGE)) is not None:
         # notify_change(dentry, change, ...) up to 5.11; later the mount's id mapping comes first.
         own = ((_DENTRY_ARG, parameters - 3),)
-        yield Place("truncating", _CHANGE, backend, optional=True, own=own)
+        yield HookPoint("truncating", _CHANGE, backend, optional=True, own=own)
     if filters.handlers:
         return
-    yield Place("access_refused", _FIXUP, backend, optional=True)
+    yield HookPoint("access_refused", _FIXUP, backend, optional=True)
     for function, flags in _PINNING.items():
         arity = _arity(btf, function) or 0
         both = ((_ARITY, arity), (_FLAGS_ARG, flags))
         if backend is Backend.FENTRY and arity <= _MOST:
-            yield Place("pin_return", function, Backend.FENTRY, at_return=True, optional=True, own=both)
+            yield HookPoint("pin_return", function, Backend.FENTRY, at_return=True, optional=True, own=both)
         else:
-            yield Place("pin_probe_return", function, Backend.KPROBE, at_return=True, optional=True, own=both)
-            yield Place("pin_probe_entry", function, Backend.KPROBE, optional=True, own=both)
+            yield HookPoint("pin_probe_return", function, Backend.KPROBE, at_return=True, optional=True, own=both)
+            yield HookPoint("pin_probe_entry", function, Backend.KPROBE, optional=True, own=both)
 
 
 def _arity(btf: Btf, function: str) -> int | None:
@@ -97,16 +97,16 @@ class InnerHooks:
         for function, program in _SHUTDOWN.items():
             if function not in self._hooked and self._symbols.find(function):
                 self._hooked.add(function)
-                self._attach(Place(program, function, Backend.KPROBE, optional=True))
+                self._attach(HookPoint(program, function, Backend.KPROBE, optional=True))
 
     def _hook(self, btf: Btf, number: int, found: inner.Inner) -> None:
         own = ((_INNER, number),)
-        probe = Place("inner_probe", found.function, Backend.KPROBE, at_return=True, optional=True, own=own)
+        probe = HookPoint("inner_probe", found.function, Backend.KPROBE, at_return=True, optional=True, own=own)
         # Without a module's types, or with more than six parameters (to 6.1), a return probe does, at more cost.
         if self._backend is Backend.KPROBE or not self._fentry(btf, number, found):
             self._attach(probe)
 
-    def _attach(self, place: Place) -> None:
+    def _attach(self, place: HookPoint) -> None:
         if self._denied and self._attach_with_less(place):
             return
         try:
@@ -117,7 +117,7 @@ class InnerHooks:
             if not first or not self._attach_with_less(place):
                 self._tracer.miss(place, error)
 
-    def _attach_with_less(self, place: Place) -> bool:
+    def _attach_with_less(self, place: HookPoint) -> bool:
         """With less rights, if that is possible. These functions hardly sleep; if too many do, an errno is missed."""
         found = self._symbols.find(place.function)
         if len(found) != 1 or not found[0].address:
@@ -132,7 +132,7 @@ class InnerHooks:
         try:
             with ModuleBtf(found.module, btf) if found.module else nullcontext(btf) as types:
                 own = ((_INNER, number), (_ARITY, types.arity(found.function)))
-                place = Place("inner_return", found.function, Backend.FENTRY, True, optional=True, own=own)
+                place = HookPoint("inner_return", found.function, Backend.FENTRY, True, optional=True, own=own)
                 self._tracer.attach(place, types)
         except (OSError, MkwriteError):
             return False

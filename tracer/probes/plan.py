@@ -12,7 +12,7 @@ from tracer.host.mounts import Mounts
 from tracer.kernel.btf import Btf
 from tracer.kernel.parsing import parse_cpus
 from tracer.kernel.preemption import preemptible
-from tracer.kernel.refusals import last_refusal, reason, why_not
+from tracer.kernel.refusals import last_refusal, refusal_text, why_not
 from tracer.kernel.symbols import Symbols
 from tracer.model.hooks import Backend
 from tracer.model.losses import FENTRY_PREEMPTED
@@ -23,7 +23,7 @@ from tracer.probes.program import BpfObject
 from tracer.probes.settings import Wanted, settings, wanted
 from tracer.probes.source import source
 from tracer.probes.tracepoints import POSSIBLE_CPUS, TracepointCounts, note, open_tracepoints, unfiltered
-from tracer.probes.tracer import Place, Tracer
+from tracer.probes.tracer import HookPoint, Tracer
 from tracer.probes.waits import WaitHooks
 
 CORE: Final = "do_page_mkwrite"
@@ -112,7 +112,7 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
             except (OSError, MkwriteError) as error:
                 if plan is plans[-1]:
                     raise last_refusal(error, plan.calls, len(plans) > 1) from error
-                notes.append(f"{plan} was refused ({reason(error)}): using {plans[index + 1]}.")
+                notes.append(f"{plan} was refused ({refusal_text(error)}): using {plans[index + 1]}.")
                 continue
             if plan.calls is Backend.FENTRY and preempts:
                 notes.append(FENTRY_PREEMPTED)
@@ -124,7 +124,7 @@ def _attached(
     options: Options,
     plan: _Plan,
     objects: Mapping[Backend, BpfObject],
-    places: Iterable[Place],
+    places: Iterable[HookPoint],
     selection: Iterable[Wanted],
     symbols: Symbols,
     btf: Btf,
@@ -201,11 +201,11 @@ def _front_cells(cpus: int, cell_size: int) -> int:
     return next((1 << bits for bits in range(6, 0, -1) if (cpus << bits) * cell_size <= _VALUE_LIMIT), 1)
 
 
-def handler_places(handlers: Iterable[str]) -> Iterator[Place]:
+def handler_places(handlers: Iterable[str]) -> Iterator[HookPoint]:
     """Hooks on handlers themselves, which only kprobes can share a program for."""
     for handler in handlers:
-        yield Place("page_mkwrite_return", handler, Backend.KPROBE, at_return=True)
-        yield Place("page_mkwrite_entry", handler, Backend.KPROBE)
+        yield HookPoint("page_mkwrite_return", handler, Backend.KPROBE, at_return=True)
+        yield HookPoint("page_mkwrite_entry", handler, Backend.KPROBE)
 
 
 def hook_handlers(tracer: Tracer, handlers: Iterable[str]) -> list[str]:
@@ -220,18 +220,18 @@ def hook_handlers(tracer: Tracer, handlers: Iterable[str]) -> list[str]:
     return notes
 
 
-def _places(plan: _Plan, handlers: Iterable[str], core: bool, dirty: bool) -> Iterator[Place]:
+def _places(plan: _Plan, handlers: Iterable[str], core: bool, dirty: bool) -> Iterator[HookPoint]:
     # First of all, and last to go: what is counted must be of the filesystem that has the device number then.
-    yield Place("filesystem_ended", END, plan.calls, optional=True)
+    yield HookPoint("filesystem_ended", END, plan.calls, optional=True)
     if dirty:
-        yield Place("page_mkwrite_dirty", DIRTY, plan.calls)
+        yield HookPoint("page_mkwrite_dirty", DIRTY, plan.calls)
     yield from handler_places(handlers)
     if core:
-        yield Place("page_mkwrite_return", CORE, plan.calls, at_return=True)
-        yield Place("page_mkwrite_entry", CORE, plan.calls)
-    yield Place("wp_page_return", WP, plan.wp, at_return=True)
+        yield HookPoint("page_mkwrite_return", CORE, plan.calls, at_return=True)
+        yield HookPoint("page_mkwrite_entry", CORE, plan.calls)
+    yield HookPoint("wp_page_return", WP, plan.wp, at_return=True)
     if plan.wp is Backend.KPROBE:
-        yield Place("wp_page_entry", WP, plan.wp)
+        yield HookPoint("wp_page_entry", WP, plan.wp)
 
 
 def _handlers(options: Options, symbols: Symbols, notes: list[str]) -> tuple[str, ...]:

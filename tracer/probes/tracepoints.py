@@ -14,7 +14,7 @@ from tracer.errors import MkwriteError
 from tracer.host.mounts import Mounts
 from tracer.kernel.btf import FIELDS, Btf, header
 from tracer.kernel.parsing import parse_cpus
-from tracer.kernel.refusals import reason
+from tracer.kernel.refusals import refusal_text
 from tracer.kernel.symbols import Symbols
 from tracer.model.calls import Initiator
 from tracer.model.hooks import Backend, Hook
@@ -27,7 +27,7 @@ from tracer.probes.maps import entries
 from tracer.probes.program import c_type
 from tracer.probes.settings import settings, wanted
 from tracer.probes.source import source
-from tracer.probes.tracer import Place, Tracer
+from tracer.probes.tracer import HookPoint, Tracer
 
 FILES: Final = ("config.h", "read.h", "filter.h", "tracepoint.c")
 _FIELDS: Final = {**FIELDS, "bdi_writeback": ("bdi",), "backing_dev_info": ("dev_name",)}
@@ -84,7 +84,7 @@ class TracepointCounts:
             self._programs[tracepoint] = loaded
             self._descriptors.append(attach_raw_tracepoint(loaded, tracepoint))
         except OSError as error:
-            detail = reason(error)
+            detail = refusal_text(error)
         self._hooks.append(
             Hook(f"{tracepoint}:count", tracepoint, Backend.TRACEPOINT, attached=not detail, detail=detail)
         )
@@ -165,7 +165,7 @@ def open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts) -> tupl
         objects = {Backend.TRACEPOINT: bpf.configured(own, {"slots": 1}, {})}
         # In this order: the refusal before the signal that it belongs to.
         places = [
-            Place(name, "signal_generate", Backend.TRACEPOINT, tracepoint=True)
+            HookPoint(name, "signal_generate", Backend.TRACEPOINT, tracepoint=True)
             for name in (("signal_refused", "signal_generated") if options.failures else ())
         ]
         tracer = Tracer(objects, [one.key for one in selection], places, btf)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tracer.errors import MkwriteError
 from tracer.kernel.btf import Btf
 from tracer.kernel.module_btf import ModuleBtf
-from tracer.kernel.refusals import denied, reason
+from tracer.kernel.refusals import denied, refusal_text
 from tracer.model.hooks import Backend, Hook
 from tracer.probes import program
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe, attach_multi, attach_raw_tracepoint
@@ -23,7 +23,7 @@ _SETTLE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HookPoint:
     """One program on one kernel function: at its entry, or at its return; or on the tracepoint of that name.
 
     ``optional``: nothing is counted wrongly without it. ``own`` are the settings of this hook alone. ``address``: of
@@ -54,7 +54,7 @@ class _State:
     maps: dict[str, int] = field(default_factory=dict)
     #: By place: each fentry program is loaded for its function, a kprobe program once for all of its functions.
     programs: dict[_Key, int] = field(default_factory=dict)
-    attached: list[tuple[Place, int]] = field(default_factory=list)
+    attached: list[tuple[HookPoint, int]] = field(default_factory=list)
     missing: list[Hook] = field(default_factory=list)
 
 
@@ -70,7 +70,7 @@ class Tracer:
         self,
         objects: Mapping[Backend, BpfObject],
         wanted: Iterable[bytes],
-        places: Iterable[Place],
+        places: Iterable[HookPoint],
         types: Btf | None,
     ) -> None:
         """Raises OSError as the kernel refuses, MkwriteError for what tracefs lacks; nothing stays attached then."""
@@ -152,7 +152,7 @@ class Tracer:
         """What is loaded: name, descriptor."""
         return ((name, descriptor) for (name, *_), descriptor in self._state.programs.items())
 
-    def attach_if_possible(self, place: Place, types: Btf | None) -> None:
+    def attach_if_possible(self, place: HookPoint, types: Btf | None) -> None:
         """The same, but that what an optional place lacks is told among the hooks."""
         of_a_pair = place.optional and not place.tracepoint
         if of_a_pair and any(hook.function == place.function for hook in self._state.missing):
@@ -164,13 +164,20 @@ class Tracer:
                 raise
             self.miss(place, error)
 
-    def miss(self, place: Place, error: OSError | MkwriteError) -> None:
+    def miss(self, place: HookPoint, error: OSError | MkwriteError) -> None:
         """Tell of an optional place that it could not be attached."""
         self._state.missing.append(
-            Hook(place.name, place.function, place.backend, attached=False, detail=reason(error), denied=denied(error))
+            Hook(
+                place.name,
+                place.function,
+                place.backend,
+                attached=False,
+                detail=refusal_text(error),
+                denied=denied(error),
+            )
         )
 
-    def attach(self, place: Place, types: Btf | None = None) -> None:
+    def attach(self, place: HookPoint, types: Btf | None = None) -> None:
         """Load the program if it is not yet, and attach it; ``types`` are those that a fentry program's function is of.
 
         Raises OSError as the kernel refuses, MkwriteError for what tracefs lacks.
@@ -188,7 +195,7 @@ class Tracer:
                 error.filename = error.filename or place.function  # what was refused
             raise
 
-    def _hook(self, place: Place, loaded: int) -> int:
+    def _hook(self, place: HookPoint, loaded: int) -> int:
         if place.tracepoint:
             return attach_raw_tracepoint(loaded, place.function)
         if place.backend is Backend.FENTRY:
@@ -201,7 +208,7 @@ class Tracer:
             self._returns = ReturnProbes()
         return self._returns.attach(loaded, place.function)
 
-    def _load(self, place: Place, types: Btf | None) -> int:
+    def _load(self, place: HookPoint, types: Btf | None) -> int:
         # Some programs of a fentry object are for kprobes.
         bpf = self._objects.get(place.backend) or next(iter(self._objects.values()))
         maps, own = self._state.maps, dict(place.own)
@@ -218,7 +225,7 @@ class Tracer:
         return program.load(bpf, place.program, maps, program.TRACING, kind, number, module, own)
 
     @staticmethod
-    def _key(place: Place) -> _Key:
+    def _key(place: HookPoint) -> _Key:
         function = place.function if place.backend is Backend.FENTRY else ""
         return place.program, function, bool(place.address), place.own
 

@@ -97,7 +97,7 @@ class WaitHooks:
             self._miss(symbol.name, self._backend, error)
 
     def _miss(self, name: str, backend: Backend, error: OSError | MkwriteError) -> None:
-        detail, denied = refusals.reason(error), refusals.denied(error)
+        detail, denied = refusals.refusal_text(error), refusals.denied(error)
         self._missing.append(Hook(name, name, backend, attached=False, detail=detail, denied=denied))
 
     def _attach(self, name: str, reason: int, function: str, btf: Btf | None, *, at_return: bool) -> None:

@@ -7,14 +7,14 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.doctor.checkup import Report, Row, State
+from tracer.doctor.checkup import Checkup, Finding, FindingState
 from tracer.text import printable
 
 _STYLE: Final = {
-    State.OK: "green",
-    State.WARNING: "yellow",
-    State.OBSTACLE: "bold red",
-    State.UNKNOWN: "cyan",
+    FindingState.OK: "green",
+    FindingState.WARNING: "yellow",
+    FindingState.OBSTACLE: "bold red",
+    FindingState.UNKNOWN: "cyan",
 }
 _SIGN_WIDTH: Final = 10
 _LEAST: Final = 20
@@ -24,7 +24,7 @@ _TITLES: Final = {"host": "This host", "hooks": "Hooks, by inference", "trial": 
 class DoctorView:
     """A renderable: the sections of a report, and the verdict as the last line."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Checkup) -> None:
         self.report = report
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -39,7 +39,7 @@ class DoctorView:
         yield _wrapped(_verdict(self.report), options.max_width, 0, console)
 
 
-def _lines(row: Row, indent: int, width: int, console: Console) -> Text:
+def _lines(row: Finding, indent: int, width: int, console: Console) -> Text:
     """State, name and finding, the latter wrapped to ``width`` cells and hung at ``indent``."""
     first = Text()
     first.append(f"{row.state.value:<{_SIGN_WIDTH}}", _STYLE[row.state])
@@ -55,7 +55,7 @@ def _wrapped(text: Text, width: int, indent: int, console: Console) -> Text:
     return Text("\n" + " " * indent).join(lines)
 
 
-def _finding(row: Row) -> Text:
+def _finding(row: Finding) -> Text:
     """The finding; below it what it costs and what to do, each on a line of its own."""
     text = Text(printable(row.text))
     if row.cost:
@@ -65,7 +65,7 @@ def _finding(row: Row) -> Text:
     return text
 
 
-def _verdict(report: Report) -> Text:
+def _verdict(report: Checkup) -> Text:
     reason = printable(report.reason)
     if report.backend is None:
         code = int(report.exit_code)

@@ -24,7 +24,7 @@ class OnFilesystem(Protocol):
         """Device number in the kernel's encoding, or 0."""
 
 
-class Place(OnFilesystem, Protocol):
+class OnHandler(OnFilesystem, Protocol):
     """What a series and an event have in common: the filesystem and the handler."""
 
     @property
@@ -47,6 +47,6 @@ def fstype(place: OnFilesystem) -> str:
     return printable(place.fstype) or "-"
 
 
-def handler(place: Place) -> str:
+def handler(place: OnHandler) -> str:
     """The handler's symbol."""
     return printable(place.handler) or "-"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.mappings.rows import Row
+from tracer.mappings.rows import MappingRow
 from tracer.model.filesystems import rules
 from tracer.text import counted, keep_ends, printable, size_text
 from tracer.ui.table import Column, Table, number
@@ -16,7 +16,7 @@ from tracer.ui.table import Column, Table, number
 class MapsView:
     """A renderable: a line for each row, how many there are, and the notes."""
 
-    def __init__(self, rows: Sequence[Row], notes: Sequence[str], *, with_residency: bool = False) -> None:
+    def __init__(self, rows: Sequence[MappingRow], notes: Sequence[str], *, with_residency: bool = False) -> None:
         self.rows = rows
         self.notes = notes
         self.with_residency = with_residency
@@ -32,8 +32,8 @@ class MapsView:
             yield Text(f"note: {printable(note)}", style="yellow")
 
 
-def _columns(rows: Sequence[Row], with_residency: bool) -> list[Column[Row]]:
-    columns: list[Column[Row]] = [Column("PROCESS", lambda row: printable(row.who), 12, 24, shorten=keep_ends)]
+def _columns(rows: Sequence[MappingRow], with_residency: bool) -> list[Column[MappingRow]]:
+    columns: list[Column[MappingRow]] = [Column("PROCESS", lambda row: printable(row.who), 12, 24, shorten=keep_ends)]
     if any(row.container for row in rows):
         columns.append(Column("CONTAINER", lambda row: printable(row.container) or "-", 9, 20, drop=2))
     columns += [
@@ -55,5 +55,5 @@ def _size(size: int | None) -> str:
     return "-" if size is None else size_text(size)
 
 
-def _file(row: Row) -> str:
+def _file(row: MappingRow) -> str:
     return printable(row.file.path) + (" (deleted)" if row.file.deleted else "")

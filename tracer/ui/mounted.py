@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.mappings.mounted import Filesystem
+from tracer.mappings.mounted import MountedFilesystem
 from tracer.model.filesystems import Refusal
 from tracer.text import keep_ends, printable
 from tracer.ui.table import Column, Table
@@ -31,11 +31,11 @@ _LEGEND: Final = (
 class MountedView:
     """A renderable: a line for each filesystem, and what the columns mean."""
 
-    def __init__(self, rows: Sequence[Filesystem]) -> None:
+    def __init__(self, rows: Sequence[MountedFilesystem]) -> None:
         self.rows = rows
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns: list[Column[Filesystem]] = [
+        columns: list[Column[MountedFilesystem]] = [
             Column("MOUNT", lambda row: printable(row.mount.mountpoint), 12, shorten=keep_ends),
             Column("FSTYPE", lambda row: printable(row.mount.fstype), 6),
             Column("ASKS", _asks, 4),
@@ -49,13 +49,13 @@ class MountedView:
         yield Text(_LEGEND, style="dim")
 
 
-def _asks(row: Filesystem) -> str:
+def _asks(row: MountedFilesystem) -> str:
     return "yes" if row.notifies else "no" if row.known else "?"
 
 
-def _handler(row: Filesystem) -> str:
+def _handler(row: MountedFilesystem) -> str:
     return ", ".join(row.handlers) or "-"
 
 
-def _errno(row: Filesystem) -> str:
+def _errno(row: MountedFilesystem) -> str:
     return "exact" if row.errno else "-"

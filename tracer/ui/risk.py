@@ -9,13 +9,13 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.mappings.risk import Forecasts, Limit, State, Verdict, consequence, remedy, sentence
+from tracer.mappings.risk import Assessment, Forecasts, Limit, RiskState, consequence, remedy, sentence
 from tracer.mappings.survey import Survey
 from tracer.text import counted, duration, keep_tail, printable, size_text
 from tracer.ui import labels
 from tracer.ui.table import Column, Table, number
 
-_STYLE: Final = {State.OK: "green", State.TIGHT: "yellow", State.SHORT: "bold red"}
+_STYLE: Final = {RiskState.OK: "green", RiskState.TIGHT: "yellow", RiskState.SHORT: "bold red"}
 #: Files named for each limit.
 _NAMED: Final = 3
 
@@ -31,15 +31,15 @@ class RiskView:
         verdicts = self.survey.verdicts
         yield Table(_columns(self.forecasts), verdicts)
         for verdict in verdicts:
-            if verdict.state is not State.OK:
+            if verdict.state is not RiskState.OK:
                 yield from _explained(verdict)
         yield _summary(verdicts, len(self.survey.demands))
         for note in self.survey.notes:
             yield Text(f"note: {printable(note)}", style="yellow")
 
 
-def _columns(forecasts: Forecasts | None) -> list[Column[Verdict]]:
-    columns: list[Column[Verdict]] = [
+def _columns(forecasts: Forecasts | None) -> list[Column[Assessment]]:
+    columns: list[Column[Assessment]] = [
         Column("STATE", lambda verdict: verdict.state.value, 5, style=lambda verdict: _STYLE[verdict.state]),
         Column("MOUNT", lambda verdict: labels.mount(verdict.limit.place), 8, shorten=keep_tail),
         Column("FSTYPE", lambda verdict: labels.fstype(verdict.limit.place), 5, drop=4),
@@ -69,7 +69,7 @@ def _when(seconds: float) -> str:
     return "-" if math.isinf(seconds) else duration(seconds * 1e9)
 
 
-def _explained(verdict: Verdict) -> list[Text]:
+def _explained(verdict: Assessment) -> list[Text]:
     lines = [Text("")]
     asking = [demand for demand in verdict.demands if demand.asks(verdict.limit.kind) or demand.rewrites]
     lines += (Text(sentence(demand, verdict.limit)) for demand in asking[:_NAMED])
@@ -81,13 +81,13 @@ def _explained(verdict: Verdict) -> list[Text]:
     return lines
 
 
-def _summary(verdicts: Sequence[Verdict], files: int) -> Text:
-    short = sum(verdict.state is State.SHORT for verdict in verdicts)
-    tight = sum(verdict.state is State.TIGHT for verdict in verdicts)
+def _summary(verdicts: Sequence[Assessment], files: int) -> Text:
+    short = sum(verdict.state is RiskState.SHORT for verdict in verdicts)
+    tight = sum(verdict.state is RiskState.TIGHT for verdict in verdicts)
     mapped = counted(files, "mapped file")
     if not verdicts:
         return Text("Nothing is mapped shared and writable on a filesystem that can run out of space.")
     if not short and not tight:
         return Text(f"\n{mapped}: there is room for all that they may ask for.", style="bold green")
-    worst = State.SHORT if short else State.TIGHT
+    worst = RiskState.SHORT if short else RiskState.TIGHT
     return Text(f"\n{mapped}: {counted(short, 'limit')} short, {tight} tight.", style=_STYLE[worst])

@@ -10,7 +10,7 @@ from rich.text import Text
 from tracer.diagnosis import syscalls
 from tracer.diagnosis.explainer import Explained, Repeated
 from tracer.model.calls import FaultPath, Initiator, device_name
-from tracer.model.failures import Disposition, Failure, Signal, Source
+from tracer.model.failures import Disposition, Failure, FailureSource, Signal
 from tracer.model.host_state import HostState
 from tracer.text import duration, offset_text, printable, size_text
 
@@ -131,7 +131,7 @@ def _access(failure: Failure, state: HostState) -> str:
     at = f"at {printable(state.module)}" if state.module else f"at {failure.ip:#x}" if failure.ip else ""
     parts = [f"address {failure.address:#x}" if failure.address else "", f"instruction {at}" if at else ""]
     where = ", ".join(filter(None, parts))
-    if failure.source is Source.SIGNAL:
+    if failure.source is FailureSource.SIGNAL:
         return where
     verb = "write" if failure.write else "read"
     by = {
@@ -141,7 +141,7 @@ def _access(failure: Failure, state: HostState) -> str:
         Initiator.UNKNOWN: "",
     }[failure.initiator]
     how = ""
-    if failure.source is Source.PAGE_MKWRITE:
+    if failure.source is FailureSource.PAGE_MKWRITE:
         how = ", the first to the page" if failure.path is FaultPath.FIRST_WRITE else ", to a page mapped read-only"
     return f"{verb} {by}{how}; {where}" if where else f"{verb} {by}{how}"
 
@@ -156,7 +156,7 @@ def _file(failure: Failure, state: HostState) -> str:
         return ""
     page = f"offset {offset_text(failure.offset)} (page {failure.offset // 4096})"
     allocated = failure.allocated if state.file is None else state.file.allocated
-    sparse = ", sparse" if allocated < failure.size and failure.source is not Source.HUGETLB else ""
+    sparse = ", sparse" if allocated < failure.size and failure.source is not FailureSource.HUGETLB else ""
     backing = f", the page: {state.file.backing}" if state.file and state.file.backing else ""
     sizes = f"{size_text(failure.size)}, {size_text(allocated)} allocated{sparse}{backing}"
     inode = f"inode {failure.inode}, " if failure.file else ""
@@ -164,7 +164,7 @@ def _file(failure: Failure, state: HostState) -> str:
 
 
 def _refused(failure: Failure, state: HostState) -> str:
-    if failure.source is Source.SIGNAL:
+    if failure.source is FailureSource.SIGNAL:
         return ""
     by = printable(failure.handler) if failure.handler else f"{failure.source.value}"
     took = f" after {duration(failure.latency_ns)}" if failure.latency_ns else ""

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from tracer.export.json.records import text
 from tracer.host.mapped import MappedFile, Scan
-from tracer.mappings.risk import Forecasts, Verdict
-from tracer.mappings.rows import Row
+from tracer.mappings.risk import Assessment, Forecasts
+from tracer.mappings.rows import MappingRow
 from tracer.mappings.survey import Survey
 from tracer.model.calls import device_name
 from tracer.model.filesystems import rules
 
 
-def maps_dict(scan: Scan, rows: Sequence[Row]) -> dict[str, object]:
+def maps_dict(scan: Scan, rows: Sequence[MappingRow]) -> dict[str, object]:
     """What ``maps --json`` prints."""
     return {
         "mappings": [
@@ -41,7 +41,7 @@ def risk_dict(survey: Survey, forecasts: Forecasts | None = None) -> dict[str, o
     }
 
 
-def _verdict_dict(verdict: Verdict, forecasts: Forecasts | None) -> dict[str, object]:
+def _verdict_dict(verdict: Assessment, forecasts: Forecasts | None) -> dict[str, object]:
     limit = verdict.limit
     record: dict[str, object] = {
         "state": verdict.state.value,

@@ -23,8 +23,8 @@ from tracer.export.prometheus.dirtied_ledger import DirtiedLedger
 from tracer.export.prometheus.failure_ledger import FailureLedger
 from tracer.export.prometheus.hook_states import HookStates
 from tracer.export.prometheus.label import OTHER, Who
-from tracer.export.prometheus.ledger import Kind, Ledger, Source
-from tracer.export.prometheus.place_ledger import Place
+from tracer.export.prometheus.ledger import CallKind, Ledger, SeriesLabels
+from tracer.export.prometheus.place_ledger import MountLabels
 from tracer.export.prometheus.wait_ledger import WaitLedger
 from tracer.host.mounts import Mount, MountChanges, preferred
 from tracer.model.asked import asked
@@ -42,7 +42,7 @@ _LE_INDEXES: Final = tuple(range(LOWER_NS.index(1 << 10), LOWER_NS.index(1 << 35
 _LE: Final = (*(repr(LOWER_NS[index] / 1e9) for index in _LE_INDEXES), "+Inf")
 
 _SOURCE_LABELS: Final = ("fstype", "mountpoint", "device", "handler")
-_CALL_LABELS: Final = (*_SOURCE_LABELS, *Kind._fields)
+_CALL_LABELS: Final = (*_SOURCE_LABELS, *CallKind._fields)
 _LATENCY_LABELS: Final = (*_SOURCE_LABELS, "path")
 _FAILURE_LABELS: Final = ("fstype", "mountpoint", "class", "errno")
 
@@ -262,7 +262,7 @@ class MkwriteCollector(Collector):
             families.throttle_time.add_metric(labels, throttled.pause_ns / 1e9)
             self._count(families.throttle_dirtied, labels, throttled.dirtied)
 
-    def _fill_source(self, families: _Families, source: Source, kinds: Mapping[Kind, Histogram]) -> None:
+    def _fill_source(self, families: _Families, source: SeriesLabels, kinds: Mapping[CallKind, Histogram]) -> None:
         *filesystem, who = source
         by_path: dict[str, Histogram] = {}
         for kind, histogram in kinds.items():
@@ -282,7 +282,7 @@ class MkwriteCollector(Collector):
         family.add_metric(labels, highest)
 
 
-def _places(mounts: Sequence[Mount], filters: Filters) -> set[Place]:
+def _places(mounts: Sequence[Mount], filters: Filters) -> set[MountLabels]:
     """Mounted filesystems whose files can be written through mappings: where failures that are wanted can come from."""
     by_device: dict[int, list[Mount]] = {}
     chosen_mounts = {os.path.normpath(mountpoint) for mountpoint in filters.mounts}
@@ -294,4 +294,4 @@ def _places(mounts: Sequence[Mount], filters: Filters) -> set[Place]:
         if kept and "ro" not in mount.super_options:
             by_device.setdefault(mount.dev, []).append(mount)
     chosen = (preferred(mounts) for mounts in by_device.values())
-    return {Place(printable(m.kernel_type), printable(m.mountpoint)) for m in chosen if m}
+    return {MountLabels(printable(m.kernel_type), printable(m.mountpoint)) for m in chosen if m}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final
 
-from tracer.export.prometheus.place_ledger import Place, PlaceLedger
+from tracer.export.prometheus.place_ledger import MountLabels, PlaceLedger
 from tracer.model.calls import Outcome, Series
 from tracer.model.histogram import Histogram
 from tracer.text import printable
@@ -28,15 +28,15 @@ class DirtiedLedger:
     def __init__(self, max_places: int) -> None:
         self._ledger: PlaceLedger[tuple[()]] = PlaceLedger(max_places)
 
-    def counts(self, places: Iterable[Place]) -> Iterator[tuple[Place, int]]:
+    def counts(self, places: Iterable[MountLabels]) -> Iterator[tuple[MountLabels, int]]:
         """Bytes by filesystem, and zeros for ``places``."""
         for place, _, pages in self._ledger.counts(places, [_ALL]):
             yield place, pages * _PAGE
 
     def add(self, calls: Mapping[Series, Histogram], mounted: Set[str]) -> None:
         """Take in new calls; ``mounted`` are the mount points that there are now."""
-        pages: Counter[tuple[Place, tuple[()]]] = Counter()
+        pages: Counter[tuple[MountLabels, tuple[()]]] = Counter()
         for series, histogram in calls.items():
             if series.outcome is Outcome.WRITABLE and not series.path.dax:
-                pages[Place(printable(series.fstype), printable(series.mountpoint)), _ALL] += histogram.count
+                pages[MountLabels(printable(series.fstype), printable(series.mountpoint)), _ALL] += histogram.count
         self._ledger.add(pages, mounted)

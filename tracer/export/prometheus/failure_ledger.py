@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final, NamedTuple
 
 from tracer.export.prometheus.label import Who
-from tracer.export.prometheus.place_ledger import Counted, Place, PlaceLedger
+from tracer.export.prometheus.place_ledger import Counted, MountLabels, PlaceLedger
 from tracer.model.failures import Class, FailureSeries
 from tracer.text import printable
 
 
-class Kind(NamedTuple):
+class FailureKind(NamedTuple):
     """What was refused, and with which errno ("" if none is known)."""
 
     kind: Class
@@ -21,15 +21,15 @@ class Kind(NamedTuple):
 class Refused(NamedTuple):
     """What failures are counted by."""
 
-    place: Place
-    kind: Kind
+    place: MountLabels
+    kind: FailureKind
 
 
 #: What any filesystem on a device may come to.
 _KNOWN: Final = (
-    *(Kind(Class.REFUSED, errno) for errno in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "")),
-    Kind(Class.BEYOND_END, ""),
-    *(Kind(Class.MEDIA, errno) for errno in ("EIO", "ESTALE", "")),
+    *(FailureKind(Class.REFUSED, errno) for errno in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "")),
+    FailureKind(Class.BEYOND_END, ""),
+    *(FailureKind(Class.MEDIA, errno) for errno in ("EIO", "ESTALE", "")),
 )
 
 
@@ -38,9 +38,9 @@ class FailureLedger:
 
     def __init__(self, who: Who, max_places: int) -> None:
         self._who = who
-        self._ledger: PlaceLedger[Kind] = PlaceLedger(max_places, who.others)
+        self._ledger: PlaceLedger[FailureKind] = PlaceLedger(max_places, who.others)
 
-    def counts(self, places: Iterable[Place]) -> Iterator[tuple[Refused, int]]:
+    def counts(self, places: Iterable[MountLabels]) -> Iterator[tuple[Refused, int]]:
         """What has failed, and zeros for ``places``."""
         of_nobody = [place._replace(who=self._who.nobody) for place in places]
         for place, kind, number in self._ledger.counts(of_nobody, _KNOWN):
@@ -54,8 +54,8 @@ class FailureLedger:
         self._ledger.book(map(self._counted, failures.items()), mounted)
         self._ledger.release(map(self._counted, gone.items()))
 
-    def _counted(self, item: tuple[FailureSeries, int]) -> Counted[Kind]:
+    def _counted(self, item: tuple[FailureSeries, int]) -> Counted[FailureKind]:
         series, number = item
-        kind = Kind(series.kind, series.errno)
-        place = Place(printable(series.fstype), printable(series.mountpoint), self._who.values(series.who))
+        kind = FailureKind(series.kind, series.errno)
+        place = MountLabels(printable(series.fstype), printable(series.mountpoint), self._who.values(series.who))
         return Counted(series.nameless, place, kind, number)

@@ -20,7 +20,7 @@ _IDLE_S: Final = 3600.0
 _KEPT: Final = 4
 
 
-class Source(NamedTuple):
+class SeriesLabels(NamedTuple):
     """The labels that a host, not the vocabulary, has values for: what there may be too many of."""
 
     fstype: str
@@ -30,7 +30,7 @@ class Source(NamedTuple):
     who: tuple[str, ...] = ()
 
 
-class Kind(NamedTuple):
+class CallKind(NamedTuple):
     """The labels whose values are the vocabulary's."""
 
     path: FaultPath
@@ -38,7 +38,7 @@ class Kind(NamedTuple):
     outcome: Outcome
 
 
-_Kinds = Mapping[Kind, Histogram]
+_Kinds = Mapping[CallKind, Histogram]
 
 
 class Ledger:
@@ -56,18 +56,18 @@ class Ledger:
         self._max_sources = max_sources
         self._clock = clock
         self._seen: dict[Series, Histogram] = {}
-        self._counts: dict[Source, dict[Kind, Histogram]] = {}
+        self._counts: dict[SeriesLabels, dict[CallKind, Histogram]] = {}
         #: Sources that are shown, and when each was last heard of.
-        self._shown: dict[Source, float] = {}
-        self._folded = Source(OTHER, OTHER, OTHER, OTHER, who.others)
-        self._homeless: set[Source] = set()
+        self._shown: dict[SeriesLabels, float] = {}
+        self._folded = SeriesLabels(OTHER, OTHER, OTHER, OTHER, who.others)
+        self._homeless: set[SeriesLabels] = set()
 
     @property
     def dropped(self) -> int:
         """Sources whose calls are counted as "other" now."""
         return len(self._homeless)
 
-    def calls(self) -> Iterator[tuple[Source, _Kinds]]:
+    def calls(self) -> Iterator[tuple[SeriesLabels, _Kinds]]:
         """What each source that is shown has counted."""
         for source in (*self._shown, self._folded):
             if source in self._counts:
@@ -80,14 +80,14 @@ class Ledger:
         for series, histogram in grown.items():
             by_who[series.who] += histogram.count
         self._who.note(by_who, snapshot.time_ns)
-        present: set[Source] = set()
-        new: dict[Source, dict[Kind, Histogram]] = {}
+        present: set[SeriesLabels] = set()
+        new: dict[SeriesLabels, dict[CallKind, Histogram]] = {}
         for series in snapshot.calls:
             source = self._source(series)
             present.add(source)
             if series in grown:
                 kinds = new.setdefault(source, {})
-                kind = Kind(series.path, series.initiator, series.outcome)
+                kind = CallKind(series.path, series.initiator, series.outcome)
                 kinds[kind] = kinds[kind] + grown[series] if kind in kinds else grown[series]
         self._release(snapshot.gone)
         self._place(new, present, mounted)
@@ -97,8 +97,8 @@ class Ledger:
         self._forget()
         return grown
 
-    def _source(self, series: Series) -> Source:
-        return Source(
+    def _source(self, series: Series) -> SeriesLabels:
+        return SeriesLabels(
             printable(series.fstype),
             printable(series.mountpoint),
             device_name(series.dev),
@@ -133,7 +133,7 @@ class Ledger:
             else:
                 del self._seen[identity]
 
-    def _place(self, new: Mapping[Source, _Kinds], present: Set[Source], mounted: Set[str]) -> None:
+    def _place(self, new: Mapping[SeriesLabels, _Kinds], present: Set[SeriesLabels], mounted: Set[str]) -> None:
         """Give those that counted something a place, as far as there are any: the busiest first."""
         now = self._clock()
         if self._who.labels:  # who is not among the busiest any more is not to stay as a name
@@ -153,13 +153,13 @@ class Ledger:
         self._homeless.update(waiting[free:])
         self._homeless.difference_update(waiting[:free])
 
-    def _hide(self, sources: Iterable[Source]) -> None:
+    def _hide(self, sources: Iterable[SeriesLabels]) -> None:
         for source in sources:
             del self._shown[source]
             # The order of the counts is that in which sources left, as far as they did.
             self._counts[source] = self._counts.pop(source)
 
-    def _add(self, source: Source, kinds: _Kinds) -> None:
+    def _add(self, source: SeriesLabels, kinds: _Kinds) -> None:
         counts = self._counts.setdefault(source, {})
         for kind, histogram in kinds.items():
             counts[kind] = counts[kind] + histogram if kind in counts else histogram

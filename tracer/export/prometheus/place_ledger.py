@@ -18,7 +18,7 @@ class _Sortable(Hashable, Protocol):
 K = TypeVar("K", bound=_Sortable)
 
 
-class Place(NamedTuple):
+class MountLabels(NamedTuple):
     """A mounted filesystem, as labels name it, and whom it was counted for, where that is told apart."""
 
     fstype: str
@@ -34,7 +34,7 @@ class Counted(Generic[K]):
     """
 
     identity: Hashable
-    place: Place
+    place: MountLabels
     label: K
     number: int
 
@@ -55,14 +55,14 @@ class PlaceLedger(Generic[K]):
         self, max_places: int, others: tuple[str, ...] = (), clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._max_places = max_places
-        self._others = Place(OTHER, OTHER, others)
+        self._others = MountLabels(OTHER, OTHER, others)
         self._clock = clock
         self._seen: dict[Hashable, int] = {}
         #: The last place that was counted for is the last one.
-        self._counts: dict[Place, Counter[K]] = {}
-        self._heard: dict[Place, float] = {}
+        self._counts: dict[MountLabels, Counter[K]] = {}
+        self._heard: dict[MountLabels, float] = {}
 
-    def counts(self, places: Iterable[Place], known: Iterable[K]) -> Iterator[tuple[Place, K, int]]:
+    def counts(self, places: Iterable[MountLabels], known: Iterable[K]) -> Iterator[tuple[MountLabels, K, int]]:
         """What was counted, and zeros for ``known`` labels of ``places``, of as many as have room.
 
         A counter that comes to be with a 1 has a rate of 0: it must be there before it counts.
@@ -87,7 +87,7 @@ class PlaceLedger(Generic[K]):
             else:
                 del self._seen[one.identity]
 
-    def add(self, grown: Mapping[tuple[Place, K], int], mounted: Set[str]) -> None:
+    def add(self, grown: Mapping[tuple[MountLabels, K], int], mounted: Set[str]) -> None:
         """Book what is new by place and label; ``mounted`` as in ``book``."""
         for (place, label), number in grown.items():
             counts = self._counts.pop(place, None)
@@ -98,14 +98,14 @@ class PlaceLedger(Generic[K]):
             self._counts[place] = counts or Counter()
             self._counts[place][label] += number
 
-    def _growth(self, counted: Iterable[Counted[K]]) -> Counter[tuple[Place, K]]:
+    def _growth(self, counted: Iterable[Counted[K]]) -> Counter[tuple[MountLabels, K]]:
         """What has been counted since the last snapshot, whatever the mounts were called then."""
         totals: Counter[Hashable] = Counter()
         last: dict[Hashable, Counted[K]] = {}
         for one in counted:
             totals[one.identity] += one.number
             last[one.identity] = one
-        grown: Counter[tuple[Place, K]] = Counter()
+        grown: Counter[tuple[MountLabels, K]] = Counter()
         for identity, number in totals.items():
             known = self._seen.get(identity, 0)
             if number > known:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tracer.mappings.risk import Forecasts, Place, Verdict, forecasts
+from tracer.mappings.risk import Assessment, Forecasts, LimitedFilesystem, forecasts
 from tracer.mappings.survey import Survey, survey
 from tracer.model.calls import device_name
 from tracer.text import printable
@@ -93,9 +93,9 @@ class RiskCollector(Collector):
         self._seen = now
 
 
-def _nearest(verdicts: Iterable[Verdict]) -> dict[Place, Verdict]:
+def _nearest(verdicts: Iterable[Assessment]) -> dict[LimitedFilesystem, Assessment]:
     """The verdict on each filesystem that is most dangerous; they come in that order."""
-    nearest: dict[Place, Verdict] = {}
+    nearest: dict[LimitedFilesystem, Assessment] = {}
     for verdict in verdicts:
         nearest.setdefault(verdict.limit.place, verdict)
     return nearest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 
-from tracer.export.prometheus.place_ledger import Counted, Place, PlaceLedger
+from tracer.export.prometheus.place_ledger import Counted, MountLabels, PlaceLedger
 from tracer.model.waits import Wait, WaitSeries, WaitTime
 from tracer.text import printable
 
@@ -15,7 +15,7 @@ class WaitLedger:
     def __init__(self, max_places: int) -> None:
         self._ledger: PlaceLedger[Wait] = PlaceLedger(max_places)
 
-    def counts(self, places: Iterable[Place]) -> Iterator[tuple[Place, Wait, int]]:
+    def counts(self, places: Iterable[MountLabels]) -> Iterator[tuple[MountLabels, Wait, int]]:
         """Ns by filesystem and reason, and zeros for ``places``."""
         return self._ledger.counts(places, Wait)
 
@@ -32,5 +32,5 @@ class WaitLedger:
 
 def _counted(item: tuple[WaitSeries, WaitTime]) -> Counted[Wait]:
     series, time = item
-    place = Place(printable(series.fstype), printable(series.mountpoint))
+    place = MountLabels(printable(series.fstype), printable(series.mountpoint))
     return Counted(series.nameless, place, series.reason, time.ns)
