@@ -41,7 +41,7 @@ help:
 	@echo 'make test-examples  programs as they come that die of SIGBUS, and their reports: docs/commands/sigbus.md (root)'
 	@echo 'make fuzz      parsers of what the kernel and users write, guided by coverage (a quarter of an hour)'
 	@echo 'make bench     what tracing costs, beside other tracers; build/bench.json, too: docs/performance.md (root; an hour and a half)'
-	@echo 'make lint      ruff, mypy, clang-format'
+	@echo 'make lint      ruff, mypy, clang-format, and that imports go downwards'
 
 # Installs the packages that are missing, and says how where it may not.
 define packages
@@ -133,9 +133,11 @@ check: lint
 	$(BIN)/python -m pytest tests/unit tests/observability -q -p no:cacheprovider --durations=20
 
 lint: $(VENV)/.ready
+	@mkdir -p build
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy
+	@PYTHONPATH=. $(BIN)/lint-imports --no-logo --no-cache >build/imports 2>&1 || { cat build/imports; exit 1; }
 	clang-format --dry-run -Werror $$(find bpf -name '*.[ch]') $$(find bench tests -name '*.c')
 
 format: $(VENV)/.ready

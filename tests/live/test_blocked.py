@@ -70,8 +70,11 @@ def test_more_sleeping_calls_than_the_kernel_would_track_by_default(
         final = session.finish()
         slow = [event for event in session.events() if event.latency_ns > 500_000_000]
     delta = final.since(before)
-    assert calls(delta, path=FaultPath.WRITE_PROTECT, outcome=Outcome.WRITABLE) == calls(delta) == threads
-    assert delta.wp_faults[WpOutcome.SHARED] == threads
+    # A kernel that looks for pages to reclaim meanwhile clears the accessed bit of an entry. Then the entry is not the
+    # one that the fault had seen, and the fault is taken once more.
+    raced = calls(delta, path=FaultPath.WRITE_PROTECT, outcome=Outcome.RACED)
+    assert calls(delta, path=FaultPath.WRITE_PROTECT, outcome=Outcome.WRITABLE) == calls(delta) - raced == threads
+    assert delta.wp_faults[WpOutcome.SHARED] == threads + raced
     assert sorted(event.offset for event in slow) == [page * mmap.PAGESIZE for page in range(threads)]
     assert {event.pid for event in slow} == {steps.pid}
     assert len({event.tid for event in slow}) == threads
