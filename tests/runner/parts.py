@@ -10,7 +10,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: Tests on a kernel: this machine's own, or a guest's.
-_LIVE: Final = ("tests/live", "tests/filesystems")
+LIVE: Final = ("tests/live", "tests/filesystems")
 #: By the marks of pyproject.toml: what each change is tested for on 6.12, on the newest kernel, and on the others.
 _CHANGE: Final = "not nightly and not matrix and not native"
 _NEWEST: Final = f"(newest or every) and {_CHANGE}"
@@ -48,6 +48,8 @@ class Part:
             return list(self.command)
         pytest = [
             *(sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider"),
+            # What it imports takes as long as all else that pytest does before the first test.
+            *(("-p", "no:hypothesispytest") if self.series else ()),
             *("-p", "tests.runner.timing", f"--timeout={self.test_s:g}", f"--junitxml={report}", *self.tests),
             *(("-m", self.marks) if self.marks else ()),
             *(("-k", only) if only else ()),
@@ -58,7 +60,7 @@ class Part:
 
 
 def _live(series: str, marks: str, cpus: int = 2) -> Part:
-    return Part(series, _LIVE, marks, series=series, cpus=cpus)
+    return Part(series, LIVE, marks, series=series, cpus=cpus)
 
 
 def _night(part: Part) -> Part:
@@ -67,7 +69,7 @@ def _night(part: Part) -> Part:
 
 LINT: Final = Part("lint", command=["make", "-s", "lint"])
 UNIT: Final = Part("unit", ("tests/unit", "tests/observability"))
-NATIVE: Final = Part("native", _LIVE, _NATIVE, private=True)
+NATIVE: Final = Part("native", LIVE, _NATIVE, private=True)
 #: Each change: the longest first, so that the end is not one part alone.
 CHANGE: Final = (
     _live("6.12", _CHANGE),
@@ -90,7 +92,7 @@ def _target(name: str) -> Part:
 ALL: Final = (
     *(_night(_live(series, _ALL)) for series in ("6.12", "newest", "6.18", "6.1", "5.10")),
     *(_live(series, _EVERY) for series in ("6.12-cloud", "6.12-rt")),
-    _night(Part("native", _LIVE, f"native and {_ALL}", private=True)),
+    _night(Part("native", LIVE, f"native and {_ALL}", private=True)),
     *map(_target, ("test-filesystems", "test-releases", "test-deployment", "test-examples", "fuzz")),
     *(UNIT, LINT),
     Part("demo", ("tests/demo",)),
