@@ -29,6 +29,7 @@ class Exit(IntEnum):
     NO_FUNCTION = 25
     FUNCTION_KEPT = 26
     HIDDEN = 27
+    NOT_ALL_SEEN = 28
     CANNOT_RUN = 126
     NOT_FOUND = 127
 

@@ -153,5 +153,5 @@ def test_with_tracepoints_nothing_of_calls_is_asked_for(command: str) -> None:
 
 
 def test_stuck_does_not_wait_for_hooks_that_it_does_not_need() -> None:
-    invoke("stuck", "--once", "-t", "1ms")
+    CliRunner().invoke(cli, ["stuck", "--once", "-t", "1ms"])
     assert FakeSession.opened == [Options(failures=False, waits=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,5 +119,6 @@ def test_no_dmsetup_of_the_callers_path_is_run(tmp_path: Path, monkeypatch: pyte
     program.write_text(f"#!/bin/sh\n: > {tmp_path}/ran\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    _dmsetup("table", "254:0")
+    with suppress(OSError):
+        _dmsetup("table", "254:0")
     assert not (tmp_path / "ran").exists()

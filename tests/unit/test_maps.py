@@ -36,7 +36,8 @@ def process(pid: int, comm: str = "postgres", container: str = "") -> Process:
 
 def scan(*files: MappedFile, **containers: str) -> Scan:
     pids = {pid for file in files for pid in file.pids}
-    return Scan(files, {pid: process(pid, container=containers.get(f"p{pid}", "")) for pid in pids}, 2, 3)
+    known = {pid: process(pid, container=containers.get(f"p{pid}", "")) for pid in pids}
+    return Scan(files, known, {8: "a", 9: "b"}, 3)
 
 
 def test_a_row_for_each_process_or_for_each_file() -> None:

@@ -38,7 +38,9 @@ def test_sleepers_are_the_tasks_in_a_fault_and_no_others(tmp_path: Path) -> None
     task(tmp_path, 12, 12, "[<0>] balance_dirty_pages+0x1/0x2\n[<0>] fault_dirty_shared_page+0x1/0x2\n")
     task(tmp_path, 13, 13, "[<0>] balance_dirty_pages+0x1/0x2\n[<0>] generic_perform_write+0x1/0x2\n")
     (tmp_path / "self").mkdir()
-    found = {one.tid: one for one in sleepers(tmp_path)}
+    asleep, refused = sleepers(tmp_path)
+    found = {one.tid: one for one in asleep}
+    assert refused == 0
     assert set(found) == {11, 12}
     assert found[11] == Sleeper(10, 11, "java", FUNCTIONS)
 
@@ -119,7 +121,7 @@ def test_what_waits_for_a_server_has_the_peer_of_its_mount(monkeypatch: pytest.M
 def test_who_is_throttled_is_shown_only_where_nothing_is_hooked(monkeypatch: pytest.MonkeyPatch) -> None:
     throttled = Sleeper(10, 10, "dd", ("balance_dirty_pages", "fault_dirty_shared_page"))
     waiting = Sleeper(11, 11, "java", FUNCTIONS)
-    monkeypatch.setattr("tracer.latency.stuck.sleepers", lambda: [throttled, waiting])
+    monkeypatch.setattr("tracer.latency.stuck.sleepers", lambda: ([throttled, waiting], 0))
     assert [one.call.pid for one in StuckCalls().look(None, 0)] == [10, 11]
     assert [one.call.pid for one in StuckCalls().look(_Session(), 0)] == [11]  # type: ignore[arg-type]
 

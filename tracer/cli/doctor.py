@@ -30,7 +30,8 @@ def doctor(context: click.Context, as_fs: bool, as_json: bool, as_report: bool) 
     """Say what this kernel allows, which backend is used and why, and what is in the way.
 
     Every obstacle comes with what it costs and what to do. Where nothing forbids it, the hooks are attached
-    for a moment. The exit code is 0 where tracing works, else that of the obstacle that decides.
+    for a moment. The exit code is 0 where tracing works, else that of the obstacle that decides; with --fs it is 28
+    where daemons of FUSE filesystems could not be seen.
     """
     from rich.text import Text
 
@@ -38,12 +39,14 @@ def doctor(context: click.Context, as_fs: bool, as_json: bool, as_report: bool) 
     from tracer.cli.output import Output, print_json
     from tracer.doctor.bug_report import report_text
     from tracer.doctor.checkup import checkup
+    from tracer.errors import Exit
     from tracer.ui.doctor import DoctorView
 
     if as_report and (as_json or as_fs):
         raise click.UsageError("--report goes with neither --json nor --fs.")
     if as_fs:
-        _filesystems(as_json)
+        if not _filesystems(as_json):
+            context.exit(Exit.NOT_ALL_SEEN)
         return
     report = checkup(_attempt)
     if as_report:
@@ -63,17 +66,20 @@ def _attempt() -> tuple[Hook, ...]:
         return session.hooks
 
 
-def _filesystems(as_json: bool) -> None:
+def _filesystems(as_json: bool) -> bool:
+    """Show them; whether all was seen."""
     from tracer.cli.output import Output, print_json
     from tracer.host.mounts import Mounts
-    from tracer.host.peers import fuse_daemons
+    from tracer.host.peers import fuse_daemons, unseen
     from tracer.kernel.symbols import Symbols
-    from tracer.mappings.mounted import filesystems
+    from tracer.mappings.mounted import filesystems, unknown_peers
     from tracer.ui.mounted import MountedView
 
     handlers = Symbols().handlers()
     rows = filesystems(Mounts.read(), fuse_daemons(), handlers.__contains__)
+    missing = unknown_peers(rows, unseen)
     if as_json:
-        print_json({"filesystems": [row.to_dict() for row in rows]})
+        print_json({"filesystems": [row.to_dict() for row in rows], "unseen": list(missing)})
     else:
-        Output().print(MountedView(rows))
+        Output().print(MountedView(rows, missing))
+    return not missing

@@ -22,13 +22,17 @@ Examples:
 @click.option("--fs", multiple=True, metavar="TYPE", help="Only this filesystem type, such as ext4.")
 @click.option("--resident", is_flag=True, help="Show what is in memory, and dirty (reads page tables: slow).")
 @json_option
-def maps(by: str, pid: tuple[int, ...], fs: tuple[str, ...], resident: bool, as_json: bool) -> None:
+@click.pass_context
+def maps(
+    context: click.Context, by: str, pid: tuple[int, ...], fs: tuple[str, ...], resident: bool, as_json: bool
+) -> None:
     """List the files that are mapped shared and writable: writes to them ask the filesystem.
 
     Mappings of tmpfs and huge pages too, which refuse without page_mkwrite. Nothing is traced; root sees all
-    processes, others their own.
+    processes, others their own; the exit code is 28 where processes could not be looked at.
     """
     from tracer.cli.output import Output, print_json
+    from tracer.errors import Exit
     from tracer.export.json.host import maps_dict
     from tracer.host.filters import check
     from tracer.host.mapped import scan
@@ -45,4 +49,6 @@ def maps(by: str, pid: tuple[int, ...], fs: tuple[str, ...], resident: bool, as_
     if as_json:
         print_json(maps_dict(found, shown))
     else:
-        Output().print(MapsView(shown, found.notes, with_residency=resident))
+        Output().print(MapsView(shown, found.notes, found.unseen, with_residency=resident))
+    if found.unseen:
+        context.exit(Exit.NOT_ALL_SEEN)

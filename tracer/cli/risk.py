@@ -60,7 +60,8 @@ def risk(
     """Say which mapped files may ask for more space than is left for them.
 
     For each filesystem and quota: what the files that are mapped shared and writable may still ask for, and
-    what is free to them. Nothing is traced, read or changed.
+    what is free to them. Nothing is traced, read or changed. The exit code is 20 where they may ask for too much,
+    else 28 where not all could be looked at.
     """
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, until
@@ -98,6 +99,8 @@ def risk(
         show(found, None)
     if any(verdict.used * 100 > above for verdict in found.verdicts):
         context.exit(Exit.AT_RISK)
+    if found.unseen:
+        context.exit(Exit.NOT_ALL_SEEN)
 
 
 def _waited(stop: Stop, until_ns: int) -> bool:

@@ -23,11 +23,15 @@ Examples:
 @duration_option
 @click.option("--once", is_flag=True, help="Look once, after the threshold, and end.")
 @json_option
-def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_json: bool) -> None:
+@click.pass_context
+def stuck(
+    context: click.Context, threshold: int, interval: int, duration: int | None, once: bool, as_json: bool
+) -> None:
     """Show calls of page_mkwrite that have not returned for long.
 
     With age, victim, file, what it waits for and where in the kernel, the oldest first. Calls that began before the
     hooks were there are found by their stacks: their age is at least the one shown, and their file is not known.
+    The exit code is 28 where not all could be looked at.
     """
     import time
     from contextlib import ExitStack
@@ -36,8 +40,9 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
 
     from tracer.cli.output import Output, check_reader, print_json
     from tracer.cli.run import Stop, announce, opened, until
-    from tracer.errors import MkwriteError
-    from tracer.export.json.records import stuck_dict
+    from tracer.errors import Exit, MkwriteError
+    from tracer.export.json.records import stuck_dict, text
+    from tracer.host.stacks import readable
     from tracer.latency.stuck import StuckCalls
     from tracer.model.options import Options
     from tracer.ui.stuck import StuckView
@@ -47,6 +52,7 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
     calls.look(None, threshold)
     first = time.monotonic_ns()
     end = until(duration)
+    told: tuple[str, ...] = ()
     with ExitStack() as stack:
         session = None
         try:
@@ -54,6 +60,7 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
             session = stack.enter_context(opened(Options(failures=False, waits=True), calls=True))
         except MkwriteError as error:
             Output(stderr=True).print(Text(f"Calls are found by their stacks alone: {error.problem}"))
+            once = once or not readable()  # there is nothing to look at, then
         stop = stack.enter_context(Stop())
         if session:
             announce(session)
@@ -64,10 +71,18 @@ def stuck(threshold: int, interval: int, duration: int | None, once: bool, as_js
                 time.sleep(min(0.1, max(0.0, (min(due, end) - time.monotonic_ns()) / 1e9)))
                 check_reader()
             found = calls.look(session, threshold)
+            unseen = calls.unseen(hooked=session is not None)
             if as_json:
-                print_json({"time_ns": time.time_ns(), "stuck": [stuck_dict(one) for one in found]})
-            elif found or once:
-                out.print(StuckView(found))
+                print_json({
+                    "time_ns": time.time_ns(),
+                    "stuck": [stuck_dict(one) for one in found],
+                    "unseen": [text(sentence) for sentence in unseen],
+                })  # fmt: skip
+            elif found or once or unseen != told:
+                out.print(StuckView(found, () if unseen == told else unseen))
+                told = unseen
             if once or stop.requested or time.monotonic_ns() >= end:
-                return
+                break
             due = time.monotonic_ns() + interval
+    if unseen:
+        context.exit(Exit.NOT_ALL_SEEN)

@@ -100,7 +100,7 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
                     {**event_dict(call.event), **({"stack": call.stack} if stacks else {})} for call in longest
                 ],
                 **({"stacks": [seen_dict(one) for one in seen]} if stacks else {}),
-                **{name: counts[name] for name in ("failure_counts", "lost")},
+                **{name: counts[name] for name in ("failure_counts", "lost", "hooks", "notes")},
             }
         )
     else:

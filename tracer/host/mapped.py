@@ -27,6 +27,8 @@ _WINDOWS: Final = frozenset(
 _HUGE_NAMES: Final = ("/anon_hugepage", "/memfd:", "/SYSV")
 _HUGE_BYTES: Final = 1 << 16
 _DELETED: Final = " (deleted)"
+#: Processes named that may not be looked at.
+_NAMED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +62,37 @@ class MappedFile:
 class Scan:
     """What was found, and what could not be looked at.
 
-    ``hidden`` counts processes that this one may not look at, ``memory`` the mappings of no mounted filesystem.
+    ``hidden`` has the names of processes that this one may not look at, by pid, ``concealed`` a sentence on those
+    that /proc does not even show. ``memory`` counts the mappings of no mounted filesystem, ``doubtful`` those that may
+    be such or huge pages.
     """
 
     files: tuple[MappedFile, ...]
     processes: dict[int, Process]
-    hidden: int
+    hidden: dict[int, str]
     memory: int
+    concealed: str = ""
+    doubtful: int = 0
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What should have been looked at, and could not be."""
+        found = [self.concealed] if self.concealed else []
+        if self.hidden:
+            names = [f"{comm}[{pid}]" for pid, comm in sorted(self.hidden.items())]
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            root = os.geteuid() == 0
+            cure = "CAP_SYS_PTRACE is missing, or a security policy forbids it" if root else "root sees more"
+            processes = counted(len(names), "process", "processes")
+            found.append(f"{processes}, whose mappings may not be read: {', '.join(names[:_NAMED])}{more}; {cure}.")
+        if self.doubtful:
+            found.append(f"{counted(self.doubtful, 'mapping')} of memory that may be of huge pages; root sees that.")
+        return tuple(found)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader has to know of the limits of this look."""
+        """What a reader has to know of the limits of this look, whoever looks."""
         notes = []
-        if self.hidden:
-            processes = counted(self.hidden, "process", "processes")
-            more = "" if os.geteuid() == 0 else "; root sees more"
-            notes.append(f"{processes} could not be looked at{more}.")
         if self.memory:
             memory = (
                 f"{counted(self.memory, 'shared mapping')} of no mounted filesystem (memfd, shared anonymous memory)"
@@ -95,15 +112,20 @@ def scan(
     reader = MappingReader(query=query)
     places = MountNamespaces()
     groups: dict[tuple[int, int, str], tuple[Mount, list[Mapping]]] = {}
-    hidden = memory = 0
+    hidden: dict[int, str] = {}
+    memory = doubtful = 0
     for pid in pids or processes.pids():
         try:
             found = reader.read(pid)
         except PermissionError:
-            hidden += 1
+            hidden[pid] = processes.comm(pid)
             continue
         for mapping in found:
-            mount = places.find(mapping.dev, pid) or _huge(mapping)
+            try:
+                mount = places.find(mapping.dev, pid) or _huge(mapping)
+            except PermissionError:
+                doubtful += mapping.writable
+                continue
             if mount is None:
                 memory += mapping.writable
             elif mount.fstype not in _WINDOWS and mount.is_of(fstypes):
@@ -117,7 +139,7 @@ def scan(
     whole = tuple(_merge(parts) for parts in merged.values())
     mapping_pids = sorted({pid for file in whole for pid in file.pids})
     known = {pid: process for pid in mapping_pids if (process := processes.read(pid)) is not None}
-    return Scan(whole, known, hidden, memory)
+    return Scan(whole, known, hidden, memory, "" if pids else processes.concealed(), doubtful)
 
 
 def _file(mount: Mount, mappings: list[Mapping], remote: bool, enter: str) -> tuple[tuple[int, int], MappedFile] | None:
@@ -158,11 +180,16 @@ def _merge(parts: list[MappedFile]) -> MappedFile:
 
 
 def _huge(mapping: Mapping) -> Mount | None:
-    """A stand-in for the kernel's own hugetlbfs mount, if that is where a mapping's memory is from."""
+    """A stand-in for the kernel's own hugetlbfs mount, if that is where a mapping's memory is from.
+
+    Raises PermissionError where that may not be seen.
+    """
     if not mapping.name.startswith(_HUGE_NAMES):
         return None
     try:
         huge = os.statvfs(link(mapping)).f_bsize >= _HUGE_BYTES
+    except PermissionError:
+        raise
     except OSError:
         return None
     return Mount(0, mapping.dev, "/", "", (), "hugetlbfs", "", ()) if huge else None

@@ -14,6 +14,8 @@ from tracer.host.mounts import Mount
 
 #: Types whose mount source names the server, or (9p, virtiofs) the channel to it.
 _SERVED: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "pvfs2", "virtiofs"})
+#: Types that a daemon answers for, through /dev/fuse.
+DAEMONS: Final = frozenset({"fuse", "fuseblk"})
 _DEVICE: Final = Path("/dev/fuse")
 _CONNECTION: Final = re.compile(rb"^fuse_connection:\s*(\d+)$", re.MULTILINE)
 
@@ -46,7 +48,7 @@ def peer_of(mount: Mount, daemons: Sequence[FuseDaemon]) -> Peer | None:
     fstype = mount.kernel_type
     if fstype in _SERVED:
         return Peer(mount.source)
-    if fstype in ("fuse", "fuseblk") and (daemon := _daemon_of(mount, daemons)) is not None:
+    if fstype in DAEMONS and (daemon := _daemon_of(mount, daemons)) is not None:
         return Peer(daemon.comm, daemon.pid)
     return None
 
@@ -55,6 +57,20 @@ def fuse_daemons(proc: Path = Path("/proc")) -> list[FuseDaemon]:
     """The processes that have /dev/fuse open, by pid, as far as this process may see them."""
     directories = [entry for entry in proc.iterdir() if entry.name.isdecimal()]
     return [daemon for entry in sorted(directories, key=lambda entry: int(entry.name)) for daemon in _daemons(entry)]
+
+
+def unseen(proc: Path = Path("/proc")) -> int:
+    """How many processes may have /dev/fuse open, for what this one may see."""
+    refused = 0
+    for entry in proc.iterdir():
+        try:
+            if entry.name.isdecimal():
+                os.listdir(entry / "fd")  # noqa: PTH208  # iterdir may look later
+        except PermissionError:
+            refused += 1
+        except OSError:
+            continue  # gone
+    return refused
 
 
 def _daemon_of(mount: Mount, daemons: Sequence[FuseDaemon]) -> FuseDaemon | None:

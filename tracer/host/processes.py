@@ -48,6 +48,23 @@ def host_pids() -> bool:
     return Path("/proc/self/ns/pid").readlink() == Path(_INIT_PID)
 
 
+def concealed() -> str:
+    """Which of the host's processes /proc does not show here, in a sentence; "" where it shows them all."""
+    if not host_pids():
+        return "Processes outside of this pid namespace: share the host's (--pid=host, hostPID: true)."
+    if not Path("/proc/1").exists():
+        return "Other users' processes: /proc is mounted with hidepid, or has ProtectProc=; root sees them."
+    return ""
+
+
+def comm(pid: int) -> str:
+    """The name of a process, "?" where it may not be seen."""
+    try:
+        return os.fsdecode(_contents(f"/proc/{pid}/comm").removesuffix(b"\n"))
+    except OSError:
+        return "?"
+
+
 def pids() -> list[int]:
     """All processes that /proc shows, by number."""
     return sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
@@ -56,7 +73,7 @@ def pids() -> list[int]:
 def read(pid: int) -> Process | None:
     """What is known of a process; None if it is gone."""
     try:
-        comm = _contents(f"/proc/{pid}/comm").removesuffix(b"\n")
+        name = _contents(f"/proc/{pid}/comm").removesuffix(b"\n")
         status = dict(_fields(_contents(f"/proc/{pid}/status")))
         cgroup = _cgroup(_contents(f"/proc/{pid}/cgroup"))
     except (FileNotFoundError, ProcessLookupError):
@@ -64,7 +81,7 @@ def read(pid: int) -> Process | None:
     uid = int(status[b"Uid"].split()[3])
     capable = bool(int(status[b"CapEff"], 16) >> _CAP_SYS_RESOURCE & 1)
     privileged = uid == 0 or (capable and _shares_users(pid))
-    return Process(pid, os.fsdecode(comm), uid, privileged, cgroup, container(cgroup))
+    return Process(pid, os.fsdecode(name), uid, privileged, cgroup, container(cgroup))
 
 
 def container(cgroup: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as ct
+import errno
 import fcntl
 import os
 import struct
@@ -42,6 +43,8 @@ class Quotas:
         self._libc = ct.CDLL(None, use_errno=True)
         self._device = source if os.path.exists(source) else f"/dev/block/{device_name(dev)}"  # noqa: PTH110
         self._known: dict[tuple[int, int], Quota | None] = {}
+        #: Whether a limit was asked for that this process may not see: it takes CAP_SYS_ADMIN.
+        self.refused = False
         #: Kinds that are enforced; one that is only accounted refuses nobody.
         self.enforced = self._enforced(fd)
 
@@ -76,8 +79,12 @@ class Quotas:
         which = ct.c_int(command << 8 | kind)
         if self._libc.syscall(ct.c_long(_SYS_QUOTACTL_FD), fd, which, ct.c_uint(number), buffer) == 0:
             return True
+        refused = ct.get_errno() == errno.EPERM
         path = os.fsencode(self._device)
-        return bool(self._libc.quotactl(which, path, ct.c_int(number), buffer) == 0)
+        if self._libc.quotactl(which, path, ct.c_int(number), buffer) == 0:
+            return True
+        self.refused |= refused or ct.get_errno() == errno.EPERM
+        return False
 
 
 def project_of(fd: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -30,9 +29,13 @@ class Sleeper:
 def kernel_stack(pid: int, tid: int, proc: Path = _PROC) -> tuple[str, ...]:
     """The functions that a task is in, the innermost first; empty for one that runs, is gone, or may not be read."""
     try:
-        lines = (proc / str(pid) / "task" / str(tid) / "stack").read_text().splitlines()
+        return _stack(proc / str(pid) / "task" / str(tid))
     except OSError:
         return ()
+
+
+def _stack(task: Path) -> tuple[str, ...]:
+    lines = (task / "stack").read_text().splitlines()
     # "[<0>] percpu_rwsem_wait+0x116/0x140", and "[module]" behind those of modules
     names = (line.split("] ", 1)[-1].partition("+")[0].strip() for line in lines if "] " in line)
     # A hooked function is called from its trampoline, and that from the function.
@@ -53,20 +56,29 @@ def readable(proc: Path = _PROC) -> bool:
     return True
 
 
-def sleepers(proc: Path = _PROC) -> Iterator[Sleeper]:
-    """Every task that sleeps in page_mkwrite, or is throttled after it."""
+def sleepers(proc: Path = _PROC) -> tuple[list[Sleeper], int]:
+    """Every task that sleeps in page_mkwrite, or is throttled after it; and how many tasks' stacks may not be read."""
+    found: list[Sleeper] = []
+    refused = 0
     for process in proc.iterdir():
         if not process.name.isdecimal():
             continue
         try:
-            tasks = [task.name for task in (process / "task").iterdir()]
+            for task in (process / "task").iterdir():
+                try:
+                    stack = _stack(task)
+                except PermissionError:
+                    refused += 1
+                    continue
+                except OSError:
+                    continue  # gone
+                if not _FAULT.isdisjoint(stack):
+                    found.append(Sleeper(int(process.name), int(task.name), _comm(task), stack))
+        except PermissionError:
+            refused += 1
         except OSError:
             continue  # gone
-        for task in tasks:
-            pid, tid = int(process.name), int(task)
-            stack = kernel_stack(pid, tid, proc)
-            if not _FAULT.isdisjoint(stack):
-                yield Sleeper(pid, tid, _comm(process / "task" / task), stack)
+    return found, refused
 
 
 def _comm(task: Path) -> str:

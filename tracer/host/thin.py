@@ -5,6 +5,7 @@ Read with dmsetup(8), which is wherever thin volumes are; ``--noflush`` keeps it
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,14 +23,21 @@ _DEEPEST: Final = 8
 
 
 def pool_free(dev: int) -> tuple[str, int] | None:
-    """The thin pool that a block device takes its blocks from ("major:minor"), and its free bytes; None without one."""
+    """The thin pool that a block device takes its blocks from ("major:minor"), and its free bytes; None without one.
+
+    Raises OSError where there may be one: device-mapper, or dmsetup(8), does not tell this process.
+    """
     level = [device_name(dev)]
     for _ in range(_DEEPEST):
         for device in level:
-            pool = pool_of(_dmsetup("table", device)) if (_DEVICES / device / "dm").exists() else None
-            if pool:
+            # A pool is a device of device-mapper itself: without one below, this is no thin volume.
+            if not _mapped(device) or not any(map(_mapped, _below(device))):
+                continue
+            if pool := pool_of(_dmsetup("table", device)):
                 free = free_of(_dmsetup("table", pool), _dmsetup("status", pool))
-                return None if free is None else (pool, free)
+                if free is None:
+                    raise OSError(errno.EIO, "the pool does not tell what is free")
+                return pool, free
         level = [below for device in level for below in _below(device)]
     return None
 
@@ -55,6 +63,10 @@ def free_of(table: str, status: str) -> int | None:
     return None
 
 
+def _mapped(device: str) -> bool:
+    return (_DEVICES / device / "dm").exists()
+
+
 def _below(device: str) -> list[str]:
     try:
         return [(slave / "dev").read_text().strip() for slave in (_DEVICES / device / "slaves").iterdir()]
@@ -65,12 +77,15 @@ def _below(device: str) -> list[str]:
 def _dmsetup(what: str, device: str) -> str:
     program = shutil.which("dmsetup", path=_PLACES)
     if program is None:
-        return ""
+        raise FileNotFoundError(errno.ENOENT, "dmsetup is not installed")
     major, _, minor = device.partition(":")
     command = [program, what, "--noflush", "-j", major, "-m", minor]
     try:
-        return subprocess.run(
+        done = subprocess.run(
             command, env={}, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_TIMEOUT_S, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(errno.ETIMEDOUT, "dmsetup did not answer") from error
+    if done.returncode:
+        raise OSError(errno.EIO, "dmsetup failed")
+    return done.stdout

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from tracer.host.mounts import Mounts, preferred
 from tracer.host.peers import fuse_daemons, peer_of
-from tracer.host.stacks import Sleeper, host_stack, sleepers
+from tracer.host.processes import concealed
+from tracer.host.stacks import Sleeper, host_stack, readable, sleepers
+from tracer.kernel.obstacles import lowered
 from tracer.latency.breakdown import CPU
 from tracer.model.waits import InFlight, Wait
 from tracer.probes.wait_functions import reason_of
+from tracer.text import counted
 
 if TYPE_CHECKING:
     from tracer.session import Session
@@ -41,6 +44,7 @@ class StuckCalls:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, int], int] = {}
+        self._refused = 0
 
     def look(self, session: Session | None, threshold_ns: int) -> list[StuckCall]:
         """The calls that have lasted at least ``threshold_ns``, the oldest first; ``session`` one with waits."""
@@ -48,10 +52,9 @@ class StuckCalls:
         now = time.monotonic_ns()
         known = {(call.pid, call.tid) for call in hooked}
         # Who is throttled has come out of its call: with hooks it is no call in flight, and it may sleep each time.
+        asleep, self._refused = sleepers()
         others = [
-            task
-            for task in sleepers()
-            if (task.pid, task.tid) not in known and (session is None or _CORE in task.stack)
+            task for task in asleep if (task.pid, task.tid) not in known and (session is None or _CORE in task.stack)
         ]
         self._seen = {(task.pid, task.tid): self._seen.get((task.pid, task.tid), now) for task in others}
         found = [_hooked(call) for call in hooked if call.age_ns >= threshold_ns]
@@ -60,6 +63,18 @@ class StuckCalls:
             if age_ns >= threshold_ns:
                 found.append(_unhooked(task, age_ns))
         return _with_peers(sorted(found, key=lambda one: -one.call.age_ns))
+
+    def unseen(self, *, hooked: bool) -> tuple[str, ...]:
+        """What the last look could not see, in sentences; ``hooked``: there are hooks, which see calls that begin."""
+        began = " that began before the hooks were there" if hooked else ""
+        found = []
+        if not readable():
+            found.append(f"Calls{began}: kernel stacks take root (CAP_SYS_ADMIN) and CONFIG_STACKTRACE to read.")
+        elif self._refused:
+            found.append(f"Calls{began}, of {counted(self._refused, 'task')} whose kernel stacks may not be read.")
+        if hidden := concealed():
+            found.append(f"Calls{began}: {lowered(hidden)}")
+        return tuple(found)
 
 
 def hooked_calls(session: Session, threshold_ns: int) -> list[StuckCall]:

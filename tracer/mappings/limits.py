@@ -30,6 +30,8 @@ class Limits:
         self._pools: dict[int, tuple[str, int] | None] = {}
         self._subvolumes: dict[tuple[int, int], Quota | None] = {}
         cgroups = preferred(mount for mount in Mounts.read() if mount.fstype == "cgroup2")
+        #: What may limit them, and could not be seen.
+        self.unseen: set[str] = set()
         self._cgroups = cgroups.mountpoint if cgroups else ""
 
     def space(self, fd: int, file: MappedFile) -> Space:
@@ -49,7 +51,7 @@ class Limits:
         if not (privileged and file.fstype in _UNPRIVILEGED_ONLY):
             limits += self._quota(fd, file, place)
         if file.dev not in self._pools:
-            self._pools[file.dev] = pool_free(file.dev)
+            self._pools[file.dev] = self._pool(file, place)
         if pool := self._pools[file.dev]:
             limits.append(Limit(place, LimitKind.THIN_POOL, pool[0], pool[1]))
         if file.fstype == "btrfs":
@@ -70,7 +72,16 @@ class Limits:
                 continue  # not enforced (xfs_trans_dqresv in fs/xfs/xfs_trans_dquot.c)
             if left := quotas.left(fd, kind, number):
                 limits.append(Limit(place, name, str(number), left.free))
+        if quotas.refused:
+            self.unseen.add(f"Quotas on {place.mountpoint}: those of others take root to see.")
         return limits
+
+    def _pool(self, file: MappedFile, place: LimitedFilesystem) -> tuple[str, int] | None:
+        try:
+            return pool_free(file.dev)
+        except OSError:
+            self.unseen.add(f"Whether {place.mountpoint} is on a thin pool: that takes root and dmsetup to see.")
+            return None
 
     def _subvolume(self, fd: int, file: MappedFile, place: LimitedFilesystem) -> list[Limit]:
         try:

@@ -12,10 +12,10 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from tracer.host.mounts import Mount, preferred
-from tracer.host.peers import FuseDaemon, Peer, peer_of
+from tracer.host.peers import DAEMONS, FuseDaemon, Peer, peer_of
 from tracer.model.calls import device_name
 from tracer.model.filesystems import Refusal, rules
-from tracer.text import printable
+from tracer.text import counted, printable
 
 #: Their files are made by the kernel, and nobody maps them to write.
 _PSEUDO: Final = frozenset({
@@ -77,6 +77,16 @@ def filesystems(
     chosen = [best for group in by_device.values() if (best := preferred(group)) is not None]
     found = [_row(mount, _behind(mount, chosen), daemons, has) for mount in chosen]
     return sorted(found, key=lambda row: row.mount.mountpoint)
+
+
+def unknown_peers(rows: Iterable[MountedFilesystem], hidden: Callable[[], int]) -> tuple[str, ...]:
+    """In a sentence, the FUSE filesystems whose daemons could not be seen; ``hidden`` counts processes that may be."""
+    lacking = [row.mount.mountpoint for row in rows if row.mount.kernel_type in DAEMONS and row.peer is None]
+    if not lacking or not (number := hidden()):
+        return ()
+    processes = counted(number, "process", "processes")
+    mounts = ", ".join(map(printable, lacking))
+    return (f"The daemons of {mounts}: {processes} may not be looked at; root sees more.",)
 
 
 def _row(mount: Mount, behind: Mount, daemons: Sequence[FuseDaemon], has: Callable[[str], bool]) -> MountedFilesystem:

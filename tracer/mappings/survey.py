@@ -21,18 +21,24 @@ from tracer.host.space import UNLIMITED
 from tracer.mappings.limits import Limits
 from tracer.mappings.risk import Assessment, Demand, LimitedFilesystem, assess
 from tracer.model.filesystems import Refusal, Rules, rules
+from tracer.text import counted
 
 _MEMORY: Final = ("tmpfs", "devtmpfs")
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The demands, the verdicts that follow, and what a reader has to know. ``time_ns`` is CLOCK_MONOTONIC."""
+    """The demands, the verdicts that follow, and what a reader has to know. ``time_ns`` is CLOCK_MONOTONIC.
+
+    ``unseen``: what should have been looked at, and could not be; ``skipped``: files that were left out on purpose.
+    """
 
     time_ns: int
     demands: tuple[Demand, ...]
     verdicts: tuple[Assessment, ...]
     notes: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
+    skipped: int = 0
 
 
 def survey(pids: Collection[int] = (), fstypes: Collection[str] = (), *, remote: bool = False) -> Survey:
@@ -41,26 +47,37 @@ def survey(pids: Collection[int] = (), fstypes: Collection[str] = (), *, remote:
     limits = Limits()
     demands: list[Demand] = []
     refused: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for file in found.files:
         known = rules(file.fstype)
         if known.refusal is Refusal.NEVER or not any(mapping.writable for mapping in file.mappings):
             continue
         if not (known.local or remote):
-            refused[f"on {file.fstype or 'an unknown filesystem'} were not asked: {_why_not(known)}"] += 1
+            skipped[f"on {file.fstype or 'an unknown filesystem'} were not asked: {_why_not(known)}"] += 1
             continue
         try:
             demand = _demand(file, found, limits, known)
         except FileNotFoundError:
             continue  # its processes have ended meanwhile
         except OSError as error:
-            refused[f"on {file.fstype} could not be asked: {error.strerror}"] += 1
+            refused[f"on {file.fstype} that could not be asked: {error.strerror}"] += 1
             continue
         if demand is None:
-            refused[f"on {file.fstype} could not be opened"] += 1
+            refused[f"on {file.fstype} that may not be opened"] += 1
         else:
             demands.append(demand)
-    notes = [f"{number} files {why}." for why, number in sorted(refused.items())]
-    return Survey(time.monotonic_ns(), tuple(demands), assess(demands), (*notes, *found.notes))
+    return Survey(
+        time_ns=time.monotonic_ns(),
+        demands=tuple(demands),
+        verdicts=assess(demands),
+        notes=(*(f"{number} files {why}." for why, number in sorted(skipped.items())), *found.notes),
+        unseen=(
+            *found.unseen,
+            *(f"{counted(number, 'file')} {why}." for why, number in sorted(refused.items())),
+            *sorted(limits.unseen),
+        ),
+        skipped=skipped.total(),
+    )
 
 
 def _why_not(known: Rules) -> str:

@@ -10,15 +10,24 @@ from rich.text import Text
 from tracer.mappings.rows import MappingRow
 from tracer.model.filesystems import rules
 from tracer.text import counted, keep_ends, printable, size_text
+from tracer.ui.remarks import remarks
 from tracer.ui.table import Column, Table, number
 
 
 class MapsView:
-    """A renderable: a line for each row, how many there are, and the notes."""
+    """A renderable: a line for each row, how many there are, the notes, and what was not seen."""
 
-    def __init__(self, rows: Sequence[MappingRow], notes: Sequence[str], *, with_residency: bool = False) -> None:
+    def __init__(
+        self,
+        rows: Sequence[MappingRow],
+        notes: Sequence[str],
+        unseen: Sequence[str] = (),
+        *,
+        with_residency: bool = False,
+    ) -> None:
         self.rows = rows
         self.notes = notes
+        self.unseen = unseen
         self.with_residency = with_residency
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -28,8 +37,7 @@ class MapsView:
         yield Text(
             f"{counted(len(files), 'file')}, mapped by {counted(len(pids), 'process', 'processes')}", no_wrap=False
         )
-        for note in self.notes:
-            yield Text(f"note: {printable(note)}", style="yellow")
+        yield from remarks(self.notes, self.unseen)
 
 
 def _columns(rows: Sequence[MappingRow], with_residency: bool) -> list[Column[MappingRow]]:

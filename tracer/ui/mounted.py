@@ -11,6 +11,7 @@ from rich.text import Text
 from tracer.mappings.mounted import MountedFilesystem
 from tracer.model.filesystems import Refusal
 from tracer.text import keep_ends, printable
+from tracer.ui.remarks import remarks
 from tracer.ui.table import Column, Table
 
 _WHEN: Final = {
@@ -29,10 +30,11 @@ _LEGEND: Final = (
 
 
 class MountedView:
-    """A renderable: a line for each filesystem, and what the columns mean."""
+    """A renderable: a line for each filesystem, what the columns mean, and what was not seen."""
 
-    def __init__(self, rows: Sequence[MountedFilesystem]) -> None:
+    def __init__(self, rows: Sequence[MountedFilesystem], unseen: Sequence[str] = ()) -> None:
         self.rows = rows
+        self.unseen = unseen
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns: list[Column[MountedFilesystem]] = [
@@ -47,6 +49,7 @@ class MountedView:
             columns.append(Column("PEER", lambda row: printable(row.peer.label) if row.peer else "-", 12, drop=2))
         yield Table(columns, self.rows)
         yield Text(_LEGEND, style="dim")
+        yield from remarks((), self.unseen)
 
 
 def _asks(row: MountedFilesystem) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -13,6 +12,7 @@ from tracer.mappings.risk import Assessment, Forecasts, Limit, RiskState, conseq
 from tracer.mappings.survey import Survey
 from tracer.text import counted, duration, keep_tail, printable, size_text
 from tracer.ui import labels
+from tracer.ui.remarks import remarks
 from tracer.ui.table import Column, Table, number
 
 _STYLE: Final = {RiskState.OK: "green", RiskState.TIGHT: "yellow", RiskState.SHORT: "bold red"}
@@ -33,9 +33,8 @@ class RiskView:
         for verdict in verdicts:
             if verdict.state is not RiskState.OK:
                 yield from _explained(verdict)
-        yield _summary(verdicts, len(self.survey.demands))
-        for note in self.survey.notes:
-            yield Text(f"note: {printable(note)}", style="yellow")
+        yield _summary(self.survey)
+        yield from remarks(self.survey.notes, self.survey.unseen)
 
 
 def _columns(forecasts: Forecasts | None) -> list[Column[Assessment]]:
@@ -81,12 +80,17 @@ def _explained(verdict: Assessment) -> list[Text]:
     return lines
 
 
-def _summary(verdicts: Sequence[Assessment], files: int) -> Text:
+def _summary(survey: Survey) -> Text:
+    verdicts = survey.verdicts
     short = sum(verdict.state is RiskState.SHORT for verdict in verdicts)
     tight = sum(verdict.state is RiskState.TIGHT for verdict in verdicts)
-    mapped = counted(files, "mapped file")
+    mapped = counted(len(survey.demands), "mapped file")
+    if not verdicts and (survey.unseen or survey.skipped):
+        return Text("No limit was found for what could be looked at, which is not all.", style="bold yellow")
     if not verdicts:
         return Text("Nothing is mapped shared and writable on a filesystem that can run out of space.")
+    if not short and not tight and survey.unseen:
+        return Text(f"\n{mapped}: there is room for these, which are not all.", style="bold yellow")
     if not short and not tight:
         return Text(f"\n{mapped}: there is room for all that they may ask for.", style="bold green")
     worst = RiskState.SHORT if short else RiskState.TIGHT

@@ -10,6 +10,7 @@ from rich.text import Text
 from tracer.latency.stuck import StuckCall
 from tracer.text import duration, keep_ends, offset_text, printable
 from tracer.ui import labels
+from tracer.ui.remarks import remarks
 from tracer.ui.table import Column, Table, fit, lines, number
 
 
@@ -47,14 +48,16 @@ def stack_lines(stack: Sequence[str]) -> list[Text]:
 
 
 class StuckView:
-    """A renderable: each of ``calls``, and below it the functions that its task is in."""
+    """A renderable: what was not seen, then each of ``calls``, and below it the functions that its task is in."""
 
-    def __init__(self, calls: Sequence[StuckCall]) -> None:
+    def __init__(self, calls: Sequence[StuckCall], unseen: Sequence[str] = ()) -> None:
         self.calls = calls
+        self.unseen = unseen
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from remarks((), self.unseen)
         if not self.calls:
-            yield Text("nothing is stuck")
+            yield Text("nothing that could be looked at is stuck" if self.unseen else "nothing is stuck")
             return
         layout = fit(stuck_columns(self.calls), options.max_width, self.calls)
         found = [layout.header()]

@@ -27,7 +27,9 @@ def maps_dict(scan: Scan, rows: Sequence[MappingRow]) -> dict[str, object]:
             }
             for row in rows
         ],
-        "hidden_processes": scan.hidden,
+        "hidden_processes": len(scan.hidden),
+        "hidden": [{"pid": pid, "comm": text(comm)} for pid, comm in sorted(scan.hidden.items())],
+        "unseen": [text(sentence) for sentence in scan.unseen],
         "notes": [text(note) for note in scan.notes],
     }
 
@@ -37,6 +39,7 @@ def risk_dict(survey: Survey, forecasts: Forecasts | None = None) -> dict[str, o
     return {
         "time_ns": survey.time_ns,
         "limits": [_verdict_dict(verdict, forecasts) for verdict in survey.verdicts],
+        "unseen": [text(sentence) for sentence in survey.unseen],
         "notes": [text(note) for note in survey.notes],
     }
 

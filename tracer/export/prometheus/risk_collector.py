@@ -41,6 +41,11 @@ class _Families:
             "mkwrite_risk_look_duration_seconds", "Time that the last look at the mapped files took."
         )
 
+        self.unseen = GaugeMetricFamily(
+            "mkwrite_risk_unseen",
+            "Kinds of things that the last look could not see, such as other users' processes; 0: it saw all.",
+        )
+
     def __iter__(self) -> Iterator[Metric]:
         return iter(vars(self).values())
 
@@ -78,6 +83,7 @@ class RiskCollector(Collector):
                 families.unallocated.add_metric(values, verdict.new)
                 families.available.add_metric(values, max(0, verdict.limit.free))
                 families.refusal.add_metric(values, self._coming[verdict.limit.key][1])
+            families.unseen.add_metric([], len(self._seen.unseen))
             families.duration.add_metric([], self._took_s)
         return families
 
