@@ -95,6 +95,16 @@ def test_healthy_is_healthy(server: Server) -> None:
     assert request(server, "/-/healthy") == (200, "text/plain; charset=utf-8", b"OK\n")
 
 
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/nowhere"])
+def test_head_is_answered_with_the_headers_alone(server: Server, path: str) -> None:
+    with socket.create_connection((server.address.host, server.address.port), timeout=120) as client:
+        client.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert body == b"" and head.startswith(b"HTTP/1.0 404" if path == "/nowhere" else b"HTTP/1.0 200")
+    assert b"Content-Length: 0" not in head
+
+
 @pytest.mark.parametrize("path", ["/metric", "/metrics/", "/-/", "/%2e%2e/etc/passwd", "/favicon.ico"])
 def test_anything_else_is_not_found(server: Server, path: str) -> None:
     assert request(server, path)[0] == 404
@@ -151,14 +161,14 @@ def test_too_many_scrapes_at_once_are_served_or_refused_and_it_stays_up() -> Non
     with serve(Slow(), Address("127.0.0.1", 0), "") as running:
         threads = threading.active_count()
         statuses = outcomes(running, 200)
-        assert set(statuses) <= {0, 200} and statuses.count(200) >= 32
+        assert set(statuses) <= {0, 200, 503} and statuses.count(200) >= 32
         assert request(running, "/metrics")[0] == 200
         assert eventually(lambda: threading.active_count() <= threads)
 
 
 def test_who_dawdles_makes_room_for_who_asks(server: Server) -> None:
     address = (server.address.host, server.address.port)
-    dawdlers = [socket.create_connection(address) for _ in range(100)]
+    dawdlers = [socket.create_connection(address) for _ in range(200)]
     for dawdler in dawdlers:
         dawdler.sendall(b"GET /metrics HT")
     for _ in range(3):
@@ -169,7 +179,7 @@ def test_who_dawdles_makes_room_for_who_asks(server: Server) -> None:
         with contextlib.suppress(BlockingIOError), contextlib.suppress(ConnectionError):
             cut += dawdler.recv(1) == b""
         dawdler.close()
-    assert cut >= 60
+    assert cut >= 104
 
 
 def test_who_is_not_done_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

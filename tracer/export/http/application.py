@@ -14,12 +14,17 @@ from prometheus_client.exposition import choose_encoder, generate_latest, gzip_a
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from tracer.export.admission import Busy, network
 from tracer.export.http.landing import CONTENT_SECURITY_POLICY
 from tracer.export.http.webconfig import Users
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)
 
+#: In the WSGI environment: takes the request for one that is served, False where there are too many of these.
+ADMIT: Final = "mkwrite.admit"
+#: When to come again.
+_RETRY_AFTER_S: Final = "1"
 _TEXT: Final = "text/plain; charset=utf-8"
 #: No other site may show these answers or guess what they are, and none is a browser to keep.
 _HEADERS: Final = (
@@ -73,17 +78,26 @@ class Application:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        status, body, headers = self._answer(environ)
+        try:
+            status, body, headers = self._answer(environ)
+        except Busy:
+            status, body = "503 Service Unavailable", b"There are too many requests at once.\n"
+            headers = [("Content-Type", _TEXT), ("Retry-After", _RETRY_AFTER_S)]
         start_response(status, [*headers, *_HEADERS, ("Content-Length", str(len(body)))])
-        return [body]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _answer(self, environ: WSGIEnvironment) -> tuple[str, bytes, list[tuple[str, str]]]:
         text = [("Content-Type", _TEXT)]
-        if not self.users.allows(environ.get("HTTP_AUTHORIZATION", "")):
+        client = network(environ.get("REMOTE_ADDR", ""))
+        if not self.users.allows(environ.get("HTTP_AUTHORIZATION", ""), client):
             challenge = ("WWW-Authenticate", 'Basic realm="mkwrite", charset="UTF-8"')
             return "401 Unauthorized", b"A name and a password are needed.\n", [*text, challenge]
-        if environ["REQUEST_METHOD"] != "GET":
-            return "405 Method Not Allowed", b"Only GET is answered here.\n", [*text, ("Allow", "GET")]
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return "405 Method Not Allowed", b"Only GET and HEAD are answered here.\n", [*text, ("Allow", "GET, HEAD")]
+        if environ["PATH_INFO"] == "/-/healthy":  # under load, too
+            return "200 OK", b"OK\n", text
+        if not environ.get(ADMIT, lambda: True)():
+            raise Busy
         try:
             match environ["PATH_INFO"]:
                 case "/metrics":
@@ -91,8 +105,6 @@ class Application:
                     return "200 OK", *self._metrics.answer(accept, encodings)
                 case "/":
                     return "200 OK", self._page().encode(), [("Content-Type", "text/html; charset=utf-8")]
-                case "/-/healthy":
-                    return "200 OK", b"OK\n", text
                 case "/-/ready":
                     if self._ready():
                         return "200 OK", b"OK\n", text

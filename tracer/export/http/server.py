@@ -10,13 +10,17 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.types import WSGIApplication
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tracer.errors import MkwriteError, UsageError
+from tracer.export.admission import network
+from tracer.export.http.application import ADMIT
 from tracer.export.http.webconfig import WebConfig
 from tracer.text import printable
 
@@ -26,8 +30,10 @@ _log = logging.getLogger(__name__)
 _TIMEOUT_S: Final = 10.0
 #: and so is one that is not done after this time, however busy it looks.
 _DEADLINE_S: Final = 30.0
+#: Connections at once, with a thread each: packaging/mkwrite-exporter.service allows 128 (TasksMax).
+_MOST_CONNECTIONS: Final = 96
 #: Requests that are served at once; a Prometheus server makes one at a time.
-_MOST_CONNECTIONS: Final = 32
+_MOST_SERVED: Final = 32
 #: Bytes of a request line with its headers.
 _MOST_HEADER_BYTES: Final = 16 << 10
 
@@ -110,11 +116,12 @@ def serve(application: WSGIApplication, address: Address, config: WebConfig) -> 
 
 @dataclass(slots=True)
 class _Connection:
-    """A connection that is served: a handle of its own to cut it off, since when, and whether its request is in."""
+    """A connection: a handle of its own to cut it off, whose it is, since when, and whether its request is served."""
 
     handle: socket.socket
+    client: str
     since: float
-    asked: bool = False
+    admitted: bool = False
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -138,16 +145,20 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve it from a thread of its own. Where there are too many, who dawdles with the request must go."""
+        """Serve it from a thread of its own. Where there are too many, one that is not being served must go."""
         with self._lock:
             if len(self._connections) >= _MOST_CONNECTIONS:
-                dawdling = [(c.since, who) for who, c in self._connections.items() if not c.asked]
-                if not dawdling:
-                    self.shutdown_request(request)
-                    return
-                _cut(self._connections.pop(min(dawdling, key=lambda one: one[0])[1]))
-            self._connections[client_address] = _Connection(request.dup(), time.monotonic())
+                _cut(self._connections.pop(self._dispensable()))
+            self._connections[client_address] = _Connection(
+                request.dup(), network(str(client_address[0])), time.monotonic()
+            )
         super().process_request(request, client_address)
+
+    def _dispensable(self) -> Any:
+        """Of the client with the most connections that are not being served, the oldest: there are always some."""
+        waiting = {who: one for who, one in self._connections.items() if not one.admitted}
+        crowd = Counter(one.client for one in waiting.values())
+        return min(waiting, key=lambda who: (-crowd[waiting[who].client], waiting[who].since))
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Greet and serve one connection."""
@@ -167,11 +178,14 @@ class _Server(ThreadingMixIn, WSGIServer):
             if connection:
                 connection.handle.close()
 
-    def asked(self, client_address: Any) -> None:
-        """The request of this client is in."""
+    def admit(self, client_address: Any) -> bool:
+        """Serve the request of this connection, who asks being known; False where so many are served already."""
         with self._lock:
-            if client_address in self._connections:
-                self._connections[client_address].asked = True
+            connection = self._connections.get(client_address)
+            if connection is None or sum(one.admitted for one in self._connections.values()) >= _MOST_SERVED:
+                return False
+            connection.admitted = True
+            return True
 
     def service_actions(self) -> None:
         """What is done twice a second: cut off who is over time."""
@@ -233,10 +247,9 @@ class _Handler(WSGIRequestHandler):
         super().setup()
         self.rfile = _Limited(self.rfile)  # type: ignore[assignment]
 
-    def parse_request(self) -> bool:
-        parsed = super().parse_request()
-        self.server.asked(self.client_address)  # type: ignore[attr-defined]
-        return parsed
+    def get_environ(self) -> WSGIEnvironment:
+        server: _Server = self.server  # type: ignore[assignment]
+        return {**super().get_environ(), ADMIT: partial(server.admit, self.client_address)}
 
     def get_stderr(self) -> Any:
         """Not the service's log."""

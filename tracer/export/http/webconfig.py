@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tracer.errors import MkwriteError, UsageError
+from tracer.export.admission import Turns
 from tracer.text import printable
 
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
@@ -32,9 +33,9 @@ _TLS_KEYS: Final = frozenset({
     "cert_file", "key_file", "client_auth_type", "client_ca_file", "client_allowed_sans", "min_version", "max_version",
 })  # fmt: skip
 _HASH: Final = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}", re.ASCII)
-#: Compared with when a user is not known, so that the time does not tell who is: the hash of no password.
-_NOBODY: Final = b"$2b$10$abcdefghijklmnopqrstuuxcN2HeKCxN5tqWmxqQ8vGwE0YNmKPHK"
-#: Passwords that were right are remembered, hashed by a fast function, in this number at most.
+#: The hash of no password, without its cost.
+_NOBODY: Final = "abcdefghijklmnopqrstuuxcN2HeKCxN5tqWmxqQ8vGwE0YNmKPHK"
+#: Passwords that were right, and that were wrong, are remembered, hashed by a fast function, so many of each at most.
 _REMEMBERED: Final = 256
 
 
@@ -43,12 +44,18 @@ class Users:
 
     def __init__(self, hashes: Mapping[str, str]) -> None:
         self._hashes = {name.encode(): value.encode() for name, value in hashes.items()}
-        self._right: set[bytes] = set()
+        self._cost = max(map(_cost, self._hashes.values()), default=0)
+        self._known: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
         # One at a time: bcrypt is made to be slow, and guessing is not to take every CPU.
+        self._turns = Turns()
         self._lock = threading.Lock()
 
-    def allows(self, authorization: str) -> bool:
-        """Whether the value of an Authorization header is that of a user."""
+    def allows(self, authorization: str, client: str = "") -> bool:
+        """Whether the value of an Authorization header is that of a user.
+
+        ``client`` is the network that asks: one that guesses waits for itself. A password that was right or wrong
+        before costs no check. Raises Busy where no check can be made now.
+        """
         if not self._hashes:
             return True
         scheme, _, encoded = authorization.partition(" ")
@@ -61,22 +68,33 @@ class Users:
         if not colon:
             return False
         proof = hashlib.sha256(name + b":" + password).digest()
-        return proof in self._right or self._check(name, password, proof)
+        for right, proofs in self._known.items():
+            if proof in proofs:
+                return right
+        with self._turns.turn(client):
+            right = self._check(name, password)
+        with self._lock:
+            proofs = self._known[right]
+            if len(proofs) >= _REMEMBERED:
+                del proofs[next(iter(proofs))]
+            proofs[proof] = None
+        return right
 
-    def _check(self, name: bytes, password: bytes, proof: bytes) -> bool:
+    def _check(self, name: bytes, password: bytes) -> bool:
+        """Compare with the user's hash, or with that of nobody: all of it takes what the dearest user's hash takes.
+
+        A hash of cost n takes 2^n; so where it is less, others make up for it: 2^n + 2^n + 2^(n+1) + ... = 2^dearest.
+        """
         import bcrypt
 
-        with self._lock:
-            try:
-                right = bcrypt.checkpw(password, self._hashes.get(name, _NOBODY))
-            except ValueError:  # a password of more than 72 bytes, or with a NUL
-                return False
-            if right and name in self._hashes:
-                if len(self._right) >= _REMEMBERED:
-                    self._right.clear()
-                self._right.add(proof)
-                return True
+        compared = self._hashes.get(name) or _nobody(self._cost)
+        try:
+            right = bcrypt.checkpw(password, compared)
+            for cost in range(_cost(compared), self._cost):
+                bcrypt.checkpw(password, _nobody(cost))
+        except ValueError:  # a password of more than 72 bytes, or with a NUL
             return False
+        return right and name in self._hashes
 
 
 @dataclass(frozen=True)
@@ -122,6 +140,14 @@ class WebConfig:
             return True
         names = (certificate or {}).get("subjectAltName", ())
         return any(value in self.sans for _, value in names)
+
+
+def _cost(hashed: bytes) -> int:
+    return int(hashed[4:6])
+
+
+def _nobody(cost: int) -> bytes:
+    return f"$2b${cost:02}${_NOBODY}".encode()
 
 
 def _context(path: Path, tls: Mapping[str, Any]) -> ssl.SSLContext:
