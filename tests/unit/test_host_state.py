@@ -25,10 +25,10 @@ def test_a_victim_that_dies_does_not_take_its_filesystem_along() -> None:
         victim.stdout.readline()
         there = Mounts.read(Path(f"/proc/{victim.pid}/mountinfo")).at("/mnt")
         assert there is not None
-        mount, held = _mount(replace(REFUSED, pid=victim.pid, dev=there.dev), ())
+        mount, mounts, held = _mount(replace(REFUSED, pid=victim.pid, dev=there.dev), ())
         victim.kill()
     try:
-        assert mount == there
+        assert mount == there and there in mounts
         assert Path(f"/proc/self/fd/{held[0]}/mnt/file").exists()
     finally:
         for descriptor in held:

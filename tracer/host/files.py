@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from tracer.host.mappings import Mapping, link
+from tracer.host.mounts import Mounts
+from tracer.host.opener import OPENER
 
 _DELETED: Final = " (deleted)"
 
@@ -29,12 +34,12 @@ def status(mappings: Iterable[Mapping]) -> os.stat_result | None:
             refused = True
         except OSError:
             continue
-        try:
-            found = Path(_by_name(mapping)).stat()
-        except OSError:
-            continue
-        if found.st_ino == mapping.inode:
-            return found
+        found = _by_name(mapping, OPENER.look)
+        if found is not None:
+            try:
+                return os.fstat(found)
+            finally:
+                os.close(found)
     if refused:
         return None
     raise FileNotFoundError
@@ -48,25 +53,41 @@ def open_quietly(mappings: Iterable[Mapping]) -> int | None:
     """
     refused = False
     for mapping in mappings:
-        for path in (link(mapping), _by_name(mapping)):
+        try:
+            handle = os.open(link(mapping), os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            refused |= isinstance(error, PermissionError)
+        else:
             try:
-                handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            except OSError as error:
-                refused |= isinstance(error, PermissionError)
-                continue
-            try:
-                found = os.fstat(handle)
-                if stat.S_ISREG(found.st_mode) and (path == link(mapping) or found.st_ino == mapping.inode):
+                if stat.S_ISREG(os.fstat(handle).st_mode):
                     return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
                 refused = True
             finally:
                 os.close(handle)
+        found = _by_name(mapping, OPENER.file)
+        if found is not None:
+            return found
     if refused:
         return None
     raise FileNotFoundError
 
 
-def _by_name(mapping: Mapping) -> str:
+def _by_name(mapping: Mapping, find: Callable[[int, str, list[int], int], int | None]) -> int | None:
     """The way by name, for those who may not follow the kernel's link (it takes CAP_SYS_ADMIN)."""
-    return f"/proc/{mapping.pid}/root{mapping.name.removesuffix(_DELETED)}"
+    with suppress(OSError):
+        root = os.open(f"/proc/{mapping.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mounts = _mounts(mapping.pid, int(time.monotonic()))
+            # An overlay has the files of its upper filesystem, which older kernels name, under their inode numbers.
+            where = [mount.mount_id for mount in mounts if mount.dev == mapping.dev or mount.fstype == "overlay"]
+            return find(root, mapping.name.removesuffix(_DELETED), where, mapping.inode)
+        finally:
+            os.close(root)
+    return None
+
+
+@lru_cache(maxsize=16)
+def _mounts(pid: int, second: int) -> Mounts:
+    """The mounts of a process, as they were in a second: one look at the host asks for many files of it."""
+    return Mounts.read(Path(f"/proc/{pid}/mountinfo"))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from tracer.host.mounts import Mount, Mounts, preferred
+from tracer.host.opener import OPENER
 
 
 class MountNamespaces:
@@ -53,15 +52,9 @@ class MountNamespaces:
         upper = next((o.removeprefix(prefix) for o in overlay.super_options if o.startswith(prefix)), None)
         if upper is None:
             return None
-        with contextlib.suppress(OSError, ValueError, StopIteration):
-            handle = os.open(upper, os.O_PATH | os.O_CLOEXEC)
-            try:
-                lines = Path(f"/proc/self/fdinfo/{handle}").read_text().split("\n")
-            finally:
-                os.close(handle)
-            mount_id = next(int(line[7:]) for line in lines if line.startswith("mnt_id:"))
-            return next(mount for mount in self._own if mount.mount_id == mount_id)
-        return None
+        # A user can mount an overlay, and so name the directory.
+        mount_id = OPENER.mount_id(upper)
+        return next((mount for mount in self._own if mount.mount_id == mount_id), None)
 
 
 def _by_dev(mounts: Mounts) -> dict[int, Mount]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from tracer.host import btrfs, processes
 from tracer.host.cgroups import Cgroups
 from tracer.host.extents import backing
 from tracer.host.mounts import MOUNTINFO, Mount, Mounts, preferred
+from tracer.host.opener import OPENER
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
 from tracer.host.space import huge_cgroup_free, space
 from tracer.model.failures import Disposition, Fact, Failure, FailureSource
@@ -37,6 +37,7 @@ class StateReader:
         """``has_ended``: whether the filesystem that a failure arose on has, and another may have its number."""
         self._has_ended = has_ended
         self._cgroups = Cgroups(Mounts.read())
+        OPENER.start()
 
     def read(self, failure: Failure) -> HostState:
         """What can be learned now; what cannot be had is left out. Raises nothing."""
@@ -47,12 +48,12 @@ class StateReader:
             process = processes.read(failure.pid)
         cgroup = self._cgroups.path_of(failure.cgroup_id)
         others = tuple(islice(self._cgroups.members(cgroup), _OTHERS))
-        mount, held = _mount(failure, others)
-        root = f"/proc/self/fd/{held[0] if held else ''}"
+        mount, mounts, held = _mount(failure, others)
         if mount and (self._has_ended(failure) or not mount.kernel_type.startswith(failure.fstype)):
             mount = None  # the number is another's by now
-        directory, error = _open(f"{root}{mount.mountpoint}") if mount and _answers(mount.fstype) else (None, 0)
-        file = _open_file(failure, mount, root) if directory is not None else None
+        asked = mount is not None and _answers(mount.fstype)
+        directory, error = _open(mount, mounts, held[0]) if mount and asked else (None, 0)
+        file = _open_file(failure, mounts, held[0]) if directory is not None else None
         try:
             return HostState(
                 after_ns=after_ns,
@@ -94,27 +95,29 @@ def _seen_as(failure: Failure) -> int:
     return 0
 
 
-def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, tuple[int, ...]]:
-    """The mount of the failure's filesystem, and descriptors of the root that it is below and of its mount namespace:
-    the victim's, ours, or those of one of ``others``.
+def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, Mounts, tuple[int, ...]]:
+    """The mount of the failure's filesystem, all of its mount namespace, and descriptors of the root that it is
+    below and of its mount namespace: the victim's, ours, or those of one of ``others``.
 
     The latter for a victim that is gone, and a filesystem that only its container has, such as its /dev/shm. They are
     held open: a victim that dies meanwhile takes /proc/PID/root with it, and the last process of a mount namespace its
     mounts.
     """
     if not failure.dev:
-        return None, ()
+        return None, Mounts(), ()
     # Ours may be the host's, seen from a container: MOUNTINFO.
     for process in chain((Path(f"/proc/{failure.pid}"), MOUNTINFO.parent), (Path(f"/proc/{pid}") for pid in others)):
         with suppress(OSError):
-            found = preferred(mount for mount in Mounts.read(process / "mountinfo") if mount.dev == failure.dev)
+            mounts = Mounts.read(process / "mountinfo")
+            found = preferred(mount for mount in mounts if mount.dev == failure.dev)
             if found:  # a process that has exited has neither any more
                 namespace = os.open(process / "ns" / "mnt", os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    return found, (os.open(process / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), namespace)
+                    root = os.open(process / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                    return found, mounts, (root, namespace)
                 except OSError:
                     os.close(namespace)
-    return None, ()
+    return None, Mounts(), ()
 
 
 def _enter(failure: Failure, mount: Mount, others: Iterable[int]) -> str | None:
@@ -162,31 +165,21 @@ def _limit(mount: Mount | None) -> str:
     return next((option.removeprefix("size=") for option in options if option.startswith("size=")), "")
 
 
-def _open(path: str) -> tuple[int | None, int]:
-    """A directory, and the errno if the filesystem lets it not be opened: then it can be asked for its size only."""
-    flags = os.O_NONBLOCK | os.O_CLOEXEC | os.O_DIRECTORY
-    with suppress(ValueError):
-        try:
-            return os.open(path, os.O_RDONLY | flags), 0
-        except OSError as error:
-            with suppress(OSError):
-                return os.open(path, os.O_PATH | flags), error.errno or 0
-    return None, 0
+def _open(mount: Mount, mounts: Mounts, root: int) -> tuple[int | None, int]:
+    """The root directory of a mount, and the errno if the filesystem lets it not be opened.
+
+    None where another filesystem hides it.
+    """
+    return OPENER.directory(root, mount.mountpoint, [one.mount_id for one in mounts if one.dev == mount.dev])
 
 
-def _open_file(failure: Failure, mount: Mount | None, root: str) -> int | None:
+def _open_file(failure: Failure, mounts: Mounts, root: int) -> int | None:
     """The file itself, if it is still found under its name. Looked at before it is opened: no driver runs for it."""
-    if not failure.file.startswith("/") or failure.deleted or mount is None:
+    if not failure.file.startswith("/") or failure.deleted:
         return None
-    with suppress(OSError, ValueError):
-        handle = os.open(f"{root}{failure.file}", os.O_PATH | os.O_CLOEXEC)
-        try:
-            found = os.fstat(handle)
-            if stat.S_ISREG(found.st_mode) and found.st_ino == failure.inode:
-                return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        finally:
-            os.close(handle)
-    return None
+    # An overlay has the files of its upper filesystem under their inode numbers.
+    where = [mount.mount_id for mount in mounts if mount.dev == failure.dev or mount.fstype == "overlay"]
+    return OPENER.file(root, failure.file, where, failure.inode)
 
 
 def _space(directory: int, mount: Mount) -> SpaceState | None:
