@@ -123,8 +123,8 @@ class ReturnProbes:
     def __init__(self, places: int = MAXACTIVE) -> None:
         self._places = places
         self._tracefs = _tracefs()
-        # A process may hold several tracers.
-        self._suffix = f"{os.getpid()}_{next(_numbers)}"
+        # A process may hold several tracers, and tracefs is one for all pid namespaces.
+        self._suffix = f"{_pid_namespace():x}_{os.getpid():x}_{next(_numbers)}"
         self._group = f"mkwrite_{self._suffix}"
         self._janitor: subprocess.Popen[bytes] | None = None
         _sweep_dead(self._tracefs / "kprobe_events")
@@ -190,8 +190,22 @@ def _tracefs() -> Path:
     )
 
 
+def _pid_namespace() -> int:
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
 def _sweep_dead(events: Path) -> None:
-    """Remove what tracers left whose janitor was killed too."""
-    for group, pid in set(re.findall(r":(mkwrite_(\d+)_\d+)/", events.read_text())):
-        if not Path("/proc", pid).exists():
+    """Remove what tracers of our pid namespace left whose janitor was killed too; of others, who lives is not known."""
+    for group, pid in set(re.findall(rf":(mkwrite_{_pid_namespace():x}_([0-9a-f]+)_\d+)/", events.read_text())):
+        if _is_dead(int(pid, 16)):
             janitor.sweep(str(events), group)
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
