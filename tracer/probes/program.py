@@ -7,8 +7,7 @@ import errno
 import mmap
 import os
 import resource
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -178,23 +177,37 @@ class _ProgOpts(ct.Structure):
 
 def create_maps(specs: Mapping[str, MapSpec]) -> dict[str, int]:
     """A descriptor for each map. Raises OSError; nothing is left open then."""
-    # Kernels before 5.11 charge maps and programs to RLIMIT_MEMLOCK.
-    with suppress(ValueError, OSError):  # if it may not be raised and matters, creating a map says EPERM
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     made: dict[str, int] = {}
     try:
         for name, spec in specs.items():
             opts = _MapOpts(sz=ct.sizeof(_MapOpts), map_flags=spec.flags)
-            made[name] = checked(
-                libbpf().bpf_map_create(
-                    spec.type, name.encode()[:15], spec.key_size, spec.value_size, spec.max_entries, ct.byref(opts)
-                )
-            )
+            arguments = (spec.type, name.encode()[:15], spec.key_size, spec.value_size, spec.max_entries)
+            made[name] = checked(_charged(libbpf().bpf_map_create, *arguments, ct.byref(opts)))
     except OSError:
         for descriptor in made.values():
             os.close(descriptor)
         raise
     return made
+
+
+def _charged(call: Callable[..., int], *arguments: Any) -> int:
+    """The result of a libbpf function, with RLIMIT_MEMLOCK raised if that is in the way.
+
+    Kernels before 5.11 charge maps and programs to it, and say EPERM. Only while they are made: it is our caller's, and
+    programs that we run inherit it.
+    """
+    result = call(*arguments)
+    if result != -errno.EPERM:
+        return result
+    before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (ValueError, OSError):  # it may not be raised
+        return result
+    try:
+        return call(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
 
 
 def load(
@@ -226,7 +239,7 @@ def load(
         sz=ct.sizeof(_ProgOpts), expected_attach_type=attach, attach_btf_id=btf_id, attach_btf_obj_fd=module
     )
     arguments = (kind, name.encode()[:15], b"GPL", kernel_calls(bytes(code)), len(code) // 8)
-    result = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
+    result = _charged(libbpf().bpf_prog_load, *arguments, ct.byref(opts))
     if result >= 0:
         return int(result)
     lines: list[str] = []
@@ -235,7 +248,7 @@ def load(
         log = mmap.mmap(-1, _LOG_BYTES)  # of which it touches what it needs
         words = (ct.c_char * _LOG_BYTES).from_buffer(log)
         opts.log_level, opts.log_size, opts.log_buf = 1, _LOG_BYTES, ct.cast(words, ct.c_char_p)
-        again = libbpf().bpf_prog_load(*arguments, ct.byref(opts))
+        again = _charged(libbpf().bpf_prog_load, *arguments, ct.byref(opts))
         if again >= 0:
             return int(again)
         lines = words.value.decode(errors="replace").strip().splitlines()
