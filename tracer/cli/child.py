@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
+from tracer.cli.run import Stop
 from tracer.errors import Exit, MkwriteError
 
 _FORWARDED: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 _CHECK_S: Final = 0.2
+#: What Python ignores, and programs do not (Py_InitializeEx).
+_IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 def check_command(command: Sequence[str]) -> None:
@@ -30,30 +33,45 @@ def check_command(command: Sequence[str]) -> None:
         )
 
 
-def run_command(command: Sequence[str], meanwhile: Callable[[], object]) -> int:
+def run_command(
+    command: Sequence[str],
+    meanwhile: Callable[[], object],
+    stop: Stop,
+    inside: AbstractContextManager[object] | None = None,
+) -> int:
     """Run ``command`` without a shell to its end, calling ``meanwhile`` some times a second.
 
-    Returns its exit code as a shell tells it (128 + the signal that killed it). Signals sent to this
-    process are passed on; those of the terminal reach the command anyway, and it decides what they mean.
-    Raises MkwriteError if it cannot be run.
+    Returns its exit code as a shell tells it (128 + the signal that killed it). Signals sent to this process are
+    passed on, from the moment on when ``stop`` was entered: one that came before the command did keeps it from being
+    run. Those of the terminal reach the command anyway, and it decides what they mean. It is started with ``inside``
+    entered. Raises MkwriteError if it cannot be run.
     """
-    try:
-        child = subprocess.Popen(command)
-    except OSError as error:
-        raise MkwriteError(
-            f"{command[0]!r} cannot be run: {error.strerror}.", "Check the file.", Exit.CANNOT_RUN
-        ) from error
-    # Blocked only now: the command would inherit it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
     try:
-        while child.poll() is None:
+        if stop.requested:
+            return 128 + stop.number
+        with inside or nullcontext():
+            pid = _spawn(command, before)
+        ended = 0
+        while not ended:
             meanwhile()
             info = signal.sigtimedwait(_FORWARDED | {signal.SIGCHLD}, _CHECK_S)
             # si_code is positive for signals of the kernel, of a terminal then: all its processes have those of keys.
             # That it is gone only the leader of its session hears (__tty_hangup in drivers/tty/tty_io.c).
             if info and info.si_signo in _FORWARDED and (info.si_code <= 0 or info.si_signo == signal.SIGHUP):
-                child.send_signal(info.si_signo)
+                os.kill(pid, info.si_signo)
+            ended, status = os.waitpid(pid, os.WNOHANG)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    code = child.returncode
+    code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def _spawn(command: Sequence[str], mask: Iterable[int]) -> int:
+    """Start the command with this signal mask, and without Python's dispositions; its pid."""
+    try:
+        return os.posix_spawnp(command[0], list(command), os.environ, setsigmask=mask, setsigdef=_IGNORED_BY_PYTHON)
+    except OSError as error:
+        raise MkwriteError(
+            f"{command[0]!r} cannot be run: {error.strerror}.", "Check the file.", Exit.CANNOT_RUN
+        ) from error

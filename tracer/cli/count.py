@@ -63,7 +63,7 @@ def count(
         before = session.snapshot()
         announce(session)
         if command:
-            code = run_command(command, meanwhile=lambda: taken(session))
+            code = run_command(command, lambda: taken(session), stop)
         else:
             for _ in follow(session, stop, until(duration)):
                 pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,8 @@ Examples:
   mkwrite export --once -d 10s        ten seconds' metrics on stdout
 """
 
+#: What ends a service; SIGHUP is another request.
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 DEFAULT_LISTEN: Final = "127.0.0.1:9788"
 
 
@@ -38,7 +41,8 @@ class Hangup:
     """Whether to read the configuration again: after each SIGHUP, while this is entered."""
 
     def __init__(self) -> None:
-        self._requested = False
+        # Counted, not flagged: one that comes between reading a flag and taking it back would be lost.
+        self._came = self._seen = 0
 
     def __enter__(self) -> Hangup:
         self._before = signal.signal(signal.SIGHUP, self._note)
@@ -51,11 +55,12 @@ class Hangup:
 
     def heard(self) -> bool:
         """Whether there was one since this was last asked."""
-        requested, self._requested = self._requested, False
-        return requested
+        came = self._came
+        seen, self._seen = self._seen, came
+        return came != seen
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._requested = True
+        self._came += 1
 
 
 def _give_up_rights(
@@ -147,7 +152,10 @@ def export(
     # Sources that are gone keep their room in the kernel, so that has to be larger.
     room = replace(options, max_series=max(options.max_series, Options.max_series), make_room=True)
     give_back_what_is_free()
-    with opened(room) as session, Stop() as stop:
+    # A SIGHUP that comes while it attaches is for the configuration, too.
+    hangup = Hangup()
+    serving = nullcontext() if once else hangup
+    with serving, opened(room) as session, Stop(Stop.SIGNALS if once else _ENDING) as stop:
         collector = MkwriteCollector(session, version(), options.max_series, who, filters=options.filters)
         more = [RiskCollector()] if risk else []
         if once:
@@ -165,7 +173,7 @@ def export(
         attaches = risk or not (first.tracepoints or any(hook.function == CORE for hook in first.hooks))
         stays = attaches or session.in_tracefs
         _give_up_rights(None if stays else become, address, textfile, web_config, attaches)
-        with Daemon(collector, first, version(), load, file, more) as daemon, Hangup() as hangup:
+        with Daemon(collector, first, version(), load, file, more) as daemon:
             if address:
                 click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)
             for line in (hooks(first).plain, *first.notes):

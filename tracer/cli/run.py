@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -79,7 +79,7 @@ def announce(session: Session) -> None:
 
 
 class Stop:
-    """Whether to end: on the first Ctrl-C, SIGTERM or SIGHUP, which are but noted while this is entered.
+    """Whether to end: on the first Ctrl-C, SIGTERM or SIGHUP (``signals``), which are noted while this is entered.
 
     An exception could surface anywhere, in a callback of BCC even, where it is lost. A second signal does
     raise KeyboardInterrupt, for the case that the orderly end takes too long.
@@ -87,12 +87,15 @@ class Stop:
 
     SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Sequence[signal.Signals] = SIGNALS) -> None:
         self.requested = False
+        #: The signal that asked.
+        self.number = 0
+        self._signals = signals
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stop:
-        for number in self.SIGNALS:
+        for number in self._signals:
             handler = signal.getsignal(number)
             if handler is not signal.SIG_IGN:  # as nohup and "&" have it
                 self._before[number] = handler
@@ -108,7 +111,7 @@ class Stop:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self.number = True, number
 
 
 def until(duration_ns: int | None) -> int:

@@ -86,7 +86,7 @@ def sigbus(
         announce(session)
         watch = _Watch(session, Explainer(session.has_ended), show, count, once)
         if command:
-            code = watch.meanwhile(lambda: run_command(command, meanwhile=lambda: None))
+            code = watch.meanwhile(lambda: run_command(command, lambda: None, stop))
         else:
             end = until(duration)
             while not stop.requested and not watch.done and time.monotonic_ns() < end:
