@@ -10,13 +10,11 @@
 
 from __future__ import annotations
 
-import ctypes as ct
-import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 from tracer.decode.failures import SIGNAL_WITHIN_NS, FailureReader
 from tracer.decode.names import Naming, path_of
@@ -37,9 +35,12 @@ from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot
 from tracer.model.waits import InFlight
 from tracer.probes import failures, in_flight, wait_functions
+from tracer.probes.arrival import Arrival
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 from tracer.probes.program import runs
-from tracer.probes.records import RawSeries
+from tracer.slow_calls import CallReader
+
+T = TypeVar("T")
 
 #: ``enum loss`` of bpf/maps.h.
 _LOSSES: Final = (
@@ -50,9 +51,6 @@ _LOSSES: Final = (
     Loss.UNMATCHED_RETURN,
     Loss.FILESYSTEMS_FULL,
 )
-# event reasons, bpf/event.h
-_SLOW: Final = 0x1
-_NAMED: Final = 0x2
 #: Of a call that seems to last for so long, the return may have been missed (OLD_NS of bpf/in_flight.c).
 _OLD_NS: Final = 1_000_000_000
 
@@ -95,9 +93,12 @@ class Session:
         self._tally = Tally(self._tracer.maps, self._naming, options.max_series, options.make_room)
         self._generations: dict[int, int] = {}
         self._mounts.follow(self._generations_now, exact=opened.sees_ends)
+        self._calls = CallReader(self._tracer.events.type, self._naming)
         ring = self._tracer.failures if options.failures else None
         self._reader = FailureReader(ring.type, self._naming, opened.backend is Backend.TRACEPOINT) if ring else None
         self.backend: Backend = opened.backend
+        rings = (self._tracer.events, self._tracer.failures)
+        self._arrival = Arrival(ring.fileno() for ring in rings if ring)
         self._opened_ns = time.monotonic_ns()
         self._bursts: dict[Burst, int] = {}
 
@@ -140,25 +141,29 @@ class Session:
     def failures(self, timeout_s: float = 0.0) -> list[Failure]:
         """Failures that have come, oldest first; waits as ``events`` does."""
         FAILURES.unless(self.options.failures)
-        until_ns = time.monotonic_ns() + int(timeout_s * 1e9)
-        while True:
-            with self._lock:
-                if self._final is None:
-                    self._drain()
-                found = self._failures.take()
-            left_s = (until_ns - time.monotonic_ns()) / 1e9
-            if found or left_s <= 0 or self._final is not None:
-                return found
-            self.wait(left_s)
+        return self._fetch(self._failures, timeout_s)
+
+    def _fetch(self, unread: Unread[T], timeout_s: float) -> list[T]:
+        until = time.monotonic() + timeout_s
+        with self._arrival.waiting() as wait:
+            while True:
+                with self._lock:
+                    if self._final is None:
+                        self._drain()
+                    found = unread.take()
+                left_s = until - time.monotonic()
+                if found or left_s <= 0 or self._final is not None:
+                    return found
+                wait(self._at_most(left_s))
 
     def wait(self, timeout_s: float) -> None:
         """Wait for an event or a failure, up to ``timeout_s``; less where a failure still lacks its signal."""
-        if timeout_s <= 0 or self._final is not None:
-            return
-        if self._reader and self._reader.waits:
-            timeout_s = min(timeout_s, SIGNAL_WITHIN_NS / 1e9)
-        rings = [ring for ring in (self._tracer.events, self._tracer.failures) if ring]
-        select.select(rings, [], [], timeout_s)
+        with self._arrival.waiting() as wait:
+            wait(self._at_most(timeout_s))
+
+    def _at_most(self, timeout_s: float) -> float:
+        """A failure whose signal does not come is told without it."""
+        return min(timeout_s, SIGNAL_WITHIN_NS / 1e9) if self._reader and self._reader.waits else timeout_s
 
     def follow_modules(self) -> None:
         """Hook what modules loaded since need; a snapshot does so, too."""
@@ -187,6 +192,7 @@ class Session:
         """Detach every hook, then return the final counts. Events that came before stay readable."""
         with self._lock:
             if self._final is None:
+                self._arrival.end()
                 hooks = self.hooks
                 # What returns while hooks go one by one is no loss.
                 lost = self._lost()
@@ -247,18 +253,13 @@ class Session:
         return self._generations
 
     def _drain(self) -> None:
-        kind = self._tracer.events.type
-        for record in self._tracer.events.take():
-            event = kind.from_buffer_copy(record.ljust(ct.sizeof(kind), b"\0"))
-            path = record[kind.path.offset : kind.path.offset + event.path_bytes]
-            if event.reason & _NAMED:
-                series, file = event.series, path_of(path, bool(event.deleted), bool(event.cut))
-                filesystem = RawSeries(series.handler, series.who, series.dev, series.kind).filesystem
-                self._naming.name_series(filesystem, series.who, event.comm, file)
-            if event.reason & _SLOW:
-                self._events.add([self._naming.event(event, path_of(path, False, bool(event.cut)))])
-        if self._reader and self._tracer.failures:
-            self._failures.add(self._reader.read(self._tracer.failures.take()))
+        slow = list(self._calls.read(self._tracer.events.take()))
+        ring = self._tracer.failures
+        failed = list(self._reader.read(ring.take())) if self._reader and ring else []
+        self._events.add(slow)
+        self._failures.add(failed)
+        if slow or failed:
+            self._arrival.wake()  # who waits for them in another thread finds the rings empty
 
     def _lost(self) -> dict[Loss, int]:
         lost = dict.fromkeys(Loss, 0)

@@ -278,7 +278,7 @@ class Events:
         return 0
 
     def fileno(self) -> int:
-        """What is readable when something has come, for ``select``: that takes nothing, so it needs no lock."""
+        """What is readable when something has come."""
         return int(libbpf().ring_buffer__epoll_fd(self._ring))
 
     def take(self) -> list[bytes]:
