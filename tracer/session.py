@@ -131,12 +131,7 @@ class Session:
     def events(self, timeout_s: float = 0.0) -> list[CallEvent]:
         """Slow calls that have come, oldest first; waits up to ``timeout_s`` for the first."""
         SLOW_CALLS.unless(self.options.slower_ns is not None)
-        if not self._events:
-            self.wait(timeout_s)
-        with self._lock:
-            if self._final is None:
-                self._drain()
-            return self._events.take()
+        return self._fetch(self._events, timeout_s)
 
     def failures(self, timeout_s: float = 0.0) -> list[Failure]:
         """Failures that have come, oldest first; waits as ``events`` does."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from failure_samples import REFUSED
-from samples import HOOKS
+from samples import HOOKS, event
 
 import tracer.session
 from tracer.decode.snapshots import Tallied
@@ -124,6 +124,17 @@ def started(function: Any) -> tuple[threading.Thread, list[Any]]:
     thread = threading.Thread(target=lambda: results.append(function(LONG_S)), daemon=True)
     thread.start()
     return thread, results
+
+
+def test_slow_calls_are_waited_for_though_something_else_comes(session: Session, rings: Rings) -> None:
+    thread, results = started(session.events)
+    rings.failures.put(REFUSED)
+    thread.join(0.5)
+    assert thread.is_alive()
+    rings.events.put(event())
+    thread.join(30)
+    assert results == [[event()]]
+    assert session.failures() == [REFUSED]
 
 
 def test_what_another_thread_takes_in_is_found_at_once(session: Session, rings: Rings) -> None:
