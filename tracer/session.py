@@ -112,8 +112,8 @@ class Session:
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
-        """What is attached now."""
-        return tuple(hook for part in self._parts for hook in part.hooks)
+        """What is attached; after ``finish``, what was."""
+        return self._final.hooks if self._final else tuple(hook for part in self._parts for hook in part.hooks)
 
     @property
     def in_tracefs(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_a_full_disk_refuses_when_expected(recipe: Recipe, observed: Observation
 def test_sigbus_knows_the_errno_or_says_what_it_infers_it_from(recipe: Recipe, observed: Observation) -> None:
     assert observed.explained is not None
     failure, diagnosis = observed.explained.failure, observed.explained.diagnosis
-    assert failure.errno_name == now(recipe.errno)
+    assert failure.errno == getattr(errno, now(recipe.errno), 0)
     expected = (now(recipe.errno), False) if now(recipe.errno) else (recipe.inferred, True)
     assert (diagnosis.errno, bool(diagnosis.inferred_from)) == expected
     assert diagnosis.kind in (Class.REFUSED, Class.TMPFS_FULL, Class.HUGETLB)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from failure_samples import REFUSED
 
 from tracer.decode.failures import Join
-from tracer.model.failures import Code, Disposition, Signal
+from tracer.diagnosis.classes import decide
+from tracer.model.failures import Code, Disposition, Fact, FailureSource, Signal
+from tracer.ui.trace import errno as shown_errno
 
 SIGNAL = Signal(Code.ADRERR, Disposition.CAUGHT, 0x7F0000003011)
 BARE = replace(REFUSED, signal=None, address=0x7F0000003000)
@@ -58,3 +63,18 @@ def test_a_refusal_whose_signal_never_comes_is_told_without_once_its_time_is_ove
     assert join.signalled(100, SIGNAL) is None
     assert [failure.tid for failure in join.expired(301)] == [3]
     assert not join
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "inferred"),
+    [
+        ({"errno": errno.EDQUOT, "kernel_error": errno.EDQUOT}, "EDQUOT", False),
+        ({"fstype": "tmpfs", "source": FailureSource.FAULT}, "ENOSPC", True),
+        ({"facts": Fact.READ_ONLY}, "EROFS", True),
+        ({}, "", False),
+    ],
+)
+def test_the_errno_of_a_failure_is_the_one_that_is_shown(changes: dict[str, Any], name: str, inferred: bool) -> None:
+    failure = decide(replace(REFUSED, **changes))
+    assert failure.errno_name == shown_errno(failure) == name
+    assert bool(failure.verdict.inferred_from) == inferred

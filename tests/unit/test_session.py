@@ -158,3 +158,9 @@ def test_the_end_wakes_who_waits_in_another_thread(session: Session, ask: Any) -
     session.finish()
     thread.join(30)
     assert results in ([[]], [None])
+
+
+def test_what_was_hooked_is_told_after_the_end(session: Session) -> None:
+    assert session.hooks == HOOKS
+    final = session.finish()
+    assert session.hooks == final.hooks == HOOKS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno as errnos
 from dataclasses import dataclass, replace
 from enum import IntFlag, StrEnum
 from typing import Final, NamedTuple
@@ -186,7 +185,7 @@ class Failure:
     The victim is the task that wrote: with the initiator ``remote``, the one that wrote to another's memory.
     ``pid`` is the host's, ``namespace_pid`` that of the innermost pid namespace, the same outside of containers.
     ``errno`` is what ``errno_from``, a function below the handler, returned; 0 where none was seen. ``verdict`` is what
-    follows from all that the kernel said, decided when the failure was decoded. ``size`` and
+    follows from all that the kernel said, decided when the failure was decoded, and has ``errno_name``. ``size`` and
     ``allocated`` are the file's, in bytes, at that moment. ``latency_ns`` is known of page_mkwrite only.
     ``syscall`` is the number of the system call in which the fault was taken, -1 for an instruction of the program.
     ``command`` holds the first 511 bytes of the arguments. ``ordinal`` counts the failures of this process, file and
@@ -238,8 +237,8 @@ class Failure:
 
     @property
     def errno_name(self) -> str:
-        """``ENOSPC``, or "" where none was seen."""
-        return errnos.errorcode.get(self.errno, str(self.errno)) if self.errno else ""
+        """``ENOSPC``, "" where none is known: the verdict's, which may be inferred (``verdict.inferred_from``)."""
+        return self.verdict.errno
 
     @property
     def outcome(self) -> Outcome | None:
