@@ -276,7 +276,7 @@ class Session:
         lost[Loss.EVENTS_FULL] += self._events.dropped + self._failures.dropped
         ages = self._ages(counted.ages)
         return Snapshot(
-            time_ns=now,
+            monotonic_ns=now,
             elapsed_ns=now - self._opened_ns,
             calls=counted.calls,
             wp_faults={} if self._counts else dict(zip(WpOutcome, self._tracer.maps.wp_counts(), strict=False)),

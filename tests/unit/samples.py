@@ -23,7 +23,7 @@ def series(
 def snapshot(calls: dict[Series, Histogram], elapsed_ns: int = 10**9, lost: int = 0) -> Snapshot:
     """A snapshot with these calls, wp faults 1, 2, 3..., and ``lost`` events."""
     return Snapshot(
-        time_ns=elapsed_ns,
+        monotonic_ns=elapsed_ns,
         elapsed_ns=elapsed_ns,
         calls=calls,
         wp_faults={outcome: number for number, outcome in enumerate(WpOutcome, 1)},

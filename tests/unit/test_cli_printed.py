@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from command_line import TRACING, finish, invoke, objects, start
 from fake_session import FakeSession
@@ -27,6 +29,25 @@ def test_top_json_is_one_object_an_interval_with_its_own_counts() -> None:
         assert [calls["latency"]["count"] for calls in interval["calls"]] == [1, 100]
         assert interval["failures"][0]["pid"] == 4242
         assert len(interval["failures"]) <= 100
+
+
+def moments(value: object) -> Iterator[tuple[str, int]]:
+    """The moments in an object, with their names, however deep."""
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        if name.endswith(("time_ns", "monotonic_ns")):
+            yield name, inner
+        yield from moments(inner)
+    for inner in value if isinstance(value, list) else ():
+        yield from moments(inner)
+
+
+@pytest.mark.parametrize("arguments", ["top -i 100ms -n 1", "hist -d 1ms", "count -d 1ms", "trace --slower 0 -n 2"])
+def test_a_moment_is_of_the_clock_that_its_name_says(arguments: str) -> None:
+    found = [moment for line in objects(invoke(*arguments.split(), "--json")) for moment in moments(line)]
+    assert found
+    decades = 30 * 365 * 86_400 * 10**9  # no machine has been up for so long
+    assert [(name, at) for name, at in found if (at < decades) != name.endswith("monotonic_ns")] == []
+    assert {"time_ns", "monotonic_ns"} == {name for name, _ in found} or not arguments.startswith("top")
 
 
 def test_top_cumulative_counts_from_the_start() -> None:

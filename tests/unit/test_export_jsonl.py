@@ -27,7 +27,7 @@ def test_a_snapshot_has_its_documented_shape() -> None:
     hook = Hook("call", "do_page_mkwrite", Backend.FENTRY, True)
     snapshot = replace(
         samples.snapshot({series(): Histogram.of(1000)}, elapsed_ns=4),
-        time_ns=5,
+        monotonic_ns=5,
         wp_faults=dict.fromkeys(WpOutcome, 3),
         in_flight=2,
         hooks=(hook,),
@@ -47,7 +47,7 @@ def test_a_snapshot_has_its_documented_shape() -> None:
             "latency": histogram_dict(Histogram.of(1000)),
         }
     ]
-    assert (shown["time_ns"], shown["elapsed_ns"], shown["in_flight"], shown["notes"]) == (5, 4, 2, ["a\nb"])
+    assert (shown["monotonic_ns"], shown["elapsed_ns"], shown["in_flight"], shown["notes"]) == (5, 4, 2, ["a\nb"])
     assert shown["wp_faults"] == {"shared": 3, "reused": 3, "copied": 3, "unchanged": 3, "failed": 3}
     assert set(shown["lost"]) == {kind.value for kind in Loss}
     assert shown["hooks"] == [hook_dict(hook)]

@@ -33,7 +33,7 @@ CALLS = st.dictionaries(SERIES, HISTOGRAMS, max_size=6)
 COUNTS = st.integers(0, 1 << 40)
 SNAPSHOTS = st.builds(
     Snapshot,
-    time_ns=st.integers(0, 1 << 50),
+    monotonic_ns=st.integers(0, 1 << 50),
     elapsed_ns=st.integers(0, 1 << 40),
     calls=CALLS,
     wp_faults=st.fixed_dictionaries({kind: COUNTS for kind in WpOutcome}),
@@ -62,7 +62,7 @@ def numbers(calls: Mapping[Series, Histogram]) -> dict[Series, tuple[tuple[int, 
 def test_an_interval_holds_what_came_after_its_start(earlier: Snapshot, more: Snapshot) -> None:
     later = replace(
         more,
-        time_ns=earlier.time_ns + more.time_ns,
+        monotonic_ns=earlier.monotonic_ns + more.monotonic_ns,
         calls=merged(earlier.calls, more.calls),
         wp_faults={kind: earlier.wp_faults[kind] + more.wp_faults[kind] for kind in WpOutcome},
         lost={kind: earlier.lost[kind] + more.lost[kind] for kind in Loss},
@@ -72,10 +72,10 @@ def test_an_interval_holds_what_came_after_its_start(earlier: Snapshot, more: Sn
     assert all(histogram.count for histogram in delta.calls.values())
     assert (delta.wp_faults, delta.lost) == (more.wp_faults, more.lost)
     assert delta.total_lost == later.total_lost - earlier.total_lost
-    assert delta.elapsed_ns == more.time_ns
+    assert delta.elapsed_ns == more.monotonic_ns
     # What is true of a moment is that of the later one.
-    assert (delta.time_ns, delta.in_flight, delta.hooks, delta.notes) == (
-        later.time_ns, later.in_flight, later.hooks, later.notes,
+    assert (delta.monotonic_ns, delta.in_flight, delta.hooks, delta.notes) == (
+        later.monotonic_ns, later.in_flight, later.hooks, later.notes,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import mmap
 import os
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +203,7 @@ def test_the_exit_code_tells_whether_files_may_ask_for_more_than_wanted(tmp_path
             assert invoke().exit_code == Exit.OK
             assert invoke("--above", "0").exit_code == Exit.AT_RISK
             found = json.loads(invoke("--json", "--watch", "-d", "0.2", "-i", "0.1").stdout.splitlines()[-1])
+            assert abs(found["monotonic_ns"] - time.monotonic_ns()) < 3600 * 10**9
             files = [file for one in found["limits"] for file in one["files"] if file["file"] == str(path)]
     assert files and all(file["new_bytes"] == 7 * mmap.PAGESIZE for file in files)
 

@@ -94,7 +94,7 @@ def risk(
                 before, found = found, survey(pid, fs, remote=remote)
                 if not as_json:
                     out.print()
-                show(found, forecasts(before.verdicts, found.verdicts, found.time_ns - before.time_ns))
+                show(found, forecasts(before.verdicts, found.verdicts, found.monotonic_ns - before.monotonic_ns))
     else:
         show(found, None)
     if any(verdict.used * 100 > above for verdict in found.verdicts):

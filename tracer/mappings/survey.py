@@ -28,12 +28,12 @@ _MEMORY: Final = ("tmpfs", "devtmpfs")
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The demands, the verdicts that follow, and what a reader has to know. ``time_ns`` is CLOCK_MONOTONIC.
+    """The demands, the verdicts that follow, and what a reader has to know. ``monotonic_ns`` is CLOCK_MONOTONIC.
 
     ``unseen``: what should have been looked at, and could not be; ``skipped``: files that were left out on purpose.
     """
 
-    time_ns: int
+    monotonic_ns: int
     demands: tuple[Demand, ...]
     verdicts: tuple[Assessment, ...]
     notes: tuple[str, ...]

@@ -55,7 +55,7 @@ class Tracepoints:
 class Snapshot:
     """All counts of a session at one moment: cumulative, or of an interval (see ``since``).
 
-    ``time_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
+    ``monotonic_ns`` is CLOCK_MONOTONIC; ``elapsed_ns`` the time that the counts cover. ``in_flight`` counts the calls
     that have not returned yet. ``lost`` and ``wp_faults`` hold every kind, zeros included. Using ``failures`` or
     ``waits`` raises UsageError where the session was not asked for them. ``gone``, ``gone_failures`` and
     ``gone_waits``: of ``calls``, ``failures`` and ``waits``, what later snapshots will not have any more (see
@@ -63,7 +63,7 @@ class Snapshot:
     of that. With ``tracepoints`` there are no calls and no ``wp_faults``: nobody sees them.
     """
 
-    time_ns: int
+    monotonic_ns: int
     elapsed_ns: int
     calls: Mapping[Series, Histogram]
     wp_faults: Mapping[WpOutcome, int]
@@ -92,7 +92,7 @@ class Snapshot:
                 calls[series] = delta
         return replace(
             self,
-            elapsed_ns=self.time_ns - earlier.time_ns,
+            elapsed_ns=self.monotonic_ns - earlier.monotonic_ns,
             calls=calls,
             wp_faults={k: n - earlier.wp_faults.get(k, 0) for k, n in self.wp_faults.items()},
             lost={k: n - earlier.lost.get(k, 0) for k, n in self.lost.items()},

@@ -57,7 +57,7 @@ class History:
                 return
             self._recent = snapshot.since(self._total)
             self._total = snapshot
-            minute = snapshot.time_ns // _MINUTE_NS
+            minute = snapshot.monotonic_ns // _MINUTE_NS
             latencies = sum(self._recent.calls.values(), self._minutes.get(minute, Histogram()))
             self._minutes = {m: h for m, h in self._minutes.items() if m > minute - MINUTES} | {minute: latencies}
 
@@ -71,6 +71,6 @@ class History:
     def view(self) -> View:
         """What there is to see now."""
         with self._lock:
-            last = self._total.time_ns // _MINUTE_NS
+            last = self._total.monotonic_ns // _MINUTE_NS
             minutes = (self._minutes.get(m, Histogram()) for m in range(last - MINUTES + 1, last + 1))
             return View(self._up, self._total, self._recent, tuple(minutes), tuple(reversed(self._failures)))

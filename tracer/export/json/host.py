@@ -37,7 +37,7 @@ def maps_dict(scan: Scan, rows: Sequence[MappingRow]) -> dict[str, object]:
 def risk_dict(survey: Survey, forecasts: Forecasts | None = None) -> dict[str, object]:
     """What ``risk --json`` prints; a time to refusal that is not in sight is null."""
     return {
-        "time_ns": survey.time_ns,
+        "monotonic_ns": survey.monotonic_ns,
         "limits": [_verdict_dict(verdict, forecasts) for verdict in survey.verdicts],
         "unseen": [text(sentence) for sentence in survey.unseen],
         "notes": [text(note) for note in survey.notes],

@@ -1,6 +1,7 @@
 r"""Snapshots, events and hooks as JSON objects: the stable shapes that every ``--json`` prints.
 
-- A time is a number of nanoseconds and its name ends in ``_ns``. A device is ``"major:minor"``, an address
+- A time is a number of nanoseconds and its name ends in ``_ns``; a moment is ``time_ns`` by the wall clock
+  (CLOCK_REALTIME), ``monotonic_ns`` by CLOCK_MONOTONIC. A device is ``"major:minor"``, an address
   ``"0x..."``. A label that was not asked for is absent. New members may come; none changes its meaning.
 - Text is exact: a byte that is not UTF-8 is written ``\xNN`` and a backslash is doubled, so that the bytes
   can be had back. Control characters are left to JSON's own escapes.
@@ -36,7 +37,7 @@ def json_line(record: Mapping[str, object]) -> str:
 def snapshot_dict(snapshot: Snapshot) -> dict[str, object]:
     """All counts of a snapshot, its series in a stable order."""
     return {
-        "time_ns": snapshot.time_ns,
+        "monotonic_ns": snapshot.monotonic_ns,
         "elapsed_ns": snapshot.elapsed_ns,
         "calls": [
             {**_series_dict(series), "latency": histogram_dict(histogram)}

@@ -26,16 +26,16 @@ class Busiest:
     def __init__(self, places: int) -> None:
         self._places = places
         self._scores: dict[str, float] = {}
-        self._time_ns = 0
+        self._monotonic_ns = 0
         self._inside: set[str] = set()
 
     def __contains__(self, who: str) -> bool:
         return who in self._inside
 
-    def note(self, calls: Mapping[str, int], time_ns: int) -> None:
-        """So many calls were made since the last time; ``time_ns`` is now."""
-        decay = 0.5 ** (max(0, time_ns - self._time_ns) / 1e9 / _HALF_LIFE_S)
-        self._time_ns = time_ns
+    def note(self, calls: Mapping[str, int], monotonic_ns: int) -> None:
+        """So many calls were made since the last time; ``monotonic_ns`` is now."""
+        decay = 0.5 ** (max(0, monotonic_ns - self._monotonic_ns) / 1e9 / _HALF_LIFE_S)
+        self._monotonic_ns = monotonic_ns
         scores = {who: score * decay for who, score in self._scores.items()}
         for who, number in calls.items():
             scores[who] = scores.get(who, 0.0) + number
@@ -65,10 +65,10 @@ class Who:
             *(["container_id", "pod_uid"] if containers else []),
         )
 
-    def note(self, calls: Mapping[str, int], time_ns: int) -> None:
+    def note(self, calls: Mapping[str, int], monotonic_ns: int) -> None:
         """Calls since the last time by ``Series.who``."""
         if self._busiest:
-            self._busiest.note(calls, time_ns)
+            self._busiest.note(calls, monotonic_ns)
 
     def values(self, who: str) -> tuple[str, ...]:
         """Values for ``labels``."""

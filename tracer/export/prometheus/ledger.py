@@ -79,7 +79,7 @@ class Ledger:
         by_who: Counter[str] = Counter()
         for series, histogram in grown.items():
             by_who[series.who] += histogram.count
-        self._who.note(by_who, snapshot.time_ns)
+        self._who.note(by_who, snapshot.monotonic_ns)
         present: set[SeriesLabels] = set()
         new: dict[SeriesLabels, dict[CallKind, Histogram]] = {}
         for series in snapshot.calls:

@@ -90,11 +90,11 @@ class RiskCollector(Collector):
     def _refresh(self) -> None:
         before = self._seen
         started = time.monotonic_ns()
-        if before is not None and started - before.time_ns < self._every_ns:
+        if before is not None and started - before.monotonic_ns < self._every_ns:
             return
         now = self._look()
         self._took_s = (time.monotonic_ns() - started) / 1e9
-        elapsed_ns = now.time_ns - before.time_ns if before else 0
+        elapsed_ns = now.monotonic_ns - before.monotonic_ns if before else 0
         self._coming = forecasts(before.verdicts if before else (), now.verdicts, elapsed_ns)
         self._seen = now
 
