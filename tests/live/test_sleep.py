@@ -19,7 +19,7 @@ from tracer.model.hooks import Backend
 from tracer.probes import program
 from tracer.probes.attach import attach_raw_tracepoint
 from tracer.probes.build import build, text
-from tracer.probes.maps import entries
+from tracer.probes.entries import entries
 from tracer.probes.program import c_type
 
 pytestmark = pytest.mark.native

@@ -16,10 +16,10 @@ from tracer.model.calls import Filesystem
 from tracer.model.failures import Burst, Cause
 from tracer.model.histogram import Histogram
 from tracer.model.waits import Wait
+from tracer.probes.entries import entries
 from tracer.probes.program import MapSpec, c_type
 from tracer.probes.records import GENERATIONS, SERIES, Cells, Number, RawSeries, RawWait, Slot
 
-_ENOENT: Final = 2
 _PAGE: Final = mmap.PAGESIZE
 _MAPPED: Final = dict.fromkeys(("slots", "wp_counts", "changes"), mmap.PROT_READ) | dict.fromkeys(
     ("front", "lost"), mmap.PROT_READ | mmap.PROT_WRITE
@@ -227,33 +227,6 @@ class Maps:
 
     def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:
         return entries(self._specs[name], self._descriptors[name])
-
-
-def entries(spec: MapSpec, descriptor: int) -> Iterator[tuple[bytes, bytes]]:
-    """All entries of a map, in one system call where it is not written to meanwhile."""
-    keys = (ct.c_char * (spec.max_entries * spec.key_size))()
-    values = (ct.c_char * (spec.max_entries * spec.value_size))()
-    done, batch = 0, ct.c_uint64()
-    previous = None
-    with unpreempted():
-        while done < spec.max_entries:
-            count = ct.c_uint32(spec.max_entries - done)
-            result = libbpf().bpf_map_lookup_batch(
-                descriptor, previous, ct.byref(batch), ct.byref(keys, done * spec.key_size),
-                ct.byref(values, done * spec.value_size), ct.byref(count), None,
-            )  # fmt: skip
-            if result != -_ENOENT:
-                checked(result)
-            done += count.value
-            previous = ct.byref(batch)
-            if result == -_ENOENT:
-                break
-    view_keys, view_values = memoryview(keys).cast("B"), memoryview(values).cast("B")
-    for index in range(done):
-        yield (
-            bytes(view_keys[index * spec.key_size : (index + 1) * spec.key_size]),
-            bytes(view_values[index * spec.value_size : (index + 1) * spec.value_size]),
-        )
 
 
 def _mapped_size(spec: MapSpec) -> int:

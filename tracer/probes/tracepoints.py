@@ -23,7 +23,7 @@ from tracer.model.snapshot import Throttled, Tracepoints
 from tracer.probes import failures, program
 from tracer.probes.attach import attach_raw_tracepoint
 from tracer.probes.build import build, text
-from tracer.probes.maps import entries
+from tracer.probes.entries import entries
 from tracer.probes.program import c_type
 from tracer.probes.settings import settings, wanted
 from tracer.probes.source import source
