@@ -160,6 +160,8 @@ ID = "0123456789abcdef" * 4
         (f"/docker/{ID}", ID[:12]),
         (f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope", ID[:12]),
         (f"/machine.slice/libpod-{ID}.scope/container", ID[:12]),
+        (f"/machine.slice/libpod-conmon-{ID}.scope", ""),  # the monitor beside the container
+        (f"/kubepods.slice/kubepods-pod1.slice/crio-conmon-{ID}.scope", ""),
         (f"/docker/{ID}/docker/{'f' * 64}", "f" * 12),
         ("/lxc.payload.web/init.scope", "web"),
         ("/machine.slice/machine-db1.scope", "db1"),

@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tracer.host.containers import container_of
+
 _CAP_SYS_RESOURCE: Final = 24
 #: The initial pid namespace (include/linux/proc_ns.h).
 _INIT_PID: Final = "pid:[4026531836]"
-#: A container's id in the name of its cgroup, as Docker, containerd, CRI-O and Podman make it.
-_CONTAINER_ID: Final = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope|/|$)")
 #: The name of a container, as LXC and systemd-nspawn make it.
 _CONTAINER_NAME: Final = re.compile(r"/(?:lxc\.payload[./]|machine\.slice/machine-)([^/]+?)(?:\.scope)?(?:/|$)")
 _SHORT_ID: Final = 12
@@ -86,8 +86,8 @@ def read(pid: int) -> Process | None:
 
 def container(cgroup: str) -> str:
     """The short id or the name of the container that a cgroup's path belongs to, "" for none."""
-    if ids := _CONTAINER_ID.findall(cgroup):
-        return str(ids[-1])[:_SHORT_ID]
+    if container_id := container_of(cgroup).container_id:
+        return container_id[:_SHORT_ID]
     name = _CONTAINER_NAME.search(cgroup)
     return name[1] if name else ""
 
