@@ -112,8 +112,25 @@ def test_anything_else_is_not_found(server: Server, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy"])
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-def test_only_get_is_answered(server: Server, path: str, method: str) -> None:
+def test_only_get_and_head_are_answered(server: Server, path: str, method: str) -> None:
     assert request(server, path, method)[0] == 405
+
+
+def raw(server: Server, method: str, path: str) -> tuple[list[bytes], bytes]:
+    """The lines of an answer's head, and whatever follows them."""
+    with socket.create_connection((server.address.host, server.address.port), timeout=120) as client:
+        client.sendall(f"{method} {path} HTTP/1.0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return [line for line in head.split(b"\r\n") if not line.startswith(b"Date:")], body
+
+
+@pytest.mark.parametrize("path", ["/", "/-/healthy", "/-/ready", "/nothing"])
+def test_head_has_the_headers_of_get_and_no_body(server: Server, path: str) -> None:
+    head, body = raw(server, "GET", path)
+    assert body
+    assert raw(server, "HEAD", path) == (head, b"")
+    assert raw(server, "HEAD", "/metrics")[1] == b""
 
 
 class Slow(One):
@@ -190,6 +207,32 @@ def test_who_is_not_done_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
             while True:
                 dawdler.sendall(b"x")
                 time.sleep(0.05)
+
+
+def test_who_does_not_take_the_answer_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.export.http.server._DEADLINE_S", 0.5)
+    with serve(One(), Address("127.0.0.1", 0), "x" * (64 << 20)) as running:
+        slow = socket.create_connection((running.address.host, running.address.port), timeout=120)
+        with slow:
+            slow.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            took = 0
+            with contextlib.suppress(OSError):
+                while some := slow.recv(1 << 10):
+                    took += len(some)
+                    time.sleep(0.01)
+    assert 0 < took < 64 << 20
+
+
+def test_what_takes_longer_to_count_than_a_client_may_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.export.http.server._DEADLINE_S", 0.1)
+
+    class Patient(Slow):
+        def collect(self) -> Iterable[Metric]:
+            time.sleep(2)  # the server looks twice a second for who is over time
+            return super().collect()
+
+    with serve(Patient(), Address("127.0.0.1", 0), "") as running:
+        assert request(running, "/metrics")[0] == 200
 
 
 @pytest.mark.parametrize(

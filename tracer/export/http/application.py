@@ -77,7 +77,7 @@ class Application:
         self.users = users
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Answer one request; of HEAD, with the headers that GET has (RFC 9110, section 9.3.2)."""
         try:
             status, body, headers = self._answer(environ)
         except Busy:

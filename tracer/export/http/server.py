@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import io
 import logging
+import math
 import re
 import socket
 import ssl
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from socketserver import ThreadingMixIn
@@ -28,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 #: A client that sends or takes nothing for so long is cut off,
 _TIMEOUT_S: Final = 10.0
-#: and so is one that is not done after this time, however busy it looks.
+#: and so is one that has not sent its request, or taken the answer, after this time, however busy it looks.
 _DEADLINE_S: Final = 30.0
 #: Connections at once, with a thread each: packaging/mkwrite-exporter.service allows 128 (TasksMax).
 _MOST_CONNECTIONS: Final = 96
@@ -185,7 +187,15 @@ class _Server(ThreadingMixIn, WSGIServer):
             if connection is None or sum(one.admitted for one in self._connections.values()) >= _MOST_SERVED:
                 return False
             connection.admitted = True
+            connection.since = math.inf
             return True
+
+    def answers(self, client_address: Any) -> None:
+        """The answer to this client begins, or goes on."""
+        with self._lock:
+            connection = self._connections.get(client_address)
+            if connection and connection.since == math.inf:
+                connection.since = time.monotonic()
 
     def service_actions(self) -> None:
         """What is done twice a second: cut off who is over time."""
@@ -230,6 +240,26 @@ class _Limited:
         self._stream.close()
 
 
+class _Answer:
+    """What is sent; ``begins`` is called before it is."""
+
+    closed = False
+
+    def __init__(self, stream: Any, begins: Callable[[], None]) -> None:
+        self._stream = stream
+        self._begins = begins
+
+    def write(self, data: bytes) -> int:
+        self._begins()
+        return int(self._stream.write(data))
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 class _Tracebacks(io.TextIOBase):
     """What the library has to say of an answer that could not be sent: over TLS, who goes away early causes that."""
 
@@ -246,6 +276,8 @@ class _Handler(WSGIRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.rfile = _Limited(self.rfile)  # type: ignore[assignment]
+        answers = partial(self.server.answers, self.client_address)  # type: ignore[attr-defined]
+        self.wfile = _Answer(self.wfile, answers)  # type: ignore[assignment]
 
     def get_environ(self) -> WSGIEnvironment:
         server: _Server = self.server  # type: ignore[assignment]
