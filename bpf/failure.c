@@ -159,6 +159,7 @@ static __always_inline void refuse(struct fault *fault)
 	f->time_ns = bpf_ktime_get_ns();
 	f->latency_ns = fault->latency_ns;
 	f->id = bpf_get_current_pid_tgid();
+	f->process = process_of((void *)task);
 	f->namespace_pid = namespace_pid((void *)task);
 	f->cgroup = bpf_get_current_cgroup_id();
 	f->uid = bpf_get_current_uid_gid();

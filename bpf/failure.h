@@ -72,7 +72,8 @@ BPF_TABLE("hash", struct cause, u64, causes, 4096);
 struct failure {
 	u64 time_ns; /* CLOCK_MONOTONIC; names a refusal, too */
 	u64 latency_ns;
-	u64 id;		   /* of the task that wrote, or that the signal goes to */
+	u64 id; /* of the task that wrote, or that the signal goes to */
+	u64 process;
 	u64 namespace_pid; /* of its process, in the innermost pid namespace that it is in */
 	u64 cgroup;
 	u64 refusal; /* of a signal: the refusal that caused it */
@@ -142,7 +143,7 @@ BPF_TABLE("lru_hash", u64, struct inner_error, inner_errors, 4096);
 struct burst_key {
 	struct cause cause;
 	u64 inode;
-	u64 tgid;
+	u64 process;
 };
 struct burst {
 	u64 seen;
@@ -165,7 +166,7 @@ static __always_inline void count_cause(struct cause *cause)
 /* Counts one more. Returns whether to tell of it. */
 static __always_inline int count_failure(struct failure *f)
 {
-	struct burst_key key = {.cause = f->cause, .inode = f->inode, .tgid = f->id >> 32};
+	struct burst_key key = {.cause = f->cause, .inode = f->inode, .process = f->process};
 	struct burst fresh = {}, *burst;
 
 	count_cause(&key.cause);

@@ -88,7 +88,8 @@ int signal_generated(u64 *ctx)
 	f->cause.source = SIGNAL;
 	f->cause.error = code;
 	f->cause.dev = f->cause.generation = f->cause.facts = 0;
-	f->cause.who = config(BY) == BY_PROCESS ? f->id >> 32 : config(BY) == BY_CGROUP ? f->cgroup : 0;
+	f->process = process_of(task);
+	f->cause.who = config(BY) == BY_PROCESS ? f->process : config(BY) == BY_CGROUP ? f->cgroup : 0;
 	if ((u64)task == current_task)
 		refused = refusals.lookup(&current_task);
 	if (refused && refused->user && code > 0 && refused->address >> 12 == f->address >> 12) {

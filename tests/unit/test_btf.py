@@ -60,6 +60,8 @@ OFFSETS: Final[dict[str, dict[str, int | tuple[int, int, int, int]]]] = {
         "sched_info": (1944, 2160, 2192, 2600),
         "nvcsw": (2520, 2760, 2760, 3200),
         "start_time": (2536, 2776, 2776, 3216),
+        "start_boottime": (2544, 2784, 2784, 3224),
+        "group_leader": (2296, 2480, 2496, 2936),
     },
 }
 
@@ -79,6 +81,7 @@ SIZES: Final = {
     "sched_info.run_delay": 8,
     "task_struct.nvcsw": 8,
     "task_struct.start_time": 8,
+    "task_struct.start_boottime": 8,
     "task_struct.tgid": 4,
     "task_struct.pid": 4,
     "task_struct.comm": 16,
@@ -91,6 +94,7 @@ CHAINS: Final = {
     "((struct file *)0)->f_path.dentry->d_parent->d_name.name": "const unsigned char *",
     "((struct file *)0)->f_path.mnt->mnt_root": "struct dentry *",
     "((struct mount *)0)->mnt_parent->mnt.mnt_root": "struct dentry *",
+    "((struct task_struct *)0)->group_leader": "struct task_struct *",
     "((struct task_struct *)0)->fs->root.dentry": "struct dentry *",
     "((struct task_struct *)0)->cgroups->dfl_cgrp->kn": "struct kernfs_node *",
 }

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import process_of
 
 from tracer.host.liveness import gone_in
 from tracer.host.mounts import Mounts
@@ -26,9 +27,18 @@ def test_a_process_is_gone_when_it_has_been_waited_for() -> None:
     test = gone_in(By.PROCESS, Mounts.read())
     assert test
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert not test()(child.pid) and not test()(os.getpid()) and not test()(1)
+    process = process_of(child.pid)
+    assert not test()(process) and not test()(process_of(os.getpid())) and not test()(process_of(1))
     child.communicate(b"\n")
-    assert test()(child.pid)
+    assert test()(process)
+
+
+@pytest.mark.skipif(not IN_INITIAL, reason="needs the initial pid namespace")
+def test_a_process_is_gone_when_another_has_its_pid() -> None:
+    test = gone_in(By.PROCESS, Mounts.read())
+    assert test
+    assert test()(process_of(os.getpid()) - (1000 << 32))
+    assert test()(process_of(1) + (1000 << 32))
 
 
 def test_a_cgroup_is_gone_when_the_hierarchy_has_none_of_its_number(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import process_of
 
 from tracer.decode.names import RACED, WRITE_PROTECT, Naming, outcome_of, path_in, path_of
 from tracer.host.cgroups import Cgroups
@@ -207,10 +208,11 @@ def test_names_of_what_has_ended_are_dropped(host: Host) -> None:
 def test_a_process_is_called_as_it_was_first_called(host: Host) -> None:
     naming = host.naming(By.PROCESS)
     pid = os.getpid()
+    process = process_of(pid)
     comm = Path("/proc/self/comm").read_text().strip()
-    assert naming.series(raw(pid), {}).who == f"{comm}[{pid}]"
-    naming.name_series(FS, pid, b"renamed", "")
-    assert naming.series(raw(pid), {}).who == f"{comm}[{pid}]"
+    assert naming.series(raw(process), {}).who == f"{comm}[{pid}]"
+    naming.name_series(FS, process, b"renamed", "")
+    assert naming.series(raw(process), {}).who == f"{comm}[{pid}]"
 
 
 def test_a_process_that_is_gone_has_the_name_that_its_event_brought(host: Host) -> None:
@@ -219,6 +221,17 @@ def test_a_process_that_is_gone_has_the_name_that_its_event_brought(host: Host) 
     naming.name_series(FS, gone, b"dd \xff", "")
     assert naming.series(raw(gone), {}).who == f"dd \udcff[{gone}]"
     assert host.naming(By.PROCESS).series(raw(gone), {}).who == f"?[{gone}]"
+
+
+def test_a_pid_that_is_used_again_is_another_process(host: Host) -> None:
+    pid, naming = os.getpid(), host.naming(By.PROCESS)
+    first, second, unnamed = (began << 32 | pid for began in (7, 8, 9))
+    naming.name_series(FS, first, b"first", "")
+    naming.name_series(FS, second, b"second", "")
+    assert naming.series(raw(first), {}).who == f"first[{pid}]"
+    assert naming.series(raw(second), {}).who == f"second[{pid}]"
+    # Not that of the process that has the pid now.
+    assert naming.series(raw(unnamed), {}).who == f"?[{pid}]"
 
 
 def test_a_file_keeps_the_name_that_it_is_first_counted_under(host: Host) -> None:

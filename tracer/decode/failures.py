@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tracer.decode.names import Naming, path_of
 from tracer.diagnosis.classes import decide
+from tracer.model.calls import Filesystem
 from tracer.model.failures import Actor, Code, Disposition, Fact, Failure, FailureSource, Signal, Truncation, code_of
 from tracer.probes.inner import names
 from tracer.probes.records import RawSeries
@@ -102,9 +103,11 @@ class FailureReader:
             ordinal=event.seen,
             kernel_error=event.cause.error,
             who=event.cause.who,
+            process=event.process,
         )
 
     def _unrefused(self, event: Any, signal: Signal) -> Failure:
+        self._naming.name_series(Filesystem(0), event.cause.who, event.comm, "")
         return decide(replace(self._met(event, FailureSource.SIGNAL), signal=signal))
 
     def _refusal(self, event: Any, path: bytes) -> Failure:

@@ -10,10 +10,11 @@ from typing import Any, Final
 from tracer.decode.clock import WallClock
 from tracer.diagnosis.classes import verdict
 from tracer.host.cgroups import Cgroups
+from tracer.host.liveness import reused
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
 from tracer.model.calls import CallEvent, FaultPath, Filesystem, Initiator, Outcome, Series
-from tracer.model.failures import Cause, FailureSeries
+from tracer.model.failures import PID, Cause, FailureSeries
 from tracer.model.options import By
 from tracer.model.waits import InFlight, Wait, WaitSeries
 from tracer.probes.maps import REASONS
@@ -88,7 +89,7 @@ class Naming:
         """Keep the name that an event brings for its series' label."""
         key = self._key(filesystem, who)
         if self._by is By.PROCESS:
-            self._who.setdefault(key, f"{_text(comm)}[{who}]")
+            self._who.setdefault(key, f"{_text(comm)}[{who & PID}]")
         elif self._by is By.FILE and file:
             self._who.setdefault(key, file)
 
@@ -167,7 +168,7 @@ class Naming:
         if self._by is By.CGROUP:
             label = self._cgroups.path_of(who)
         elif self._by is By.PROCESS:
-            label = f"{_comm(who)}[{who}]"
+            label = f"{_comm(who)}[{who & PID}]"
         else:
             label = f"inode {who}"
         return self._who.setdefault(key, label)
@@ -186,8 +187,10 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _comm(pid: int) -> str:
+def _comm(process: int) -> str:
+    """Its name now, if it is there and no other has its pid."""
     try:
-        return _text(Path("/proc", str(pid), "comm").read_bytes().removesuffix(b"\n"))
+        comm = _text(Path("/proc", str(process & PID), "comm").read_bytes().removesuffix(b"\n"))
     except OSError:
         return "?"
+    return "?" if reused(process) else comm

@@ -46,7 +46,19 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "css_set": ("dfl_cgrp",),
     "sched_entity": ("prev_sum_exec_runtime",),
     "sched_info": ("last_arrival", "run_delay"),
-    "task_struct": ("fs", "cgroups", "se", "sched_info", "nvcsw", "start_time", "tgid", "pid", "comm"),
+    "task_struct": (
+        "fs",
+        "cgroups",
+        "se",
+        "sched_info",
+        "nvcsw",
+        "start_time",
+        "start_boottime",
+        "group_leader",
+        "tgid",
+        "pid",
+        "comm",
+    ),
 }
 
 #: Kernel functions that the BPF programs call where the kernel has them (bpf/kfunc.h).

@@ -57,6 +57,10 @@ class Diagnosed(NamedTuple):
     inferred_from: str = ""
 
 
+#: The bits of a process (process_of in bpf/series.h) that are its pid.
+PID: Final = 0xFFFFFFFF
+
+
 class Cause(NamedTuple):
     """What failures are counted by in the kernel, as it has it (struct cause of bpf/failure.h)."""
 
@@ -71,9 +75,14 @@ class Cause(NamedTuple):
 class Burst(NamedTuple):
     """Failures of which the first are told one by one, and the rest counted (struct burst_key of bpf/failure.h)."""
 
-    tgid: int
+    process: int
     inode: int
     cause: Cause
+
+    @property
+    def tgid(self) -> int:
+        """The process's number, which another may have had."""
+        return self.process & PID
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -189,8 +198,8 @@ class Failure:
     ``allocated`` are the file's, in bytes, at that moment. ``latency_ns`` is known of page_mkwrite only.
     ``syscall`` is the number of the system call in which the fault was taken, -1 for an instruction of the program.
     ``command`` holds the first 511 bytes of the arguments. ``ordinal`` counts the failures of this process, file and
-    cause: 1 is the first. ``kernel_error``, ``who`` and ``generation`` (see ``tracer.model.Filesystem``) are what the
-    kernel counts it under.
+    cause: 1 is the first. ``kernel_error``, ``who``, ``generation`` (see ``tracer.model.Filesystem``) and ``process``,
+    which is the pid, and when it began (process_of in bpf/series.h), are what the kernel counts it under.
     ``huge_page`` is the size of hugetlb's pages, 0 for other files.
     ``inferred``: only the signal was seen; ``source`` and ``handler`` follow from the mapping that the address is in.
     """
@@ -231,6 +240,7 @@ class Failure:
     ordinal: int = 1
     kernel_error: int = 0
     who: int = 0
+    process: int = 0
     inferred: bool = False
     truncation: Truncation | None = None
     signal: Signal | None = None
@@ -256,7 +266,7 @@ class Failure:
         """What the kernel counts it under."""
         source = tuple(FailureSource).index(self.source)
         cause = Cause(self.who, self.dev, self.generation, self.kernel_error, source, int(self.facts))
-        return Burst(self.pid, self.inode, cause)
+        return Burst(self.process, self.inode, cause)
 
 
 #: What a session tells one by one.

@@ -38,7 +38,7 @@ class _Changes(NamedTuple):
 
 
 _CAUSE: Final = struct.Struct("<QIIIHH")
-_INODE_AND_TGID: Final = struct.Struct("<QQ")
+_INODE_AND_PROCESS: Final = struct.Struct("<QQ")
 _WAIT: Final = struct.Struct("<QIIQ")
 _FILESYSTEM: Final = struct.Struct("<II")
 _NUMBER: Final = struct.Struct("<QQQ")
@@ -221,8 +221,8 @@ class Maps:
             return {}
         found = {}
         for key, value in self._entries("bursts"):
-            cause, (inode, tgid) = Cause(*_CAUSE.unpack_from(key)), _INODE_AND_TGID.unpack_from(key, _CAUSE.size)
-            found[Burst(tgid, inode, cause)] = int.from_bytes(value[:8], "little")
+            cause, (inode, process) = Cause(*_CAUSE.unpack_from(key)), _INODE_AND_PROCESS.unpack_from(key, _CAUSE.size)
+            found[Burst(process, inode, cause)] = int.from_bytes(value[:8], "little")
         return found
 
     def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:

@@ -40,7 +40,6 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "sighand",
         "blocked",
         "real_cred",
-        "group_leader",
         "thread_pid",
     ),
     "pid": ("level", "numbers"),
