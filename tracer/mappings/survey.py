@@ -67,7 +67,7 @@ def survey(pids: Collection[int] = (), fstypes: Collection[str] = (), *, remote:
         else:
             demands.append(demand)
     return Survey(
-        time_ns=time.monotonic_ns(),
+        monotonic_ns=time.monotonic_ns(),
         demands=tuple(demands),
         verdicts=assess(demands),
         notes=(*(f"{number} files {why}." for why, number in sorted(skipped.items())), *found.notes),
