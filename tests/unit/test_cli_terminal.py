@@ -170,8 +170,8 @@ def test_colours_are_left_out_where_they_are_not_wanted(screens: list[Screen]) -
 def test_a_command_hears_that_the_terminal_is_gone() -> None:
     # Its keys' signals reach all processes of a terminal; that it is gone, the leader of the session alone.
     once = "functools.cache(lambda: print('waits', flush=True))"  # its signals are blocked then
-    run = "import functools, sys; from tracer.cli.child import run_command; "
-    run += f"sys.exit(run_command(['sleep', '60'], {once}))"
+    run = "import functools, sys; from tracer.cli.child import run_command; from tracer.cli.run import Stop; "
+    run += f"sys.exit(run_command(['sleep', '60'], {once}, Stop()))"
     pid, terminal = pty.fork()
     if not pid:
         os.execv(sys.executable, [sys.executable, "-c", run])

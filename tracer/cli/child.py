@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
+import click
+
+from tracer.cli.names import PROGRAM
 from tracer.cli.run import Stop
 from tracer.errors import Exit, MkwriteError
+from tracer.host.own_cgroup import OwnCgroup
+from tracer.text import printable
 
 _FORWARDED: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 _CHECK_S: Final = 0.2
@@ -31,6 +36,27 @@ def check_command(command: Sequence[str]) -> None:
             "Check its name and PATH, as root sees it.",
             Exit.NOT_FOUND,
         )
+
+
+@contextmanager
+def alone(command: Sequence[str], whole_host: bool, chosen: bool) -> Iterator[OwnCgroup | None]:
+    """A cgroup for the command, to be watched alone; None where the host is to be watched, or has to be.
+
+    ``whole_host``: that is asked for (--all). ``chosen``: the processes to be watched are (--pid, --cgroup).
+    """
+    if whole_host and not command:
+        raise click.UsageError("--all goes with a COMMAND: without one, the whole host is watched anyhow.")
+    with ExitStack() as stack:
+        own = None
+        if command and not whole_host and not chosen:
+            try:
+                own = stack.enter_context(OwnCgroup())
+            except OSError as error:
+                reason = printable(error.strerror or str(error))
+                click.echo(
+                    f"{PROGRAM}: The whole host is watched: COMMAND gets no cgroup of its own ({reason}).", err=True
+                )
+        yield own
 
 
 def run_command(

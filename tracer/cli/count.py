@@ -8,12 +8,13 @@ from typing import Any, TextIO
 
 import click
 
-from tracer.cli.options import by_option, duration_option, json_option, session_options, tracing_options
+from tracer.cli.options import all_option, by_option, duration_option, json_option, session_options, tracing_options
 
 EXAMPLES = """\b
 Examples:
   mkwrite count -d 10s                     everything, for ten seconds
-  mkwrite count -- make -j8                while a command runs
+  mkwrite count -- make -j8                of a command and its children
+  mkwrite count --all -- make -j8          of the host, while it runs
   mkwrite count --fs ext4 --by file -d 1m  which files, on ext4
   mkwrite count --json -o counts.json -- ./benchmark
 """
@@ -31,6 +32,7 @@ class _OutputFile(click.File):
 @click.option("-o", "--output", type=_OutputFile("a", lazy=False), help="Write the counts to this file.")
 @by_option
 @json_option
+@all_option
 @tracing_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -40,15 +42,17 @@ def count(
     duration: int | None,
     output: TextIO | None,
     as_json: bool,
+    whole_host: bool,
     command: tuple[str, ...],
     **tracing: Any,
 ) -> None:
     """Count calls exactly, for a time or while COMMAND runs.
 
-    One line per device, handler, path, initiator and outcome, then wp faults and losses. What is counted is
-    what the filters let through, of the whole host: COMMAND sets the time. The exit code is then COMMAND's.
+    One line per device, handler, path, initiator and outcome, then wp faults and losses. With COMMAND, that and
+    its children are counted, in a cgroup of their own, unless --all, --pid or --cgroup say whom else. The exit
+    code is then COMMAND's.
     """
-    from tracer.cli.child import check_command, run_command
+    from tracer.cli.child import alone, check_command, run_command
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, follow, opened, taken, until
     from tracer.export.json.records import snapshot_dict
@@ -59,11 +63,15 @@ def count(
     if command:
         check_command(command)
     code = 0
-    with opened(session_options(**tracing)) as session, Stop() as stop:
+    with (
+        alone(command, whole_host, bool(tracing["pid"] or tracing["cgroup"])) as own,
+        opened(session_options(**tracing | ({"cgroup": (own.path,)} if own else {}))) as session,
+        Stop() as stop,
+    ):
         before = session.snapshot()
         announce(session)
         if command:
-            code = run_command(command, lambda: taken(session), stop)
+            code = run_command(command, lambda: taken(session), stop, own and own.entered())
         else:
             for _ in follow(session, stop, until(duration)):
                 pass
@@ -71,7 +79,7 @@ def count(
     if output:
         _empty(output)  # not before: where tracing is refused, what was there stays
     if as_json:
-        print_json(snapshot_dict(counts), output)
+        print_json({"watched": "command" if own else "host", **snapshot_dict(counts)}, output)
     else:
         Output(output).print(CountView(counts, who=(tracing["by"] or "").upper()))
     context.exit(code)

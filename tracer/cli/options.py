@@ -89,6 +89,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 duration_option = click.option("-d", "--duration", type=PERIOD, help="End after this time (default: on Ctrl-C).")
 
 
+all_option = click.option(
+    "--all", "whole_host", is_flag=True, help="With COMMAND: the whole host, not COMMAND and its children alone."
+)
+
+
 def filters_of(
     *,
     fs: tuple[str, ...],

@@ -6,11 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tracer.cli.options import duration_option, filter_options, filters_of, json_option
+from tracer.cli.options import all_option, duration_option, filter_options, filters_of, json_option
 
 if TYPE_CHECKING:
     from tracer.diagnosis.explainer import Explained, Explainer, Repeated
@@ -34,6 +35,7 @@ Examples:
 @click.option("--once", is_flag=True, help="End after the first report; exit code 1 if none came in time.")
 @duration_option
 @json_option
+@all_option
 @filter_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -43,16 +45,17 @@ def sigbus(
     once: bool,
     duration: int | None,
     as_json: bool,
+    whole_host: bool,
     command: tuple[str, ...],
     **filters: Any,
 ) -> None:
     """Explain each SIGBUS and each refused write: who, which file, which errno, why, and what to do.
 
     Waits, and prints a report for each. What a process meets again and again is told once and then counted.
-    Watched is what the filters let through, of the whole host: COMMAND sets the time. The exit code is then
-    COMMAND's.
+    With COMMAND, that and its children are watched, in a cgroup of their own, unless --all, --pid or --cgroup
+    say whom else. The exit code is then COMMAND's.
     """
-    from tracer.cli.child import check_command, run_command
+    from tracer.cli.child import alone, check_command, run_command
     from tracer.cli.output import Output, check_reader, print_json
     from tracer.cli.run import Stop, announce, opened, until
     from tracer.diagnosis.explainer import Explainer
@@ -80,13 +83,16 @@ def sigbus(
         else:
             out.print_line(repeated(more))
 
-    chosen, backend = filters_of(**filters)
-    options = Options(backend, chosen, every_errno=backend is not Backend.TRACEPOINT)
-    with opened(options) as session, Stop() as stop:
+    with ExitStack() as stack:
+        own = stack.enter_context(alone(command, whole_host, bool(filters["pid"] or filters["cgroup"])))
+        chosen, backend = filters_of(**filters | ({"cgroup": (own.path,)} if own else {}))
+        options = Options(backend, chosen, every_errno=backend is not Backend.TRACEPOINT)
+        session = stack.enter_context(opened(options))
+        stop = stack.enter_context(Stop())
         announce(session)
         watch = _Watch(session, Explainer(session.has_ended), show, count, once)
         if command:
-            code = watch.meanwhile(lambda: run_command(command, lambda: None, stop))
+            code = watch.meanwhile(lambda: run_command(command, lambda: None, stop, own and own.entered()))
         else:
             end = until(duration)
             while not stop.requested and not watch.done and time.monotonic_ns() < end:
