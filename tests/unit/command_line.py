@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(Path(__file__).with_name("fake_session.py"))]
 #: What is said once the hooks are on.
 TRACING = "Tracing with the fentry backend; Ctrl-C ends.\n"
+#: The same by trace without --slower.
+FAILURES_ONLY = f"{TRACING.rstrip()} Failures only: --slower DURATION prints slow calls, too.\n"
 
 
 def invoke(*arguments: str) -> Result:

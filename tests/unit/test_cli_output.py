@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import PROGRAM, TRACING, environment, finish, invoke, start
+from command_line import FAILURES_ONLY, PROGRAM, TRACING, environment, finish, invoke, start
 
 pytestmark = pytest.mark.usefixtures("fake_sessions")
 
@@ -59,7 +59,7 @@ def test_a_closed_pipe_ends_quietly(arguments: list[str]) -> None:
     errors = process.stderr.read()
     process.stderr.close()
     assert process.wait(120) == 128 + signal.SIGPIPE
-    assert errors == TRACING
+    assert errors == (FAILURES_ONLY if arguments[0] == "trace" else TRACING)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,13 @@ def test_a_pipe_that_was_closed_before_is_quiet_too(arguments: list[str]) -> Non
     os.close(reader)
     done = subprocess.run([*PROGRAM, *arguments], env=environment(), stdout=writer, stderr=subprocess.PIPE, timeout=120)
     os.close(writer)
-    said = "" if "completion" in arguments or "--help" in arguments else TRACING
+    said = (
+        ""
+        if "completion" in arguments or "--help" in arguments
+        else FAILURES_ONLY
+        if arguments[0] == "trace"
+        else TRACING
+    )
     assert (done.returncode, done.stderr.decode()) == (128 + signal.SIGPIPE, said)
 
 
@@ -89,7 +95,7 @@ def test_a_full_disk_is_told_in_one_sentence(arguments: list[str]) -> None:
             timeout=120,
         )
     assert done.returncode == 1
-    errors = done.stderr.removeprefix(TRACING)
+    errors = done.stderr.removeprefix(TRACING).removeprefix(FAILURES_ONLY)
     assert errors.startswith("mkwrite: The output cannot be written: No space left on device.\n")
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 

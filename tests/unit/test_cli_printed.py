@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from command_line import TRACING, finish, invoke, objects, start
+from failure_samples import REFUSED
 from fake_session import FakeSession
 
 from tracer.model.hooks import Backend
@@ -28,7 +29,41 @@ def test_top_json_is_one_object_an_interval_with_its_own_counts() -> None:
     for interval in found:
         assert [calls["latency"]["count"] for calls in interval["calls"]] == [1, 100]
         assert interval["failures"][0]["pid"] == 4242
-        assert len(interval["failures"]) <= 100
+        assert interval["failures_omitted"] == 0
+    first, second = (interval["total"] for interval in found)
+    assert (first["calls"], first["failed_calls"], first["failures"]) == (202, 2, 2)
+    assert (second["calls"], second["failed_calls"], second["failures"]) == (303, 3, 3)
+    assert second["elapsed_ns"] > first["elapsed_ns"] and set(second["lost"]) == set(found[1]["lost"])
+
+
+def test_top_json_has_every_failure_that_came_or_says_how_many_others(
+    fake_sessions: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_sessions, "batches", [[REFUSED] * 150, [REFUSED] * 7])
+    (found,) = objects(invoke("top", "-i", "0.2", "-n", "1", "--json"))
+    assert (len(found["failures"]), found["failures_omitted"]) == (157, 0)
+    monkeypatch.setattr("tracer.cli.run.KEPT_FAILURES", 100)
+    monkeypatch.setattr(fake_sessions, "batches", [[REFUSED] * 150, [REFUSED] * 7])
+    (found,) = objects(invoke("top", "-i", "0.2", "-n", "1", "--json"))
+    assert (len(found["failures"]), found["failures_omitted"]) == (100, 57)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "backend", "limits"),
+    [
+        ("trace", Backend.FENTRY, " Failures only: --slower DURATION prints slow calls, too."),
+        ("trace --slower 1ms", Backend.FENTRY, ""),
+        ("trace", Backend.TRACEPOINT, " Failures only: this backend sees no calls."),
+        ("trace --slower 1ms", Backend.TRACEPOINT,
+         " Failures only: this backend sees no calls, so that --slower shows none."),
+    ],
+)  # fmt: skip
+def test_the_first_line_of_trace_says_what_it_does_not_show(
+    fake_sessions: type[FakeSession], monkeypatch: pytest.MonkeyPatch, arguments: str, backend: Backend, limits: str
+) -> None:
+    monkeypatch.setattr(fake_sessions, "backend", backend)
+    said = invoke(*arguments.split(), "-d", "1ms").stderr.splitlines()[0]
+    assert said == f"Tracing with the {backend} backend; Ctrl-C ends.{limits}"
 
 
 def moments(value: object) -> Iterator[tuple[str, int]]:
@@ -63,13 +98,14 @@ def test_top_once_prints_one_interval() -> None:
 @pytest.mark.parametrize(
     "arguments",
     ["top --once -i 100ms", "top --json -n 1 -i 100ms", "hist", "hist -i 100ms", "trace", "trace --json", "waits",
-     "waits --folded", "count", "count --json", "count -- true", "sigbus", "sigbus --json", "sigbus -- true"],
+     "waits --folded", "count", "count --json", "count --all -- true", "sigbus", "sigbus --json",
+     "sigbus --all -- true"],
 )  # fmt: skip
 def test_every_watching_command_says_once_on_stderr_that_the_hooks_are_on(arguments: str) -> None:
     words = arguments.split()
     ends = "--" in words or "--once" in words or "-n" in words
     said = invoke(*words, *(() if ends else ("-d", "1ms"))).stderr
-    assert said.startswith(TRACING)
+    assert said.startswith(TRACING.rstrip())
     assert said.count("Tracing") == 1
 
 

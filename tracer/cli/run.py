@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: How soon a request to end is heard, and how often events are fetched.
 SLICE_NS: Final = 200_000_000
-#: Failures kept of an interval; their number is in the counts.
-KEPT_FAILURES: Final = 100
+#: Failures kept of an interval, for JSON: memory has an end; their number is in the counts.
+KEPT_FAILURES: Final = 16384
 #: A call that lasts for so long is stuck, unless a user says otherwise.
 STUCK_NS: Final = 1_000_000_000
 #: A moment that never comes.
@@ -70,12 +70,14 @@ def attaching() -> AbstractContextManager[object]:
     return Console(stderr=True).status("attaching...")
 
 
-def announce(session: Session) -> None:
+def announce(session: Session, limits: str = "") -> None:
     """Print on stderr that the hooks are on: what happens from now on is seen, and a signal ends in good order.
+
+    ``limits`` is a sentence on what is not shown.
 
     Call it once ``Stop`` is entered, and the snapshot is taken that counts are told from.
     """
-    click.echo(f"Tracing with the {session.backend} backend; Ctrl-C ends.", err=True)
+    click.echo(f"Tracing with the {session.backend} backend; Ctrl-C ends. {limits}".rstrip(), err=True)
 
 
 class Stop:
@@ -140,7 +142,8 @@ def taken(session: Session) -> list[Event]:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What happened in an interval, what happened since the start, and the interval's last failures.
+    """What happened in an interval, what happened since the start, and the interval's last failures, and how many
+    there were before these.
 
     ``stuck``: the calls that have lasted for ``STUCK_NS`` at its end, of a session with waits.
     """
@@ -149,6 +152,7 @@ class Interval:
     total: Snapshot
     failures: tuple[Failure, ...]
     stuck: tuple[StuckCall, ...]
+    omitted: int = 0
 
 
 def intervals(
@@ -172,11 +176,14 @@ def intervals(
     while True:
         due = max(due + every_ns, time.monotonic_ns())
         failures: deque[Failure] = deque(maxlen=KEPT_FAILURES)
+        came = 0
         for events in follow(session, stop, min(due, end), pause):
-            failures.extend(event for event in events if isinstance(event, Failure))
+            found = [event for event in events if isinstance(event, Failure)]
+            failures.extend(found)
+            came += len(found)
         total = session.snapshot()
         stuck = hooked_calls(session, STUCK_NS) if session.options.waits else ()
-        yield Interval(total.since(before), total, tuple(failures), tuple(stuck))
+        yield Interval(total.since(before), total, tuple(failures), tuple(stuck), came - len(failures))
         before = total
         number += 1
         if stop.requested or number == iterations or time.monotonic_ns() >= end:

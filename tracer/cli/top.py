@@ -63,7 +63,7 @@ def top(
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, intervals, opened
     from tracer.export.json.failures import failure_dict
-    from tracer.export.json.records import snapshot_dict, stuck_dict
+    from tracer.export.json.records import snapshot_dict, stuck_dict, total_dict
     from tracer.ui.top import TopView
 
     if once and (iterations or duration is not None):
@@ -84,7 +84,8 @@ def top(
             if as_json:
                 failures = [failure_dict(failure) for failure in tick.failures]
                 stuck = [stuck_dict(one) for one in tick.stuck]
-                print_json({**snapshot_dict(counts), "failures": failures, "stuck": stuck})
+                more = {"failures": failures, "failures_omitted": tick.omitted, "stuck": stuck}
+                print_json({**snapshot_dict(counts), **more, "total": total_dict(tick.total)})
             else:
                 out.print(TopView(counts, tick.total, tick.failures, tick.stuck, sort, who=who, totals=cumulative))
                 out.print()

@@ -34,7 +34,7 @@ Examples:
 @json_option
 @tracing_options
 def trace(slower: int | None, duration: int | None, lines: int | None, as_json: bool, **tracing: Any) -> None:
-    """Print a line for each call that failed or was slow."""
+    """Print a line for each failure, and with --slower for each slow call."""
     from itertools import chain, islice
 
     from tracer.cli.output import Output, print_json
@@ -64,7 +64,7 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
 
     options = session_options(**tracing, slower_ns=slower, waits=waits)
     with opened(options) as session, Stop() as stop:
-        announce(session)
+        announce(session, _limits(slower is not None, session.backend is not Backend.TRACEPOINT))
         if not as_json:
             out.print_line(format_lines.header())
         show(chain.from_iterable(_with_losses(session, follow(session, stop, until(duration)), notices)))
@@ -73,6 +73,14 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
     notices.print(*status(final), sep="\n")
     if (counted := sum(final.failures.values()) - told) > 0 and printed != lines:
         notices.print(f"{counted} more failures were counted only: of what fails again and again, some are told.")
+
+
+def _limits(slower: bool, calls: bool) -> str:
+    """What is not shown, for those who see nothing."""
+    if not calls:
+        why = "this backend sees no calls" + (", so that --slower shows none" if slower else "")
+        return f"Failures only: {why}."
+    return "" if slower else "Failures only: --slower DURATION prints slow calls, too."
 
 
 def _with_losses(session: Session, batches: Iterable[list[Event]], notices: Output) -> Iterator[list[Event]]:

@@ -53,6 +53,19 @@ def snapshot_dict(snapshot: Snapshot) -> dict[str, object]:
     }
 
 
+def total_dict(snapshot: Snapshot) -> dict[str, object]:
+    """A snapshot in a few numbers: what happened since the start, whatever it was."""
+    failed = sum(histogram.count for series, histogram in snapshot.calls.items() if series.outcome.failed)
+    return {
+        "elapsed_ns": snapshot.elapsed_ns,
+        "calls": sum(histogram.count for histogram in snapshot.calls.values()),
+        "failed_calls": failed,
+        **({"failures": sum(snapshot.failures.values())} if asked(snapshot.failures) else {}),
+        "wp_faults": sum(snapshot.wp_faults.values()),
+        "lost": {kind.value: number for kind, number in snapshot.lost.items()},
+    }
+
+
 def histogram_dict(histogram: Histogram) -> dict[str, object]:
     """A latency histogram; its shape is in the module's description. Quantiles are within 9.1 %."""
     return {
