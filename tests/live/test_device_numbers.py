@@ -196,9 +196,9 @@ def test_a_filesystem_of_another_mount_namespace_is_not_named_after_the_hosts_ol
     (failure,) = met.failures
     assert (failure.fstype, failure.mountpoint, failure.verdict.kind) == ("tmpfs", "", Class.TMPFS_FULL)
     assert met.explained.state.mountpoint == str(inner)
-    remedy = met.explained.diagnosis.remedy
-    assert str(PLACES["full"]) not in remedy
-    assert f"nsenter -t {shell.pid} -m mount -o remount,size=... {inner}" in remedy
+    diagnosis = met.explained.diagnosis
+    assert str(PLACES["full"]) not in f"{diagnosis.remedy}{diagnosis.run}{diagnosis.check}"
+    assert diagnosis.run == f"nsenter -t {shell.pid} -m mount -o remount,size=2m {inner}"
     assert failures(final) == {**OLD, ("tmpfs", "", Class.TMPFS_FULL, "ENOSPC"): 1}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import replace
 
 import pytest
@@ -134,7 +135,7 @@ def test_btrfs_tells_metadata_from_data() -> None:
     found = diagnose(failure, state)
     assert "no space left for metadata" in found.cause
     assert "512 MiB free" in found.cause
-    assert "balance" in found.remedy
+    assert found.run == "btrfs balance start -dusage=10 /srv"
 
 
 def test_a_filesystem_that_is_known_to_be_shut_down_is_called_so() -> None:
@@ -165,7 +166,7 @@ def test_huge_pages_tell_the_pool_from_the_cgroup() -> None:
     failure = replace(REFUSED, source=FailureSource.HUGETLB, fstype="hugetlbfs")
     pool = diagnose(failure, HostState(huge=HugeState(2 << 20, 8, 0, 0)))
     assert pool.kind is Class.HUGETLB
-    assert "nr_hugepages" in pool.remedy
+    assert pool.run == "echo 9 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
     limited = diagnose(failure, HostState(huge=HugeState(2 << 20, 8, 5, 0, "/pg", 0)))
     assert "/pg" in limited.cause
 
@@ -202,19 +203,41 @@ def test_names_are_escaped() -> None:
         REFUSED, source=FailureSource.FAULT, facts=Fact.BEYOND_END, size=0, truncation=cut, file="/a\n\x1b]0;b"
     )
     found = diagnose(failure, HostState())
-    assert all(text.isprintable() for text in (found.cause, found.remedy, found.check))
+    assert all(text.isprintable() for text in (found.cause, found.remedy, *found.check.split("\n")))
 
 
 def test_a_cgroup_is_named_so_that_a_shell_takes_it_as_one_word() -> None:
     check = diagnose(refused(errno.ENOMEM), HostState(cgroup="/x; rm -rf ~ #\x1b")).check
-    assert check.startswith("cat $'/sys/fs/cgroup/x; rm -rf ~ #\\x1b/memory.events'; ")
+    assert check.startswith("cat $'/sys/fs/cgroup/x; rm -rf ~ #\\x1b/memory.events'\n")
 
 
 def test_a_mount_of_another_namespace_is_remounted_there() -> None:
     failure = replace(REFUSED, source=FailureSource.FAULT, fstype="tmpfs", mountpoint="", handler="")
-    found = diagnose(failure, HostState(mountpoint="/mnt/c", enter="nsenter -t 77 -m "))
-    assert "nsenter -t 77 -m mount -o remount,size=... /mnt/c" in found.remedy
-    assert found.check == "nsenter -t 77 -m df -h /mnt/c; nsenter -t 77 -m du -ah /mnt/c | sort -h | tail"
+    found = diagnose(failure, HostState(mountpoint="/mnt/c", enter="nsenter -t 77 -m ", space=FULL))
+    assert found.run == "nsenter -t 77 -m mount -o remount,size=1025m /mnt/c"
+    assert found.check == "nsenter -t 77 -m df -h /mnt/c\nnsenter -t 77 -m du -ah /mnt/c | sort -h | tail"
+    elsewhere = HostState(mountpoint="/mnt/c", enter="", entered_at="/srv/it's", space=FULL)
+    assert diagnose(failure, elsewhere).run == """mount -o remount,size=1025m '/srv/it'"'"'s'"""
+
+
+def test_no_command_has_anything_to_be_filled_in() -> None:
+    """Not a name for a size, nor three dots, nor words for a mount point that is not known."""
+    states = [HostState(), HostState(mountpoint="/m", enter=None), HostState(mountpoint="/m", space=FULL,
+              chunks=(ChunkState("metadata", 1 << 25, 0),), subvolume_read_only=True,
+              huge=HugeState(2 << 20, 8, 0, 0))]  # fmt: skip
+    names = ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOMEM", "ETXTBSY", "EPERM")
+    failures = [
+        refused(getattr(errno, name), fstype=fstype, source=source, mountpoint="", errno_from=where)
+        for name in names
+        for fstype in ("ext4", "xfs", "btrfs", "tmpfs", "hugetlbfs", "nfs4")
+        for source in (FailureSource.PAGE_MKWRITE, FailureSource.FAULT, FailureSource.HUGETLB)
+        for where in ("ext4_da_reserve_space", "btrfs_start_transaction")
+    ]
+    for found in (diagnose(failure, state) for failure in failures for state in states):
+        for text in (found.cause, found.remedy):
+            assert "..." not in text and "'the filesystem'" not in text
+        for line in f"{found.check}\n{found.run}".split("\n"):
+            assert not re.search(r"\.\.\.|filesystem'|=[A-Z]+\b| [A-Z]+\b", line.replace("HardwareCorrupted", "")), line
 
 
 @pytest.mark.parametrize("state", [HostState(mountpoint="/mnt/c", enter=None), HostState()])

@@ -94,11 +94,11 @@ def test_the_tightest_cgroup_above_rules(tmp_path: Path) -> None:
 def test_the_pool_of_huge_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = tmp_path / "hugepages-2048kB"
     pool.mkdir()
-    for name, number in (("free", 7), ("resv", 3), ("surplus", 1), ("nr_overcommit", 3)):
+    for name, number in (("nr", 11), ("free", 7), ("resv", 3), ("surplus", 1), ("nr_overcommit", 3)):
         (pool / f"{name}_hugepages").write_text(f"{number}\n")
     monkeypatch.setattr(space_module, "_HUGE", tmp_path)
-    assert space_module.huge_pages_free(2 << 20, unreserved=False) == 9 * (2 << 20)
-    assert space_module.huge_pages_free(2 << 20, unreserved=True) == 6 * (2 << 20)
+    assert space_module.huge_pages_free(2 << 20, unreserved=False) == (9 * (2 << 20), 11 * (2 << 20))
+    assert space_module.huge_pages_free(2 << 20, unreserved=True) == (6 * (2 << 20), 11 * (2 << 20))
     assert space_module.huge_pages_free(1 << 30, unreserved=True) is None
 
 

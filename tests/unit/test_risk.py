@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from shown import ESCAPED, render
 
 from tracer.cli.main import cli
@@ -28,6 +29,7 @@ from tracer.mappings.risk import (
     LimitKind,
     RiskState,
     assess,
+    command,
     consequence,
     forecasts,
     remedy,
@@ -104,29 +106,36 @@ def test_nothing_is_lost_in_the_sum(parts: list[tuple[int, int, int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("met", "words"),
+    ("met", "words", "run"),
     [
-        (limit(GIB), "Make room on /srv: 8.4 GiB are lacking; then fallocate -l 10737418240 /srv/ledger.dat"),
-        (limit(20 * GIB), "Give the file its space now: fallocate -l 10737418240 /srv/ledger.dat."),
-        (limit(GIB, place=TREE), "fallocate does not protect here: Copy on write"),
-        (limit(GIB, LimitKind.USER, who="26"), "Raise the hard limit by 8.4 GiB: edquota -u 26 (on /srv)."),
-        (limit(GIB, LimitKind.PROJECT, who="42"), "edquota -P 42"),
-        (limit(GIB, LimitKind.SUBVOLUME, TREE, "0/257"), "btrfs qgroup limit SIZE 0/257 /tree"),
-        (limit(GIB, place=LimitedFilesystem("tmpfs", "/dev/shm", 27)), "mount -o remount,size=SIZE /dev/shm"),
-        (limit(GIB, LimitKind.HUGE_PAGES), "vm.nr_hugepages"),
-        (limit(GIB, LimitKind.HUGE_CGROUP, who="/a"), "cgroup /a"),
+        (limit(GIB), "Make room on /srv: 8.0 GiB are lacking; then", "fallocate -l 10737418240 /srv/ledger.dat"),
+        (limit(20 * GIB), "Give the file its space now.", "fallocate -l 10737418240 /srv/ledger.dat"),
+        (limit(GIB, place=TREE), "fallocate does not protect here: Copy on write", ""),
+        (limit(GIB, LimitKind.USER, who="26"), "hard limit of user 26 on /srv by 8.0 GiB.", "edquota -f /srv -u 26"),
+        (limit(GIB, LimitKind.PROJECT, who="42"), "hard limit of project 42", "edquota -f /srv -P 42"),
+        (limit(GIB, LimitKind.SUBVOLUME, TREE, "0/257"), "0/257 by 8.0", "btrfs qgroup limit 19327352832 0/257 /tree"),
+        (limit(GIB, place=LimitedFilesystem("tmpfs", "/dev/shm", 27)), "/dev/shm larger", "mount -o remount,size=18432m /dev/shm"),
+        (limit(GIB, LimitKind.HUGE_PAGES), "Add huge pages for 8.0 GiB",
+         "echo 4718592 > /sys/kernel/mm/hugepages/hugepages-4kB/nr_hugepages"),
+        (limit(GIB, LimitKind.HUGE_CGROUP, who="/a"), "cgroup /a", ""),
+        (limit(GIB, place=LimitedFilesystem("tmpfs", "", 27)), "Make the filesystem larger by 8.0 GiB.", ""),
     ],
-)
-def test_each_limit_has_its_remedy(met: Limit, words: str) -> None:
-    assert words in remedy(demand(int(9.4 * GIB), met), met)
+)  # fmt: skip
+def test_each_limit_has_its_remedy_and_the_whole_command(met: Limit, words: str, run: str) -> None:
+    asking = demand(9 * GIB, replace(met, total=10 * GIB))
+    assert words in remedy(asking, asking.limits[0])
+    assert command(asking, asking.limits[0]) == run
+
+
+def test_a_limit_of_unknown_size_gets_no_command() -> None:
+    met = limit(GIB, place=LimitedFilesystem("tmpfs", "/dev/shm", 27))
+    assert command(demand(9 * GIB, met), met) == ""
 
 
 def test_a_remedy_is_run_where_the_mount_is() -> None:
-    full = limit(GIB, place=LimitedFilesystem("tmpfs", "/dev/shm", 27))
+    full = replace(limit(GIB, place=LimitedFilesystem("tmpfs", "/dev/shm", 27)), total=GIB)
     asking = replace(demand(9 * GIB, full), enter="nsenter -t 77 -m ")
-    assert remedy(asking, full).endswith("nsenter -t 77 -m mount -o remount,size=SIZE /dev/shm.")
-    room = limit(20 * GIB)
-    assert "now: nsenter -t 77 -m fallocate -l" in remedy(replace(asking, limits=(room,)), room)
+    assert command(asking, full) == "nsenter -t 77 -m mount -o remount,size=9216m /dev/shm"
 
 
 def test_what_a_filesystem_takes_and_loses_later_is_said_so() -> None:
@@ -168,6 +177,20 @@ def test_the_table_says_what_is_short_and_what_to_do() -> None:
     assert lines[2].split()[:2] == ["ok", "/tree"]
     assert "/srv/ledger.dat, mapped by postgres[812], can ask for 9.4 GiB; 1.2 GiB is free to it." in lines
     assert any(line.startswith("-> Make room on /srv") for line in lines)
+
+
+def test_a_command_stands_on_a_line_of_its_own_however_narrow() -> None:
+    path = "/srv/" + "directory/" * 9 + "a file"
+    met = replace(limit(int(1.2 * GIB)), total=GIB)
+    console = Console(width=40, _environ={})
+    with console.capture() as capture:
+        console.print(RiskView(survey(demand(int(9.4 * GIB), met, path=path))), crop=False)
+    assert f"   fallocate -l 10737418240 '{path}'" in capture.get().splitlines()
+
+
+def test_what_is_not_in_danger_is_not_told_of() -> None:
+    found = survey(demand(int(9.4 * GIB), limit(int(1.2 * GIB))), demand(5, limit(GIB, place=TREE), path="/tree/x"))
+    lines = render(RiskView(found), 250)
     assert not any("/tree/x" in line for line in lines)
     assert lines[-1] == r"note: a\x1bnote"
     assert render(RiskView(found), 80)[1].startswith("short  /srv ")

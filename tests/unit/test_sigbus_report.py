@@ -15,7 +15,7 @@ from tracer.diagnosis.explainer import Explained, Repeated
 from tracer.export.json.failures import explained_dict, repeated_dict
 from tracer.export.json.records import json_line
 from tracer.model.calls import Initiator
-from tracer.model.failures import Failure
+from tracer.model.failures import Failure, FailureSource
 from tracer.model.host_state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 from tracer.ui.sigbus import repeated, report
 
@@ -72,7 +72,23 @@ def test_a_system_call_gets_no_signal() -> None:
 def test_lines_fit_where_words_do(width: int) -> None:
     text = report(explained(refused(errno.ENOSPC)), width).plain
     for line in text.split("\n")[1:]:
-        assert cell_len(line) <= width or " " not in line[10:]
+        assert cell_len(line) <= width or " " not in line[10:] or line.startswith("  check   df -h ")
+
+
+def test_commands_stand_on_lines_of_their_own_however_narrow() -> None:
+    full = refused(errno.ENOSPC, source=FailureSource.FAULT, fstype="tmpfs", handler="")
+    lines = report(explained(full, HostState(mountpoint="/srv/" + "a" * 60, space=FULL)), 40).plain.split("\n")
+    where = "/srv/" + "a" * 60
+    assert lines[-3:] == [
+        f"  run     mount -o remount,size=1025m {where}",
+        f"  check   df -h {where}",
+        f"          du -ah {where} | sort -h | tail",
+    ]
+    record = explained_dict(explained(full))
+    assert (record["run"], record["check"]) == (
+        "mount -o remount,size=1025m /srv",
+        "df -h /srv; du -ah /srv | sort -h | tail",
+    )
 
 
 def test_odd_names_are_escaped() -> None:

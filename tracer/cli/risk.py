@@ -80,7 +80,7 @@ def risk(
         if as_json:
             print_json(risk_dict(found, coming))
         else:
-            out.print(RiskView(found, coming))
+            out.print(RiskView(found, coming), crop=False)  # commands may be longer than a line
 
     if not watch and (duration is not None or given(context, "interval")):
         raise click.UsageError("-i/--interval and -d/--duration go with --watch.")

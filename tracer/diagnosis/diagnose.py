@@ -7,16 +7,22 @@ What the kernel said is told apart from what was concluded: a conclusion names w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from tracer.diagnosis.errnos import command, df, explain_errno, place
+from tracer.diagnosis.errnos import Reason, command, df, explain_errno, lines, place
 from tracer.model.failures import Class, Code, Fact, Failure, FailureSource
 from tracer.model.host_state import HostState
 from tracer.text import duration, printable, shell_word, size_text
 
+_MIB: Final = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """``cause`` and ``remedy`` are sentences, ``check`` commands to see for oneself. ``errno`` is a name, or ""."""
+    """``cause`` and ``remedy`` are sentences. ``errno`` is a name, or "".
+
+    ``run`` are the commands that carry the remedy out, ``check`` those to see for oneself: a line each, complete.
+    """
 
     kind: Class
     cause: str
@@ -24,6 +30,7 @@ class Diagnosis:
     check: str = ""
     errno: str = ""
     inferred_from: str = ""
+    run: str = ""
 
 
 def diagnose(failure: Failure, state: HostState) -> Diagnosis:
@@ -36,7 +43,7 @@ def diagnose(failure: Failure, state: HostState) -> Diagnosis:
     if kind is Class.BEYOND_END:
         return _beyond_end(failure)
     if kind is Class.HUGETLB:
-        return _hugetlb(state, errno, inferred)
+        return _hugetlb(failure, state, errno, inferred)
     if kind is Class.TMPFS_FULL:
         return _tmpfs_full(failure, state, errno, inferred)
     if failure.fstype in ("tmpfs", "devtmpfs"):
@@ -45,7 +52,11 @@ def diagnose(failure: Failure, state: HostState) -> Diagnosis:
         return _fault(failure, state, errno, inferred)
     if not errno:
         errno, inferred = _errno_of_handler(failure) or _errno_of_state(state)
-    return Diagnosis(Class.REFUSED, *explain_errno(errno, failure, state), errno, inferred)
+    return _reasoned(Class.REFUSED, explain_errno(errno, failure, state), errno, inferred)
+
+
+def _reasoned(kind: Class, why: Reason, errno: str, inferred: str) -> Diagnosis:
+    return Diagnosis(kind, why.cause, why.remedy, why.check, errno, inferred, why.run)
 
 
 def _errno_of_handler(failure: Failure) -> tuple[str, str] | None:
@@ -69,7 +80,7 @@ def _errno_of_state(state: HostState) -> tuple[str, str]:
 
 def _fault(failure: Failure, state: HostState, errno: str, inferred: str) -> Diagnosis:
     if errno == "ESTALE":
-        return Diagnosis(Class.MEDIA, *explain_errno(errno, failure, state), errno, inferred)
+        return _reasoned(Class.MEDIA, explain_errno(errno, failure, state), errno, inferred)
     return Diagnosis(
         Class.MEDIA,
         "The page lies within the file, and could not be read from the device or server.",
@@ -95,8 +106,6 @@ def _tmpfs_full(failure: Failure, state: HostState, errno: str, inferred: str) -
     limit = f" (size={printable(state.limit)})" if state.limit else ""
     container = f" of container {printable(state.container)}" if state.container else ""
     remedy = f"Make the tmpfs{container} larger"
-    if remount := command(failure, state, "mount -o remount,size=..."):
-        remedy += f": {remount}"
     if state.container or where == "/dev/shm":
         remedy += "; a container's /dev/shm is 64 MB unless started with --shm-size (Docker) or an emptyDir of " + (
             "medium Memory with a sizeLimit (Kubernetes)"
@@ -105,27 +114,41 @@ def _tmpfs_full(failure: Failure, state: HostState, errno: str, inferred: str) -
         Class.TMPFS_FULL,
         f"The tmpfs at {where}{limit} is full, and a page of this file had to be allocated.",
         f"{remedy}. Or remove what fills it.",
-        "; ".join(filter(None, (df(failure, state), command(failure, state, "du -ah", "| sort -h | tail")))),
+        lines(df(failure, state), command(failure, state, "du -ah", "| sort -h | tail")),
         errno,
         inferred,
+        _enlarge(failure, state),
     )
 
 
-def _hugetlb(state: HostState, errno: str, inferred: str) -> Diagnosis:
-    pool = state.huge
-    why, remedy = "The pool of huge pages had none free.", "Raise the pool: sysctl vm.nr_hugepages=N."
+def _enlarge(failure: Failure, state: HostState) -> str:
+    """The command that makes a tmpfs large enough for all of this file."""
+    if state.space is None:
+        return ""
+    lacking = max(failure.size - failure.allocated, _MIB)
+    mib = -(-(state.space.total - state.space.free + lacking) // _MIB)
+    return command(failure, state, f"mount -o remount,size={max(mib, -(-state.space.total // _MIB) + 1)}m")
+
+
+def _hugetlb(failure: Failure, state: HostState, errno: str, inferred: str) -> Diagnosis:
+    pool, run = state.huge, ""
+    why, remedy = "The pool of huge pages had none free.", "Raise the pool."
+    if pool:
+        lacking = max(1, -(-(failure.size - failure.allocated) // pool.page) - pool.free)
+        run = f"echo {pool.total + lacking} > /sys/kernel/mm/hugepages/hugepages-{pool.page >> 10}kB/nr_hugepages"
     if pool and pool.cgroup and pool.cgroup_free < pool.page:
         why = f"The cgroup {printable(pool.cgroup)} may take no more huge pages."
-        remedy = "Raise hugetlb.*.max of that cgroup."
+        remedy, run = "Raise hugetlb.*.max of that cgroup.", ""
     elif pool and pool.free > pool.reserved:
         why = f"A huge page could not be had; now the pool has {pool.free - pool.reserved} free."
     return Diagnosis(
         Class.HUGETLB,
         f"{why} The mapping was made without a reservation (MAP_NORESERVE, fork, or a limit of the mount).",
         f"{remedy} Programs that reserve their huge pages learn it from mmap(2) instead.",
-        "grep -i huge /proc/meminfo; grep . /sys/fs/cgroup/*/hugetlb.*.max",
+        lines("grep -i huge /proc/meminfo", "grep -r . /sys/fs/cgroup --include 'hugetlb.*.max'"),
         errno,
         inferred,
+        run,
     )
 
 
@@ -159,7 +182,7 @@ def _poisoned() -> Diagnosis:
         Class.MEDIA,
         "The page's memory is broken (a hardware error was reported for it), and its content is lost.",
         "Replace the memory module; restart the program, which then gets another page.",
-        "dmesg | grep -i -e mce -e poison; grep HardwareCorrupted /proc/meminfo",
+        lines("dmesg | grep -i -e mce -e poison", "grep HardwareCorrupted /proc/meminfo"),
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import Final
+from typing import Final, NamedTuple
 
 from tracer.model.failures import Failure
 from tracer.model.filesystems import Fallocate, rules
 from tracer.model.host_state import HostState
 from tracer.text import printable, shell_word, size_text
 
-#: Cause, remedy, check.
-Reason = tuple[str, str, str]
+
+class Reason(NamedTuple):
+    """Sentences, and commands a line each: ``check`` to see for oneself, ``run`` to carry the remedy out."""
+
+    cause: str
+    remedy: str
+    check: str = ""
+    run: str = ""
 
 
 def explain_errno(errno: str, failure: Failure, state: HostState) -> Reason:
@@ -29,10 +34,10 @@ def command(failure: Failure, state: HostState, words: str, *more: str) -> str:
 
     It is run in the mount namespace that the mount is in: elsewhere its path may be that of another filesystem.
     """
-    where = state.mountpoint or failure.mountpoint
+    where = state.entered_at or state.mountpoint or failure.mountpoint
     if not where or state.enter is None:
         return ""
-    return " ".join([f"{state.enter}{words}", shlex.quote(printable(where)), *more])
+    return " ".join([f"{state.enter}{words}", shell_word(where), *more])
 
 
 def df(failure: Failure, state: HostState) -> str:
@@ -40,16 +45,17 @@ def df(failure: Failure, state: HostState) -> str:
     return command(failure, state, "df -h")
 
 
-def _joined(*commands: str) -> str:
-    return "; ".join(filter(None, commands))
+def lines(*commands: str) -> str:
+    """Commands, a line each; those that cannot be run ("") are left out."""
+    return "\n".join(filter(None, commands))
 
 
 def _no_space(failure: Failure, state: HostState) -> Reason:
     where, check = place(failure, state), df(failure, state)
     if failure.fstype == "xfs" and any(quota.kind == "project" and not quota.free for quota in state.quotas):
         # xfs_trans_dqresv in fs/xfs/xfs_trans_dquot.c: a project over its limit gets ENOSPC, not EDQUOT.
-        cause, remedy, _ = _quota(failure, state)
-        return cause, remedy, command(failure, state, "xfs_quota -x -c 'report -p -h'")
+        check = command(failure, state, "xfs_quota -x -c 'report -p -h'")
+        return _quota(failure, state)._replace(check=check)
     if failure.errno_from in ("btrfs_delalloc_reserve_metadata", "btrfs_start_transaction"):
         return _no_metadata(failure, state)
     cause = f"The page has no block on disk yet, and {where} has none to give."
@@ -63,18 +69,18 @@ def _no_space(failure: Failure, state: HostState) -> Reason:
             cause += " On btrfs the space may be allotted to the other kind of data, or promised."
     elif state.space and state.space.free_to_root > state.space.free:
         cause += f" Only root may use the last {size_text(state.space.free_to_root - state.space.free)}."
-    return cause, f"Free some space. {_preallocate(failure)}", check
+    return Reason(cause, f"Free some space. {_preallocate(failure)}", check)
 
 
 def _no_metadata(failure: Failure, state: HostState) -> Reason:
     where = place(failure, state)
     data = next((part for part in state.chunks if part.kind == "data"), None)
     has = f", though data has {size_text(data.free)} free in chunks of its own" if data and data.free else ""
-    return (
+    return Reason(
         f"{where} has no space left for metadata, which each write needs{has}.",
-        "Free some space, add a device, or give chunks of data back that are nearly empty: "
-        + (command(failure, state, "btrfs balance start -dusage=10") or "btrfs balance start -dusage=10."),
+        "Free some space, add a device, or give chunks of data back that are nearly empty.",
         command(failure, state, "btrfs filesystem usage"),
+        command(failure, state, "btrfs balance start -dusage=10"),
     )
 
 
@@ -94,10 +100,12 @@ def _quota(failure: Failure, state: HostState) -> Reason:
         report = "xfs_quota -x -c 'report -ugp -h'" if failure.fstype == "xfs" else "repquota -ugP"
         check = command(failure, state, report)
     if least is None:
-        return "A quota does not allow one more block.", "Raise the quota, or remove files that count for it.", check
+        return Reason(
+            "A quota does not allow one more block.", "Raise the quota, or remove files that count for it.", check
+        )
     name = f"{least.kind} {least.number}"
     left = f"has {size_text(least.free)} left" if least.free else "has nothing left"
-    return (
+    return Reason(
         f"The page needs a block, and the quota of {name} {left}; the filesystem itself may have space.",
         f"Raise the quota of {name}, or remove files that count for it. {_preallocate(failure)}",
         check,
@@ -106,17 +114,16 @@ def _quota(failure: Failure, state: HostState) -> Reason:
 
 def _read_only(failure: Failure, state: HostState) -> Reason:
     if state.subvolume_read_only and not state.read_only:
-        where = shlex.quote(place(failure, state))
-        return (
+        where = place(failure, state)
+        return Reason(
             f"The file's subvolume was made read-only while the file was mapped; the rest of {where} is not.",
-            "Have programs close their files before a subvolume is made read-only; or make it writable again: "
-            "btrfs property set -ts SUBVOLUME ro false.",
+            "Have programs close their files before a subvolume is made read-only; or make it writable again.",
             command(failure, state, "btrfs subvolume list -r"),
         )
-    return (
+    return Reason(
         f"{place(failure, state)} is read-only: remounted, or made so by the filesystem after an error.",
         "Look in the kernel's log for the error that made it read-only; repair the filesystem, then mount it again.",
-        _joined("dmesg | tail -50", command(failure, state, "findmnt")),
+        lines("dmesg | tail -50", command(failure, state, "findmnt")),
     )
 
 
@@ -126,7 +133,7 @@ def _io(failure: Failure, state: HostState) -> Reason:
         what = "is shut down, and refuses every write"
     elif failure.fstype in ("xfs", "ext4", "ext3", "ext2", "f2fs"):
         what = f"is shut down, or {what}"
-    return (
+    return Reason(
         f"{place(failure, state)} {what}.",
         "Look in the kernel's log for the device's errors; unmount and repair the filesystem.",
         "dmesg | tail -50",
@@ -134,37 +141,37 @@ def _io(failure: Failure, state: HostState) -> Reason:
 
 
 def _stale(failure: Failure, state: HostState) -> Reason:
-    return (
+    return Reason(
         "The file's handle is stale: the server no longer has the file.",
         "Find out who removed or replaced the file on the server; open it anew.",
-        f"nfsstat -m; ls -l {shell_word(failure.file)}",
+        lines("nfsstat -m", f"ls -l {shell_word(failure.file)}"),
     )
 
 
 def _no_memory(failure: Failure, state: HostState) -> Reason:
-    return (
+    return Reason(
         "There was no memory for the page or for the filesystem's work on it, in the host or in the cgroup.",
         "Raise the memory limit of the cgroup, or give the host more memory.",
-        f"cat {shell_word(f'/sys/fs/cgroup{state.cgroup}/memory.events')}; dmesg | tail -50",
+        lines(f"cat {shell_word(f'/sys/fs/cgroup{state.cgroup}/memory.events')}", "dmesg | tail -50"),
     )
 
 
 def _swap(failure: Failure, state: HostState) -> Reason:
-    return "The file is in use as swap.", "Switch the swap off before the file is written to.", "swapon --show"
+    return Reason("The file is in use as swap.", "Switch the swap off before the file is written to.", "swapon --show")
 
 
 def _immutable(failure: Failure, state: HostState) -> Reason:
     path = shell_word(failure.file)
-    return "The file was made immutable.", f"Take the flag away: chattr -i {path}.", f"lsattr {path}"
+    return Reason("The file was made immutable.", "Take the flag away.", f"lsattr {path}", f"chattr -i {path}")
 
 
 def _unknown(failure: Failure, state: HostState) -> Reason:
     errno = f" with {failure.errno_name}" if failure.errno else ""
     hint = "" if errno else " No function was seen to return an errno, and nothing about the host tells it."
-    return (
+    return Reason(
         f"{failure.handler or 'The handler'} refused to make the page writable{errno}.{hint}",
         "Look in the kernel's log, and at the state of the filesystem.",
-        _joined("dmesg | tail -50", df(failure, state)),
+        lines("dmesg | tail -50", df(failure, state)),
     )
 
 

@@ -19,11 +19,12 @@ _HUGE: Final = Path("/sys/kernel/mm/hugepages")
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Bytes that are left to everybody, and to root; ``block`` is the size of a block."""
+    """Bytes that are left to everybody, to root, and in all (0: no limit); ``block`` is the size of a block."""
 
     block: int
     free: int
     free_to_root: int
+    total: int = 0
 
 
 def space(fd: int, fstype: str, dev: int) -> Space:
@@ -32,14 +33,14 @@ def space(fd: int, fstype: str, dev: int) -> Space:
     block = status.f_frsize
     if not status.f_blocks and fstype in ("tmpfs", "devtmpfs"):  # mounted without a size
         return Space(block, UNLIMITED, UNLIMITED)
-    free = status.f_bavail * block
+    free, total = status.f_bavail * block, status.f_blocks * block
     if fstype == "btrfs":
         with contextlib.suppress(OSError, ValueError):  # without sysfs: statfs(2) is nearly right
             free = btrfs.data_free(fd)
-        return Space(block, free, free)
+        return Space(block, free, free, total)
     if fstype in ("ext2", "ext3", "ext4"):
-        return Space(block, free, max(free, status.f_bfree * block - _ext4_reserved(dev, block)))
-    return Space(block, free, status.f_bfree * block if fstype == "f2fs" else free)
+        return Space(block, free, max(free, status.f_bfree * block - _ext4_reserved(dev, block)), total)
+    return Space(block, free, status.f_bfree * block if fstype == "f2fs" else free, total)
 
 
 def _ext4_reserved(dev: int, block: int) -> int:
@@ -54,15 +55,15 @@ def _ext4_reserved(dev: int, block: int) -> int:
         return UNLIMITED
 
 
-def huge_pages_free(page: int, *, unreserved: bool) -> int | None:
-    """Bytes in free huge pages of ``page`` bytes; ``unreserved``: without those that are promised to others."""
+def huge_pages_free(page: int, *, unreserved: bool) -> tuple[int, int] | None:
+    """Bytes in free huge pages of ``page`` bytes, and in all; ``unreserved``: not those that are promised to others."""
     pool = _HUGE / f"hugepages-{page >> 10}kB"
     try:
-        free, promised = (int((pool / f"{name}_hugepages").read_text()) for name in ("free", "resv"))
+        total, free, promised = (int((pool / f"{name}_hugepages").read_text()) for name in ("nr", "free", "resv"))
         extra = int((pool / "nr_overcommit_hugepages").read_text()) - int((pool / "surplus_hugepages").read_text())
     except (OSError, ValueError):
         return None
-    return (free + max(0, extra) - (promised if unreserved else 0)) * page
+    return (free + max(0, extra) - (promised if unreserved else 0)) * page, total * page
 
 
 def huge_cgroup_free(root: str, cgroup: str, page: int) -> tuple[str, int] | None:

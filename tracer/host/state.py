@@ -5,21 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from tracer.host import btrfs, processes
 from tracer.host.cgroups import Cgroups
 from tracer.host.extents import backing
-from tracer.host.mounts import MOUNTINFO, Mount, Mounts, preferred
+from tracer.host.mounts import Mount, Mounts
 from tracer.host.opener import OPENER
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
+from tracer.host.reach import Found, MountFinder
 from tracer.host.space import huge_cgroup_free, space
-from tracer.model.failures import Disposition, Fact, Failure, FailureSource
+from tracer.model.failures import Fact, Failure, FailureSource
 from tracer.model.filesystems import rules
 from tracer.model.host_state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 
@@ -35,7 +36,7 @@ class StateReader:
 
     def __init__(self, has_ended: Callable[[Failure], bool]) -> None:
         """``has_ended``: whether the filesystem that a failure arose on has, and another may have its number."""
-        self._has_ended = has_ended
+        self._mounts = MountFinder(has_ended)
         self._cgroups = Cgroups(Mounts.read())
         OPENER.start()
 
@@ -48,12 +49,11 @@ class StateReader:
             process = processes.read(failure.pid)
         cgroup = self._cgroups.path_of(failure.cgroup_id)
         others = tuple(islice(self._cgroups.members(cgroup), _OTHERS))
-        mount, mounts, held = _mount(failure, others)
-        if mount and (self._has_ended(failure) or not mount.kernel_type.startswith(failure.fstype)):
-            mount = None  # the number is another's by now
-        asked = mount is not None and _answers(mount.fstype)
-        directory, error = _open(mount, mounts, held[0]) if mount and asked else (None, 0)
-        file = _open_file(failure, mounts, held[0]) if directory is not None else None
+        found = self._mounts.find(failure, others)
+        mount = found.mount if found else None
+        enter, entered_at = (self._mounts.entry(failure, others) or (None, "")) if found else (None, "")
+        directory, error = _open(found) if found and found.held and _answers(found.mount.fstype) else (None, 0)
+        file = _open_file(failure, found) if found and directory is not None else None
         try:
             return HostState(
                 after_ns=after_ns,
@@ -62,7 +62,8 @@ class StateReader:
                 container=processes.container(cgroup),
                 module=(failure.signal.module if failure.signal else "") or _module(failure),
                 mountpoint=mount.mountpoint if mount else "",
-                enter=_enter(failure, mount, others) if mount else None,
+                enter=enter,
+                entered_at=entered_at,
                 mount_source=mount.source if mount else "",
                 read_only=bool(failure.facts & Fact.READ_ONLY) or _has(mount, "ro", "emergency_ro"),
                 subvolume_read_only=file is not None and mount is not None and _subvolume_read_only(file, mount),
@@ -80,7 +81,9 @@ class StateReader:
                 file=None if file is None else _file(failure, file),
             )
         finally:
-            for descriptor in (directory, file, *held):
+            if found:
+                found.close()
+            for descriptor in (directory, file):
                 if descriptor is not None:
                     os.close(descriptor)
 
@@ -93,48 +96,6 @@ def _seen_as(failure: Failure) -> int:
         comm = Path(f"/proc/{failure.namespace_pid}/comm").read_bytes().removesuffix(b"\n")
         return failure.namespace_pid if os.fsdecode(comm) == failure.comm else 0
     return 0
-
-
-def _mount(failure: Failure, others: Iterable[int]) -> tuple[Mount | None, Mounts, tuple[int, ...]]:
-    """The mount of the failure's filesystem, all of its mount namespace, and descriptors of the root that it is
-    below and of its mount namespace: the victim's, ours, or those of one of ``others``.
-
-    The latter for a victim that is gone, and a filesystem that only its container has, such as its /dev/shm. They are
-    held open: a victim that dies meanwhile takes /proc/PID/root with it, and the last process of a mount namespace its
-    mounts.
-    """
-    if not failure.dev:
-        return None, Mounts(), ()
-    # Ours may be the host's, seen from a container: MOUNTINFO.
-    for process in chain((Path(f"/proc/{failure.pid}"), MOUNTINFO.parent), (Path(f"/proc/{pid}") for pid in others)):
-        with suppress(OSError):
-            mounts = Mounts.read(process / "mountinfo")
-            found = preferred(mount for mount in mounts if mount.dev == failure.dev)
-            if found:  # a process that has exited has neither any more
-                namespace = os.open(process / "ns" / "mnt", os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    root = os.open(process / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                    return found, mounts, (root, namespace)
-                except OSError:
-                    os.close(namespace)
-    return None, Mounts(), ()
-
-
-def _enter(failure: Failure, mount: Mount, others: Iterable[int]) -> str | None:
-    """What makes a command run where the mount is, as ``HostState.enter``."""
-    if _has_it(MOUNTINFO, mount):
-        return ""
-    dies = failure.signal is not None and failure.signal.disposition is Disposition.FATAL
-    pids = (pid for pid in (*others, failure.pid) if pid != failure.pid or not dies)
-    found = next((pid for pid in pids if _has_it(Path(f"/proc/{pid}/mountinfo"), mount)), 0)
-    return f"nsenter -t {found} -m " if found else None
-
-
-def _has_it(mountinfo: Path, mount: Mount) -> bool:
-    with suppress(OSError):
-        there = Mounts.read(mountinfo).at(mount.mountpoint)
-        return there is not None and there.dev == mount.dev
-    return False
 
 
 def _stopped(failure: Failure) -> bool:
@@ -165,21 +126,22 @@ def _limit(mount: Mount | None) -> str:
     return next((option.removeprefix("size=") for option in options if option.startswith("size=")), "")
 
 
-def _open(mount: Mount, mounts: Mounts, root: int) -> tuple[int | None, int]:
+def _open(found: Found) -> tuple[int | None, int]:
     """The root directory of a mount, and the errno if the filesystem lets it not be opened.
 
     None where another filesystem hides it.
     """
-    return OPENER.directory(root, mount.mountpoint, [one.mount_id for one in mounts if one.dev == mount.dev])
+    where = [mount.mount_id for mount in found.mounts if mount.dev == found.mount.dev]
+    return OPENER.directory(found.held[0], found.mount.mountpoint, where)
 
 
-def _open_file(failure: Failure, mounts: Mounts, root: int) -> int | None:
+def _open_file(failure: Failure, found: Found) -> int | None:
     """The file itself, if it is still found under its name. Looked at before it is opened: no driver runs for it."""
     if not failure.file.startswith("/") or failure.deleted:
         return None
     # An overlay has the files of its upper filesystem under their inode numbers.
-    where = [mount.mount_id for mount in mounts if mount.dev == failure.dev or mount.fstype == "overlay"]
-    return OPENER.file(root, failure.file, where, failure.inode)
+    where = [mount.mount_id for mount in found.mounts if mount.dev == failure.dev or mount.fstype == "overlay"]
+    return OPENER.file(found.held[0], failure.file, where, failure.inode)
 
 
 def _space(directory: int, mount: Mount) -> SpaceState | None:

@@ -45,9 +45,9 @@ class Limits:
         left = self.space(fd, file)
         privileged = bool(writers) and all(writer.privileged for writer in writers)
         if privileged and left.free_to_root > left.free:
-            limits = [Limit(place, LimitKind.ROOT_SPACE, "", left.free_to_root)]
+            limits = [Limit(place, LimitKind.ROOT_SPACE, "", left.free_to_root, left.total)]
         else:
-            limits = [Limit(place, LimitKind.SPACE, "", left.free)] if left.free < UNLIMITED else []
+            limits = [Limit(place, LimitKind.SPACE, "", left.free, left.total)] if left.free < UNLIMITED else []
         if not (privileged and file.fstype in _UNPRIVILEGED_ONLY):
             limits += self._quota(fd, file, place)
         if file.dev not in self._pools:
@@ -71,7 +71,7 @@ class Limits:
             if file.fstype == "xfs" and not number:
                 continue  # not enforced (xfs_trans_dqresv in fs/xfs/xfs_trans_dquot.c)
             if left := quotas.left(fd, kind, number):
-                limits.append(Limit(place, name, str(number), left.free))
+                limits.append(Limit(place, name, str(number), left.free, left.limit))
         if quotas.refused:
             self.unseen.add(f"Quotas on {place.mountpoint}: those of others take root to see.")
         return limits
@@ -91,7 +91,7 @@ class Limits:
         if (file.dev, number) not in self._subvolumes:
             self._subvolumes[file.dev, number] = btrfs.quota(fd, number)
         left = self._subvolumes[file.dev, number]
-        return [] if left is None else [Limit(place, LimitKind.SUBVOLUME, f"0/{number}", left.free)]
+        return [] if left is None else [Limit(place, LimitKind.SUBVOLUME, f"0/{number}", left.free, left.limit)]
 
     def of_huge_pages(
         self, fd: int, page: int, place: LimitedFilesystem, writers: Sequence[Process], *, unreserved: bool
@@ -100,11 +100,11 @@ class Limits:
         limits = []
         mounted = os.fstatvfs(fd)
         if mounted.f_blocks:
-            limits.append(Limit(place, LimitKind.SPACE, "", mounted.f_bavail * page))
+            limits.append(Limit(place, LimitKind.SPACE, "", mounted.f_bavail * page, mounted.f_blocks * page))
         place = LimitedFilesystem(place.fstype, f"pages of {size_text(page)}", 0)
         free = huge_pages_free(page, unreserved=unreserved)
         if free is not None:
-            limits.append(Limit(place, LimitKind.HUGE_PAGES, "unreserved" if unreserved else "", free))
+            limits.append(Limit(place, LimitKind.HUGE_PAGES, "unreserved" if unreserved else "", *free))
         for cgroup in sorted({writer.cgroup for writer in writers if self._cgroups and writer.cgroup}):
             if left := huge_cgroup_free(self._cgroups, cgroup, page):
                 limits.append(Limit(place, LimitKind.HUGE_CGROUP, left[0], left[1]))

@@ -7,7 +7,6 @@ where it has, too (``Demand.rewrites``): the old copy is given back later, unles
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,6 +30,7 @@ class LimitKind(StrEnum):
     THIN_POOL = "thin pool"
 
 
+_MIB: Final = 1 << 20
 _SPACES: Final = (LimitKind.SPACE, LimitKind.ROOT_SPACE)
 
 
@@ -52,12 +52,16 @@ Forecasts = Mapping[Key, tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What is left of something, in bytes. ``who`` is held to it: a uid, a project, a cgroup; "" for all."""
+    """What is left of something, in bytes. ``who`` is held to it: a uid, a project, a cgroup; "" for all.
+
+    ``total`` is the limit itself: a filesystem's size, a quota, a pool; 0 where it is not known.
+    """
 
     place: LimitedFilesystem
     kind: LimitKind
     who: str
     free: int
+    total: int = 0
 
     @property
     def key(self) -> Key:
@@ -70,7 +74,8 @@ class Demand:
     """What one file may still ask for, in bytes. ``who`` maps it, as "comm[pid]"; ``limits`` are all that it meets.
 
     ``given`` is preallocated and unwritten: the filesystem has placed it, a thin pool below has not. ``enter`` makes a
-    command see the mount and the file, where they are in another mount namespace.
+    command see the mount and the file, where they are in another mount namespace. ``block`` is what the filesystem
+    gives at a time.
     """
 
     path: str
@@ -84,6 +89,7 @@ class Demand:
     limits: tuple[Limit, ...]
     given: int = 0
     enter: str = ""
+    block: int = 4096
 
     def asks(self, kind: LimitKind) -> int:
         """What is new to a limit of this kind."""
@@ -178,37 +184,58 @@ def consequence(limit: Limit) -> str:
 
 
 def remedy(demand: Demand, limit: Limit) -> str:
-    """What to do about it, in one or two sentences."""
-    place = shlex.quote(printable(limit.place.mountpoint))
-    lacking = size_text(max(0, demand.asks(limit.kind) + demand.rewrites - limit.free))
+    """What to do about it, in one or two sentences; ``command`` has how."""
+    place = printable(limit.place.mountpoint) or "the filesystem"
+    lacking = size_text(_lacking(demand, limit))
     match limit.kind:
         case LimitKind.HUGE_PAGES:
-            return f"Add huge pages for {lacking} (sysctl vm.nr_hugepages), or map without MAP_NORESERVE."
+            return f"Add huge pages for {lacking}, or map without MAP_NORESERVE."
         case LimitKind.HUGE_CGROUP:
             return f"Raise the limit of cgroup {printable(limit.who)} (its hugetlb.*.max) by {lacking}."
         case LimitKind.SUBVOLUME:
-            return f"Raise the limit by {lacking}: {demand.enter}btrfs qgroup limit SIZE {limit.who} {place}."
+            return f"Raise the limit of subvolume {limit.who} by {lacking}."
         case LimitKind.USER | LimitKind.GROUP | LimitKind.PROJECT:
-            option = {LimitKind.USER: "-u", LimitKind.GROUP: "-g"}.get(limit.kind, "-P")
-            return f"Raise the hard limit by {lacking}: edquota {option} {limit.who} (on {place})."
+            return f"Raise the hard limit of {limit.kind.value.partition(' ')[0]} {limit.who} on {place} by {lacking}."
         case LimitKind.THIN_POOL:
             return f"Extend the pool by {lacking} (lvextend); fallocate does not help, a thin volume writes elsewhere."
     if limit.place.fstype in ("tmpfs", "devtmpfs"):
-        return f"Make it larger by {lacking}: {demand.enter}mount -o remount,size=SIZE {place}."
-    return _fallocate(demand, limit, place, lacking)
-
-
-def _fallocate(demand: Demand, limit: Limit, place: str, lacking: str) -> str:
+        return f"Make {place} larger by {lacking}."
     known = rules(limit.place.fstype)
     room = f"Make room on {place}: {lacking} are lacking"
     if known.fallocate is not Fallocate.PROTECTS:
         return f"{room}. fallocate {known.fallocate.value} here: {known.fallocate_why}"
     if demand.deleted:
         return f"{room}."
-    command = f"{demand.enter}fallocate -l {demand.size} {shell_word(demand.path)}"
     if demand.new > limit.free:
-        return f"{room}; then {command}, so that nobody else gets it."
-    return f"Give the file its space now: {command}."
+        return f"{room}; then give the file its space, so that nobody else gets it."
+    return "Give the file its space now."
+
+
+def command(demand: Demand, limit: Limit) -> str:
+    """The command that does it, to be pasted; "" where none can, or what it needs is not known."""
+    if not limit.total or not limit.place.mountpoint or limit.kind in (LimitKind.THIN_POOL, LimitKind.HUGE_CGROUP):
+        return ""
+    place = shell_word(limit.place.mountpoint)
+    more = limit.total + _lacking(demand, limit)
+    match limit.kind:
+        case LimitKind.HUGE_PAGES:
+            pages = -(-more // demand.block)
+            return f"echo {pages} > /sys/kernel/mm/hugepages/hugepages-{demand.block >> 10}kB/nr_hugepages"
+        case LimitKind.SUBVOLUME:
+            return f"{demand.enter}btrfs qgroup limit {more} {limit.who} {place}"
+        case LimitKind.USER | LimitKind.GROUP | LimitKind.PROJECT:
+            option = {LimitKind.USER: "-u", LimitKind.GROUP: "-g"}.get(limit.kind, "-P")
+            return f"{demand.enter}edquota -f {place} {option} {limit.who}"
+    if limit.place.fstype in ("tmpfs", "devtmpfs"):
+        return f"{demand.enter}mount -o remount,size={-(-more // _MIB)}m {place}"
+    known = rules(limit.place.fstype)
+    if known.fallocate is not Fallocate.PROTECTS or demand.deleted:
+        return ""
+    return f"{demand.enter}fallocate -l {demand.size} {shell_word(demand.path)}"
+
+
+def _lacking(demand: Demand, limit: Limit) -> int:
+    return max(0, demand.asks(limit.kind) + demand.rewrites - limit.free)
 
 
 def forecasts(before: Sequence[Assessment], now: Sequence[Assessment], elapsed_ns: int) -> Forecasts:

@@ -63,8 +63,8 @@ class HostState:
     ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
     ``mountpoint`` is as the victim sees it, or as we do; ``mount_source`` is what is mounted there, and ``limit`` the
     mount's ``size=``. ``enter`` is what makes a command run where that mount is: "" here, None where nobody is known to
-    be who has it. ``subvolume_read_only``: only that part of a btrfs is. ``after_ns`` is how long after the failure
-    this was read.
+    be who has it; ``entered_at`` is its mount point then, "" for the same one. ``subvolume_read_only``: only that part
+    of a btrfs is. ``after_ns`` is how long after the failure this was read.
     """
 
     after_ns: int = 0
@@ -74,6 +74,7 @@ class HostState:
     module: str = ""
     mountpoint: str = ""
     enter: str | None = ""
+    entered_at: str = ""
     mount_source: str = ""
     read_only: bool = False
     subvolume_read_only: bool = False

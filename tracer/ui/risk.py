@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.mappings.risk import Assessment, Forecasts, Limit, RiskState, consequence, remedy, sentence
+from tracer.mappings.risk import Assessment, Forecasts, Limit, RiskState, command, consequence, remedy, sentence
 from tracer.mappings.survey import Survey
 from tracer.text import counted, duration, keep_tail, printable, size_text
 from tracer.ui import labels
@@ -77,6 +77,9 @@ def _explained(verdict: Assessment) -> list[Text]:
     lines.append(Text(consequence(verdict.limit), style="dim"))
     if asking:
         lines.append(Text(f"-> {remedy(asking[0], verdict.limit)}", style="bold"))
+        if run := command(asking[0], verdict.limit):
+            # To be pasted: never broken, whatever the width.
+            lines.append(Text(f"   {run}", no_wrap=True, overflow="ignore"))
     return lines
 
 

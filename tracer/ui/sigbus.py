@@ -48,12 +48,13 @@ def report(explained: Explained, width: int) -> Text:
         ("class", f"{diagnosis.kind.value}{errno}{', inferred' if failure.inferred else ''}"),
         ("cause", printable(diagnosis.cause)),
         ("remedy", printable(diagnosis.remedy)),
-        ("check", printable(diagnosis.check)),
     ]
     for label, content in lines:
         if content:
             style = "bold" if label in ("cause", "remedy") else ""
             text.append_text(_wrapped(label, content, width, style))
+    for label, commands in (("run", diagnosis.run), ("check", diagnosis.check)):
+        text.append_text(_pasted(label, commands))
     text.end = "\n"
     text.rstrip()
     return text
@@ -82,6 +83,15 @@ def _wrapped(label: str, content: str, width: int, style: str) -> Text:
     for each in (*lines, line):
         result.append(each[:_LABELS], "dim")
         result.append(each[_LABELS:] + "\n", style)
+    return result
+
+
+def _pasted(label: str, commands: str) -> Text:
+    """Commands, a line each: to be pasted, so never broken, whatever the width."""
+    result = Text()
+    for line in filter(None, commands.split("\n")):
+        result.append(f"  {label:<{_LABELS - 2}}", "dim").append(printable(line) + "\n")
+        label = ""
     return result
 
 

@@ -42,7 +42,8 @@ def explained_dict(explained: Explained) -> dict[str, object]:
         "inferred_from": diagnosis.inferred_from or None,
         "cause": text(diagnosis.cause),
         "remedy": text(diagnosis.remedy),
-        "check": text(diagnosis.check),
+        "run": _commands(diagnosis.run),
+        "check": _commands(diagnosis.check),
         "host": _state_dict(explained.state),
     }
 
@@ -109,6 +110,10 @@ def _members(failure: Failure) -> dict[str, object]:
         },
         "truncated": None if cut is None else {"time_ns": cut.time_ns, "size": cut.size, "by": _actor(cut.by)},
     }
+
+
+def _commands(lines: str) -> str:
+    return text("; ".join(lines.split("\n")))
 
 
 def _actor(actor: Actor) -> dict[str, object]:

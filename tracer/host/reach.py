@@ -1,0 +1,136 @@
+"""Where a failure's filesystem and file are, in whatever mount namespace, and how a command typed here reaches them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from tracer.host import processes
+from tracer.host.mounts import MOUNTINFO, Mount, Mounts, preferred
+from tracer.model.failures import Disposition, Failure
+
+#: Filesystems whose mount is remembered.
+_REMEMBERED: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A mount, all of its mount namespace, and descriptors of the root that it is below and of that namespace.
+
+    There are no descriptors, and no other mounts, if it is remembered only.
+
+    They are held open: a victim that dies meanwhile takes /proc/PID/root with it, and the last process of a mount
+    namespace its mounts.
+    """
+
+    mount: Mount
+    mounts: Mounts = field(default_factory=Mounts)
+    held: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """Let the descriptors go."""
+        for descriptor in self.held:
+            os.close(descriptor)
+
+
+class MountFinder:
+    """Finds mounts by device number, in the mount namespaces of others where ours does not have them.
+
+    What was found once is remembered: a filesystem that only short-lived processes see is known from one to the next.
+    """
+
+    def __init__(self, has_ended: Callable[[Failure], bool]) -> None:
+        """``has_ended``: whether the filesystem that a failure arose on has, and another may have its number."""
+        self._has_ended = has_ended
+        self._known: dict[tuple[int, int], tuple[Mount, int]] = {}
+
+    def find(self, failure: Failure, others: Iterable[int]) -> Found | None:
+        """The mount as the victim has it, we do, one of ``others``, or any process does; else what is remembered."""
+        if not failure.dev:
+            return None
+        key = failure.dev, failure.generation
+        remembered = self._known.get(key)
+        pids = (*others, *([remembered[1]] if remembered else ()))
+        # Ours may be the host's, seen from a container: MOUNTINFO.
+        first = (Path(f"/proc/{failure.pid}"), MOUNTINFO.parent, *(Path(f"/proc/{pid}") for pid in pids))
+        # Nobody has mounted what the kernel has for itself, such as memfds.
+        rest = _one_of_each_namespace() if failure.file.startswith("/") and remembered is None else ()
+        for process in chain(first, rest):
+            found = _mounted(process, failure.dev)
+            if found and (self._has_ended(failure) or not found.mount.kernel_type.startswith(failure.fstype)):
+                found.close()
+                return None  # the number is another's by now
+            if found:
+                self._remember(key, found.mount, process)
+                return found
+        return Found(remembered[0]) if remembered and not self._has_ended(failure) else None
+
+    def _remember(self, key: tuple[int, int], mount: Mount, process: Path) -> None:
+        self._known.pop(key, None)
+        self._known[key] = mount, int(process.name) if process.name.isdecimal() else 0
+        if len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+
+    def entry(self, failure: Failure, others: Iterable[int]) -> tuple[str, str] | None:
+        """How a command reaches the failure's filesystem from here: what to put before it, and the mount point then.
+
+        None if nobody is known to have it who will stay: a victim of a fatal signal does not.
+        """
+        own = _visible(MOUNTINFO, failure.dev)
+        if own:
+            return "", own.mountpoint
+        dies = failure.signal is not None and failure.signal.disposition is Disposition.FATAL
+        remembered = self._known.get((failure.dev, failure.generation), (None, 0))[1]
+        for pid in (*others, remembered, failure.pid):
+            if pid and (pid != failure.pid or not dies):
+                there = _visible(Path(f"/proc/{pid}/mountinfo"), failure.dev)
+                if there:
+                    return entering(pid), there.mountpoint
+        return None
+
+
+def entering(pid: int) -> str:
+    """What makes a command see paths as a process does: its mount namespace, and its root where that is another."""
+    with suppress(OSError):
+        if str(Path(f"/proc/{pid}/root").readlink()) != "/":
+            return f"nsenter -t {pid} -m -r "
+    return f"nsenter -t {pid} -m "
+
+
+def _mounted(process: Path, dev: int) -> Found | None:
+    with suppress(OSError):
+        mounts = Mounts.read(process / "mountinfo")
+        mount = preferred(mount for mount in mounts if mount.dev == dev)
+        if mount:  # a process that has exited has neither any more
+            namespace = os.open(process / "ns" / "mnt", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                root = os.open(process / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:
+                os.close(namespace)
+                return None
+            return Found(mount, mounts, (root, namespace))
+    return None
+
+
+def _visible(mountinfo: Path, dev: int) -> Mount | None:
+    """The mount of a device that no other one hides."""
+    with suppress(OSError):
+        mounts = Mounts.read(mountinfo)
+        return preferred(mount for mount in mounts if mount.dev == dev and mounts.at(mount.mountpoint) == mount)
+    return None
+
+
+def _one_of_each_namespace() -> Iterator[Path]:
+    """A process of each mount namespace of the host."""
+    seen: set[str] = set()
+    for pid in processes.pids():
+        with suppress(OSError):
+            namespace = str(Path(f"/proc/{pid}/ns/mnt").readlink())
+            if namespace not in seen:
+                seen.add(namespace)
+                yield Path(f"/proc/{pid}")
