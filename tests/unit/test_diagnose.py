@@ -207,7 +207,7 @@ def test_names_are_escaped() -> None:
 
 
 def test_a_cgroup_is_named_so_that_a_shell_takes_it_as_one_word() -> None:
-    check = diagnose(refused(errno.ENOMEM), HostState(cgroup="/x; rm -rf ~ #\x1b")).check
+    check = diagnose(refused(errno.ENOMEM), HostState(cgroup_directory="/sys/fs/cgroup/x; rm -rf ~ #\x1b")).check
     assert check.startswith("cat $'/sys/fs/cgroup/x; rm -rf ~ #\\x1b/memory.events'\n")
 
 
@@ -248,3 +248,22 @@ def test_no_command_is_given_for_a_mount_that_nobody_is_known_to_have(state: Hos
     assert found.check == ""
     space = diagnose(refused(errno.ENOSPC, mountpoint=""), state)
     assert (space.check, "mount" in space.remedy) == ("", False)
+
+
+def test_a_command_about_a_file_has_the_path_that_leads_to_it_from_here() -> None:
+    here, none = HostState(file_here="/mnt/e/it's"), HostState()
+    cut = replace(REFUSED, source=FailureSource.FAULT, facts=Fact.BEYOND_END, size=0)
+    flag = replace(REFUSED, facts=Fact.IMMUTABLE)
+    stale = refused(errno.ESTALE, source=FailureSource.FAULT, fstype="nfs4")
+    quoted = """'/mnt/e/it'"'"'s'"""
+    assert diagnose(cut, here).check == f"stat {quoted}"
+    assert (diagnose(flag, here).check, diagnose(flag, here).run) == (f"lsattr {quoted}", f"chattr -i {quoted}")
+    assert diagnose(stale, here).check == f"nfsstat -m\nls -l {quoted}"
+    assert [diagnose(one, none).check for one in (cut, flag, stale)] == ["", "", "nfsstat -m"]
+
+
+def test_a_process_of_the_host_is_not_looked_for_from_a_container() -> None:
+    signal = Signal(Code.USER, Disposition.FATAL, 0, Actor(9, 9, "kill"), 1000)
+    failure = replace(REFUSED, source=FailureSource.SIGNAL, signal=signal)
+    assert diagnose(failure, HostState()).check.endswith(" -p 9")
+    assert diagnose(failure, HostState(host_pids=False)).check == ""

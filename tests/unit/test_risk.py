@@ -48,7 +48,8 @@ def limit(free: int, kind: LimitKind = LimitKind.SPACE, place: LimitedFilesystem
 
 
 def demand(new: int, *limits: Limit, path: str = "/srv/ledger.dat", rewrites: int = 0, inode: int = 7) -> Demand:
-    return Demand(path, False, inode, 10 * GIB, ("postgres[812]",), limits[0].place, new, rewrites, limits)
+    who = ("postgres[812]",)
+    return Demand(path, False, inode, 10 * GIB, who, limits[0].place, new, rewrites, limits, here=path)
 
 
 def survey(*demands: Demand) -> Survey:

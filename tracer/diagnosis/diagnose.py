@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.diagnosis.errnos import Reason, command, df, explain_errno, lines, place
+from tracer.diagnosis.errnos import Reason, command, df, explain_errno, file_command, lines, place
 from tracer.model.failures import Class, Code, Fact, Failure, FailureSource
 from tracer.model.host_state import HostState
-from tracer.text import duration, printable, shell_word, size_text
+from tracer.text import duration, printable, size_text
 
 _MIB: Final = 1 << 20
 
@@ -37,11 +37,11 @@ def diagnose(failure: Failure, state: HostState) -> Diagnosis:
     """Why a failure happened."""
     kind, errno, inferred = failure.verdict
     if failure.source is FailureSource.SIGNAL:
-        return _signal(failure)
+        return _signal(failure, state)
     if failure.facts & Fact.POISONED:
         return _poisoned()
     if kind is Class.BEYOND_END:
-        return _beyond_end(failure)
+        return _beyond_end(failure, state)
     if kind is Class.HUGETLB:
         return _hugetlb(failure, state, errno, inferred)
     if kind is Class.TMPFS_FULL:
@@ -152,7 +152,7 @@ def _hugetlb(failure: Failure, state: HostState, errno: str, inferred: str) -> D
     )
 
 
-def _beyond_end(failure: Failure) -> Diagnosis:
+def _beyond_end(failure: Failure, state: HostState) -> Diagnosis:
     size, offset = size_text(failure.size), size_text(failure.offset)
     cut = failure.truncation
     if cut is not None and failure.offset >= cut.size:
@@ -173,8 +173,7 @@ def _beyond_end(failure: Failure) -> Diagnosis:
             else "Nobody was seen to cut it since mkwrite was started."
         )
         remedy = "Have the program check the file's size before it uses the mapping, and find out who truncates it."
-    check = "" if failure.deleted else f"stat {shell_word(failure.file)}"
-    return Diagnosis(Class.BEYOND_END, cause, remedy, check, failure.errno_name)
+    return Diagnosis(Class.BEYOND_END, cause, remedy, file_command(state, "stat"), failure.errno_name)
 
 
 def _poisoned() -> Diagnosis:
@@ -186,7 +185,7 @@ def _poisoned() -> Diagnosis:
     )
 
 
-def _signal(failure: Failure) -> Diagnosis:
+def _signal(failure: Failure, state: HostState) -> Diagnosis:
     signal = failure.signal
     assert signal is not None
     if signal.code in (Code.MCEERR_AR, Code.MCEERR_AO):
@@ -203,7 +202,7 @@ def _signal(failure: Failure) -> Diagnosis:
             Class.SENT,
             f"No fault: {who}, user {signal.sender_uid}, sent the signal.",
             f"Ask why {who} does so; memory, files and disks have nothing to do with it.",
-            f"ps -o pid,ppid,user,lstart,args -p {signal.sender.pid}",
+            f"ps -o pid,ppid,user,lstart,args -p {signal.sender.pid}" if state.host_pids else "",
         )
     if signal.code is Code.ADRALN:
         return Diagnosis(

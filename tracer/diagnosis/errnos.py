@@ -40,6 +40,11 @@ def command(failure: Failure, state: HostState, words: str, *more: str) -> str:
     return " ".join([f"{state.enter}{words}", shell_word(where), *more])
 
 
+def file_command(state: HostState, words: str) -> str:
+    """A command about the file, which comes after ``words``; "" where none reaches it from here."""
+    return f"{words} {shell_word(state.file_here)}" if state.file_here else ""
+
+
 def df(failure: Failure, state: HostState) -> str:
     """The command that shows what is free there."""
     return command(failure, state, "df -h")
@@ -119,6 +124,7 @@ def _read_only(failure: Failure, state: HostState) -> Reason:
             f"The file's subvolume was made read-only while the file was mapped; the rest of {where} is not.",
             "Have programs close their files before a subvolume is made read-only; or make it writable again.",
             command(failure, state, "btrfs subvolume list -r"),
+            state.subvolume and f"btrfs property set -ts {shell_word(state.subvolume)} ro false",
         )
     return Reason(
         f"{place(failure, state)} is read-only: remounted, or made so by the filesystem after an error.",
@@ -144,7 +150,7 @@ def _stale(failure: Failure, state: HostState) -> Reason:
     return Reason(
         "The file's handle is stale: the server no longer has the file.",
         "Find out who removed or replaced the file on the server; open it anew.",
-        lines("nfsstat -m", f"ls -l {shell_word(failure.file)}"),
+        lines("nfsstat -m", file_command(state, "ls -l")),
     )
 
 
@@ -152,7 +158,10 @@ def _no_memory(failure: Failure, state: HostState) -> Reason:
     return Reason(
         "There was no memory for the page or for the filesystem's work on it, in the host or in the cgroup.",
         "Raise the memory limit of the cgroup, or give the host more memory.",
-        lines(f"cat {shell_word(f'/sys/fs/cgroup{state.cgroup}/memory.events')}", "dmesg | tail -50"),
+        lines(
+            state.cgroup_directory and f"cat {shell_word(f'{state.cgroup_directory}/memory.events')}",
+            "dmesg | tail -50",
+        ),
     )
 
 
@@ -161,8 +170,8 @@ def _swap(failure: Failure, state: HostState) -> Reason:
 
 
 def _immutable(failure: Failure, state: HostState) -> Reason:
-    path = shell_word(failure.file)
-    return Reason("The file was made immutable.", "Take the flag away.", f"lsattr {path}", f"chattr -i {path}")
+    check, run = file_command(state, "lsattr"), file_command(state, "chattr -i")
+    return Reason("The file was made immutable.", "Take the flag away.", check, run)
 
 
 def _unknown(failure: Failure, state: HostState) -> Reason:

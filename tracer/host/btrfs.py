@@ -18,7 +18,8 @@ _DEV_INFO: Final = 0xD000941E
 _DEV_INFO_BYTES: Final = 4096
 _INO_LOOKUP: Final = 0xD0009412
 _INO_LOOKUP_BYTES: Final = 4096
-_FIRST_FREE_OBJECTID: Final = 256
+#: The inode of a subvolume's root.
+FIRST_FREE_OBJECTID: Final = 256
 _SUBVOL_INFO: Final = 0x81F8943C
 _SUBVOL_INFO_BYTES: Final = 504
 #: Where struct btrfs_ioctl_get_subvol_info_args has the flags, and the one of a read-only subvolume.
@@ -48,7 +49,7 @@ def data_free(fd: int) -> int:
 def subvolume(fd: int) -> int:
     """The id of the subvolume that a file is in. Raises OSError."""
     buffer = bytearray(_INO_LOOKUP_BYTES)
-    struct.pack_into("=QQ", buffer, 0, 0, _FIRST_FREE_OBJECTID)
+    struct.pack_into("=QQ", buffer, 0, 0, FIRST_FREE_OBJECTID)
     fcntl.ioctl(fd, _INO_LOOKUP, buffer)
     return int(struct.unpack_from("=Q", buffer)[0])
 

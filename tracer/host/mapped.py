@@ -13,6 +13,7 @@ from tracer.host.mappings import Mapping, MappingReader, link
 from tracer.host.mount_namespaces import MountNamespaces
 from tracer.host.mounts import Mount
 from tracer.host.processes import Process
+from tracer.host.reach import path_here
 from tracer.model import filesystems
 from tracer.text import counted
 
@@ -36,7 +37,8 @@ class MappedFile:
     """A file, once, however often it is mapped. Sizes in bytes.
 
     ``dev``, ``fstype`` and ``mountpoint`` are those of the filesystem that its blocks come from (the upper one, for an
-    overlay); ``enter`` makes a command see that mount, where it is in another mount namespace. ``size`` and
+    overlay); ``enter`` makes a command see that mount, where it is in another mount namespace. ``here`` is a path by
+    which a command reaches the file from here, "" where none is known. ``size`` and
     ``allocated`` are None where the file could not be asked; ``allocated`` may count metadata.
     """
 
@@ -51,6 +53,7 @@ class MappedFile:
     allocated: int | None
     mappings: tuple[Mapping, ...]
     enter: str = ""
+    here: str = ""
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -133,7 +136,7 @@ def scan(
                 groups.setdefault(key, (mount, []))[1].append(mapping)
     merged: dict[tuple[int, int], list[MappedFile]] = {}
     for mount, mappings in groups.values():
-        if found_file := _file(mount, mappings, remote, places.enter(mount, mappings[0].pid)):
+        if found_file := _file(mount, mappings, remote, places):
             identity, file = found_file
             merged.setdefault(identity, []).append(file)
     whole = tuple(_merge(parts) for parts in merged.values())
@@ -142,7 +145,9 @@ def scan(
     return Scan(whole, known, hidden, memory, "" if pids else processes.concealed(), doubtful)
 
 
-def _file(mount: Mount, mappings: list[Mapping], remote: bool, enter: str) -> tuple[tuple[int, int], MappedFile] | None:
+def _file(
+    mount: Mount, mappings: list[Mapping], remote: bool, places: MountNamespaces
+) -> tuple[tuple[int, int], MappedFile] | None:
     """The file of some mappings and its identity; None if it is gone, or no regular file."""
     first = mappings[0]
     asked = None
@@ -167,8 +172,16 @@ def _file(mount: Mount, mappings: list[Mapping], remote: bool, enter: str) -> tu
         size=asked.st_size if asked else None,
         allocated=asked.st_blocks * 512 if asked else None,
         mappings=tuple(mappings),
-        enter=enter,
+        enter=places.enter(mount, first.pid),
+        here="" if deleted or asked is None else _here(first, asked, places),
     )
+
+
+def _here(mapping: Mapping, file: os.stat_result, places: MountNamespaces) -> str:
+    """A path to a file with a name: through the mapping itself where it is in no mount of ours, nor below that root."""
+    pid = mapping.pid
+    found = path_here(mapping.name, file, mapping.dev, places.own, places.seen_by(pid), [pid])
+    return found or link(mapping)
 
 
 def _merge(parts: list[MappedFile]) -> MappedFile:

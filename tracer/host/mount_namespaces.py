@@ -6,15 +6,16 @@ from pathlib import Path
 
 from tracer.host.mounts import Mount, Mounts, preferred
 from tracer.host.opener import OPENER
+from tracer.host.reach import entering
 
 
 class MountNamespaces:
     """Device number -> mount: of our own namespace, else of that of the process that maps a file."""
 
     def __init__(self) -> None:
-        self._own = Mounts.read()
-        self._by_dev = _by_dev(self._own)
-        self._others: dict[str, dict[int, Mount]] = {}
+        self.own = Mounts.read()
+        self._by_dev = _by_dev(self.own)
+        self._others: dict[str, Mounts] = {}
         self._beneath: dict[int, Mount | None] = {}
 
     def find(self, dev: int, pid: int) -> Mount | None:
@@ -23,7 +24,7 @@ class MountNamespaces:
         For an overlay it is the mount that holds its upper directory, where what is written goes, if that is
         visible from here; older kernels name that device in the first place (show_map_vma in fs/proc/task_mmu.c).
         """
-        mount = self._by_dev.get(dev) or self._namespace(pid).get(dev)
+        mount = self._by_dev.get(dev) or preferred(one for one in self.seen_by(pid) if one.dev == dev)
         if mount is None or mount.fstype != "overlay":
             return mount
         if dev not in self._beneath:
@@ -32,19 +33,20 @@ class MountNamespaces:
 
     def enter(self, mount: Mount, pid: int) -> str:
         """What makes a command see the mount that ``pid`` sees: "" where our own namespace has it at the same place."""
-        ours = self._own.at(mount.mountpoint)
-        return "" if not mount.mountpoint or (ours and ours.dev == mount.dev) else f"nsenter -t {pid} -m "
+        ours = self.own.at(mount.mountpoint)
+        return "" if not mount.mountpoint or (ours and ours.dev == mount.dev) else entering(pid)
 
-    def _namespace(self, pid: int) -> dict[int, Mount]:
+    def seen_by(self, pid: int) -> Mounts:
+        """The mounts of the mount namespace of a process; none if it is gone."""
         try:
             namespace = str(Path(f"/proc/{pid}/ns/mnt").readlink())
         except OSError:
-            return {}
+            return Mounts()
         if namespace not in self._others:
             try:
-                self._others[namespace] = _by_dev(Mounts.read(Path(f"/proc/{pid}/mountinfo")))
+                self._others[namespace] = Mounts.read(Path(f"/proc/{pid}/mountinfo"))
             except OSError:
-                return {}
+                return Mounts()
         return self._others[namespace]
 
     def _upper(self, overlay: Mount) -> Mount | None:
@@ -54,7 +56,7 @@ class MountNamespaces:
             return None
         # A user can mount an overlay, and so name the directory.
         mount_id = OPENER.mount_id(upper)
-        return next((mount for mount in self._own if mount.mount_id == mount_id), None)
+        return next((mount for mount in self.own if mount.mount_id == mount_id), None)
 
 
 def _by_dev(mounts: Mounts) -> dict[int, Mount]:

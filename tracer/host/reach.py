@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from tracer.host import processes
 from tracer.host.mounts import MOUNTINFO, Mount, Mounts, preferred
+from tracer.host.opener import OPENER
 from tracer.model.failures import Disposition, Failure
 
 #: Filesystems whose mount is remembered.
@@ -29,8 +31,8 @@ class Found:
     """
 
     mount: Mount
-    mounts: Mounts = field(default_factory=Mounts)
     held: tuple[int, ...] = ()
+    mounts: Mounts = field(default_factory=Mounts)
 
     def close(self) -> None:
         """Let the descriptors go."""
@@ -102,6 +104,55 @@ def entering(pid: int) -> str:
     return f"nsenter -t {pid} -m "
 
 
+def path_here(path: str, file: os.stat_result, dev: int, ours: Mounts, theirs: Mounts, pids: Iterable[int]) -> str:
+    """A path that leads from here to the file that is at ``path`` in a mount namespace with the mounts ``theirs``.
+
+    The same one, where our namespace has the same file there; else that of another mount of its filesystem; else
+    one through the root of one of ``pids``. "" where none of these leads to it. ``dev`` is the filesystem's device
+    number.
+    """
+    for candidate in (path, *_translated(path, dev, theirs, ours)):
+        if _leads_to(MOUNTINFO.parent, candidate, file, dev, ours):
+            return candidate
+    for pid in pids:
+        with suppress(OSError):
+            process = Path(f"/proc/{pid}")
+            if _leads_to(process, path, file, dev, Mounts.read(process / "mountinfo")):
+                return f"{process}/root{path}"
+    return ""
+
+
+def _translated(path: str, dev: int, theirs: Mounts, ours: Mounts) -> Iterator[str]:
+    """Where our mounts of a filesystem show what another namespace's mount of it shows at ``path``."""
+    above = [mount for mount in theirs if mount.dev == dev and PurePath(path).is_relative_to(mount.mountpoint)]
+    if above:
+        mount = max(above, key=lambda one: len(one.mountpoint))
+        inside = PurePath(mount.root) / PurePath(path).relative_to(mount.mountpoint)
+        for own in sorted(ours, key=lambda one: len(one.mountpoint)):
+            if own.dev == dev and inside.is_relative_to(own.root):
+                yield str(PurePath(own.mountpoint) / inside.relative_to(own.root))
+
+
+def _leads_to(process: Path, path: str, file: os.stat_result, dev: int, mounts: Mounts) -> bool:
+    """Whether ``path``, as a process with these mounts has it, is that file or directory."""
+    where = [mount.mount_id for mount in mounts if mount.dev == dev or mount.fstype == "overlay"]
+    with suppress(OSError):
+        root = os.open(process / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if stat.S_ISDIR(file.st_mode):
+                found, _ = OPENER.directory(root, path, where)
+            else:
+                found = OPENER.look(root, path, where, file.st_ino)
+        finally:
+            os.close(root)
+        if found is not None:
+            try:
+                return os.path.samestat(os.fstat(found), file)
+            finally:
+                os.close(found)
+    return False
+
+
 def _mounted(process: Path, dev: int) -> Found | None:
     with suppress(OSError):
         mounts = Mounts.read(process / "mountinfo")
@@ -113,7 +164,7 @@ def _mounted(process: Path, dev: int) -> Found | None:
             except OSError:
                 os.close(namespace)
                 return None
-            return Found(mount, mounts, (root, namespace))
+            return Found(mount, (root, namespace), mounts)
     return None
 
 

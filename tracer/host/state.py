@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from tracer.host import btrfs, processes
@@ -18,7 +18,7 @@ from tracer.host.extents import backing
 from tracer.host.mounts import Mount, Mounts
 from tracer.host.opener import OPENER
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
-from tracer.host.reach import Found, MountFinder
+from tracer.host.reach import Found, MountFinder, path_here
 from tracer.host.space import huge_cgroup_free, space
 from tracer.model.failures import Fact, Failure, FailureSource
 from tracer.model.filesystems import rules
@@ -64,6 +64,10 @@ class StateReader:
                 mountpoint=mount.mountpoint if mount else "",
                 enter=enter,
                 entered_at=entered_at,
+                file_here=_file_here(failure, found, file, others, enter),
+                subvolume=_subvolume(failure, found, file, others),
+                cgroup_directory=f"{self._cgroups.root}{cgroup}" if cgroup.startswith("/") else "",
+                host_pids=processes.host_pids(),
                 mount_source=mount.source if mount else "",
                 read_only=bool(failure.facts & Fact.READ_ONLY) or _has(mount, "ro", "emergency_ro"),
                 subvolume_read_only=file is not None and mount is not None and _subvolume_read_only(file, mount),
@@ -142,6 +146,43 @@ def _open_file(failure: Failure, found: Found) -> int | None:
     # An overlay has the files of its upper filesystem under their inode numbers.
     where = [mount.mount_id for mount in found.mounts if mount.dev == failure.dev or mount.fstype == "overlay"]
     return OPENER.file(found.held[0], failure.file, where, failure.inode)
+
+
+def _file_here(
+    failure: Failure, found: Found | None, file: int | None, others: Iterable[int], enter: str | None
+) -> str:
+    """Where a command finds the file, as ``HostState.file_here``."""
+    if found is None or not failure.file.startswith("/") or failure.deleted:
+        return ""
+    if file is not None:
+        return path_here(failure.file, os.fstat(file), failure.dev, Mounts.read(), found.mounts, others)
+    if _answers(found.mount.fstype):
+        return ""
+    # What may not answer is not asked: the path is right if the mount is.
+    return failure.file if enter == "" and PurePath(failure.file).is_relative_to(found.mount.mountpoint) else ""
+
+
+def _subvolume(failure: Failure, found: Found | None, file: int | None, others: Iterable[int]) -> str:
+    """Where a command finds the root of the btrfs subvolume that the file is in; "" where it does not."""
+    if found is None or file is None or found.mount.fstype != "btrfs":
+        return ""
+    with suppress(OSError, ValueError):
+        for above in PurePath(failure.file).parents:
+            status = _status(str(above), found)
+            if status and status.st_ino == btrfs.FIRST_FREE_OBJECTID:
+                return path_here(str(above), status, failure.dev, Mounts.read(), found.mounts, others)
+    return ""
+
+
+def _status(directory: str, found: Found) -> os.stat_result | None:
+    where = [mount.mount_id for mount in found.mounts if mount.dev == found.mount.dev]
+    opened, _ = OPENER.directory(found.held[0], directory, where)
+    if opened is None:
+        return None
+    try:
+        return os.fstat(opened)
+    finally:
+        os.close(opened)
 
 
 def _space(directory: int, mount: Mount) -> SpaceState | None:

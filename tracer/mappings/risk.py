@@ -74,7 +74,8 @@ class Demand:
     """What one file may still ask for, in bytes. ``who`` maps it, as "comm[pid]"; ``limits`` are all that it meets.
 
     ``given`` is preallocated and unwritten: the filesystem has placed it, a thin pool below has not. ``enter`` makes a
-    command see the mount and the file, where they are in another mount namespace. ``block`` is what the filesystem
+    command see the mount, where it is in another mount namespace; ``here`` is a path by which a command reaches the
+    file from here, "" where none is known. ``block`` is what the filesystem
     gives at a time.
     """
 
@@ -89,6 +90,7 @@ class Demand:
     limits: tuple[Limit, ...]
     given: int = 0
     enter: str = ""
+    here: str = ""
     block: int = 4096
 
     def asks(self, kind: LimitKind) -> int:
@@ -173,6 +175,10 @@ def sentence(demand: Demand, limit: Limit) -> str:
         again = f"for {size_text(demand.rewrites)} to rewrite what it has"
         asks = f"{asks}, and {again}" if new else f"can ask {again}"
     name = printable(demand.path) + (" (deleted)" if demand.deleted else "")
+    if demand.here.startswith("/proc/"):
+        name += f" (in the mount namespace of {printable(demand.who[0])})"
+    elif demand.here not in ("", demand.path):
+        name += f" (here {printable(demand.here)})"
     return f"{name}, mapped by {printable(who)}, {asks}; {size_text(max(0, limit.free))} is free to it."
 
 
@@ -204,7 +210,7 @@ def remedy(demand: Demand, limit: Limit) -> str:
     room = f"Make room on {place}: {lacking} are lacking"
     if known.fallocate is not Fallocate.PROTECTS:
         return f"{room}. fallocate {known.fallocate.value} here: {known.fallocate_why}"
-    if demand.deleted:
+    if not demand.here:
         return f"{room}."
     if demand.new > limit.free:
         return f"{room}; then give the file its space, so that nobody else gets it."
@@ -229,9 +235,9 @@ def command(demand: Demand, limit: Limit) -> str:
     if limit.place.fstype in ("tmpfs", "devtmpfs"):
         return f"{demand.enter}mount -o remount,size={-(-more // _MIB)}m {place}"
     known = rules(limit.place.fstype)
-    if known.fallocate is not Fallocate.PROTECTS or demand.deleted:
+    if known.fallocate is not Fallocate.PROTECTS or not demand.here:
         return ""
-    return f"{demand.enter}fallocate -l {demand.size} {shell_word(demand.path)}"
+    return f"fallocate -l {demand.size} {shell_word(demand.here)}"
 
 
 def _lacking(demand: Demand, limit: Limit) -> int:

@@ -123,6 +123,7 @@ def _demand(file: MappedFile, found: Scan, limits: Limits, known: Rules) -> Dema
             limits=tuple(limit for limit in met if limit.free < UNLIMITED),
             given=backed.unwritten,
             enter=file.enter,
+            here=file.here,
             block=block,
         )
     finally:

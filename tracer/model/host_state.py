@@ -62,9 +62,13 @@ class HostState:
 
     ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
     ``mountpoint`` is as the victim sees it, or as we do; ``mount_source`` is what is mounted there, and ``limit`` the
-    mount's ``size=``. ``enter`` is what makes a command run where that mount is: "" here, None where nobody is known to
-    be who has it; ``entered_at`` is its mount point then, "" for the same one. ``subvolume_read_only``: only that part
-    of a btrfs is. ``after_ns`` is how long after the failure this was read.
+    mount's ``size=``. ``subvolume_read_only``: only that part of a btrfs is. ``after_ns`` is how long after the failure
+    this was read. For commands, that are typed here:
+
+    - ``enter`` makes one run where the mount is: "" here, None where nobody is known to be who has it; ``entered_at``
+      is its mount point then, "" for ``mountpoint``.
+    - ``file_here`` and ``subvolume`` (its root) lead to the file, ``cgroup_directory`` to the cgroup; "": nothing does.
+    - ``host_pids``: ps(1) shows the pids that the kernel tells.
     """
 
     after_ns: int = 0
@@ -75,6 +79,10 @@ class HostState:
     mountpoint: str = ""
     enter: str | None = ""
     entered_at: str = ""
+    file_here: str = ""
+    subvolume: str = ""
+    cgroup_directory: str = ""
+    host_pids: bool = True
     mount_source: str = ""
     read_only: bool = False
     subvolume_read_only: bool = False

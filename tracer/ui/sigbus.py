@@ -170,7 +170,16 @@ def _file(failure: Failure, state: HostState) -> str:
     backing = f", the page: {state.file.backing}" if state.file and state.file.backing else ""
     sizes = f"{size_text(failure.size)}, {size_text(allocated)} allocated{sparse}{backing}"
     inode = f"inode {failure.inode}, " if failure.file else ""
-    return f"{_name(failure)}, {page}; {inode}{sizes}"
+    return f"{_name(failure)}{_whose(failure, state)}, {page}; {inode}{sizes}"
+
+
+def _whose(failure: Failure, state: HostState) -> str:
+    """Where the file is for who reads this, if its path is one of another mount namespace or root."""
+    if state.file_here == failure.file or not failure.file.startswith("/"):
+        return ""
+    if state.file_here:
+        return f" (here {printable(state.file_here)})"
+    return " (as the victim sees it)" if state.enter or state.enter is None else ""
 
 
 def _refused(failure: Failure, state: HostState) -> str:
@@ -182,7 +191,8 @@ def _refused(failure: Failure, state: HostState) -> str:
     where = printable(failure.mountpoint or state.mountpoint) or device_name(failure.dev)
     place = f"{printable(failure.fstype)} on {where}"
     source = f" ({printable(state.mount_source)})" if state.mount_source else ""
-    return f"by {by}{inferred}{took}; {place}{source}"
+    whose = " in another mount namespace" if state.enter else ""
+    return f"by {by}{inferred}{took}; {place}{source}{whose}"
 
 
 def _errno(explained: Explained) -> str:

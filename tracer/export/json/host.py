@@ -61,6 +61,7 @@ def _verdict_dict(verdict: Assessment, forecasts: Forecasts | None) -> dict[str,
             {
                 "file": text(demand.path),
                 "deleted": demand.deleted,
+                "reached_at": text(demand.here) or None,
                 "inode": demand.inode,
                 "size_bytes": demand.size,
                 "processes": [text(who) for who in demand.who],
