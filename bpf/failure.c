@@ -161,6 +161,7 @@ static __always_inline void refuse(struct fault *fault)
 	f->id = bpf_get_current_pid_tgid();
 	f->process = process_of((void *)task);
 	f->namespace_pid = namespace_pid((void *)task);
+	f->parent = READ(READ((struct task_struct *)task, real_parent), tgid);
 	f->cgroup = bpf_get_current_cgroup_id();
 	f->uid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(f->comm, sizeof(f->comm));

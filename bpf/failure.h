@@ -101,6 +101,7 @@ struct failure {
 	u32 result;  /* of the signal */
 	u32 blocked;
 	u32 sender_uid;
+	u32 parent; /* process */
 	u32 deleted;
 	u32 cut;
 	u32 path_bytes;

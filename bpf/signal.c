@@ -104,6 +104,7 @@ int signal_generated(u64 *ctx)
 	}
 	f->result = (u32)ctx[4];
 	f->namespace_pid = namespace_pid(task);
+	f->parent = READ(READ(task, real_parent), tgid);
 	f->uid = READ(READ(task, real_cred), uid);
 	bpf_probe_read_kernel_str(f->comm, sizeof(f->comm), &task->comm);
 	sighand = READ(task, sighand);

@@ -90,7 +90,7 @@ def sigbus(
         session = stack.enter_context(opened(options))
         stop = stack.enter_context(Stop())
         announce(session)
-        watch = _Watch(session, Explainer(session.has_ended), show, count, once)
+        watch = _Watch(session, Explainer(session.has_ended, every=as_json), show, count, once)
         if command:
             code = watch.meanwhile(lambda: run_command(command, lambda: None, stop, own and own.entered()))
         else:

@@ -97,6 +97,7 @@ class FailureReader:
             comm=_text(event.comm),
             cgroup_id=event.cgroup,
             namespace_pid=event.namespace_pid,
+            parent=event.parent,
             command=_command(event),
             address=event.address,
             ip=event.ip,

@@ -41,6 +41,7 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "blocked",
         "real_cred",
         "thread_pid",
+        "real_parent",
     ),
     "pid": ("level", "numbers"),
 }

@@ -8,11 +8,11 @@ from typing import Final
 from rich.text import Text
 
 from tracer.diagnosis import syscalls
-from tracer.diagnosis.explainer import Explained, Repeated
+from tracer.diagnosis.explainer import Again, Explained, Repeated
 from tracer.model.calls import FaultPath, Initiator, device_name
 from tracer.model.failures import Disposition, Failure, FailureSource, Signal
 from tracer.model.host_state import HostState
-from tracer.text import duration, offset_text, printable, size_text
+from tracer.text import counted, duration, offset_text, printable, size_text
 
 #: Columns of the labels.
 _LABELS: Final = 10
@@ -27,6 +27,8 @@ _DISPOSITIONS: Final = {
 def report(explained: Explained, width: int) -> Text:
     """The whole report, a label and its text on each line, wrapped to ``width``."""
     failure, state, diagnosis = explained.failure, explained.state, explained.diagnosis
+    if explained.again:
+        return _raised_again(failure, explained.again)
     text = Text()
     text.append(_title(failure), "bold red")
     if failure.signal and failure.signal.disposition is not Disposition.FATAL:
@@ -63,10 +65,27 @@ def report(explained: Explained, width: int) -> Text:
 def repeated(more: Repeated) -> Text:
     """One line for what was only counted."""
     failure, diagnosis = more.first.failure, more.first.diagnosis
+    victims = more.last or (failure,)
     errno = f" {diagnosis.errno}" if diagnosis.errno else ""
     where = f" on {_name(failure)}" if failure.inode else ""
-    often = f"{more.count} more like it in {duration(more.elapsed_ns)}, {more.total} so far"
-    return Text(f"{_time(failure)}: {often}: {_who(failure)} {diagnosis.kind.value}{errno}{where}")
+    if more.other:
+        where = f" on {counted(more.files, 'other file')} of {_place(failure)}" if failure.inode else ""
+    often = f"{more.count} more {'raised again' if more.first.again else 'like it'} in {duration(more.elapsed_ns)}"
+    who = _who(victims[-1])
+    if more.processes > 1:
+        who = f"{more.processes} processes, the last {', '.join(map(_who, victims))}:"
+    what = f"{diagnosis.kind.value}{errno}{where}"
+    return Text(f"{_time(victims[-1])}: {often}, {more.total} so far: {who} {what}")
+
+
+def _raised_again(failure: Failure, again: Again) -> Text:
+    """One line: what a process sends to itself after a fault is no incident of its own."""
+    first = again.first.failure
+    after = duration(max(0, failure.time_ns - first.time_ns))
+    on = f" on {_name(first)}" if first.inode else ""
+    by = "which its child died of" if again.of_child else "which it had met"
+    what = f"the SIGBUS of {_time(first)}{on}, {by}, {after} later"
+    return Text(f"SIGBUS {_time(failure)}  {_who(failure)} raised again, to itself: {what}", "yellow", end="\n")
 
 
 def _wrapped(label: str, content: str, width: int, style: str) -> Text:
@@ -188,11 +207,15 @@ def _refused(failure: Failure, state: HostState) -> str:
     by = printable(failure.handler) if failure.handler else f"{failure.source.value}"
     took = f" after {duration(failure.latency_ns)}" if failure.latency_ns else ""
     inferred = " (inferred)" if failure.inferred else ""
-    where = printable(failure.mountpoint or state.mountpoint) or device_name(failure.dev)
-    place = f"{printable(failure.fstype)} on {where}"
+    place = f"{printable(failure.fstype)} on {_place(failure, state)}"
     source = f" ({printable(state.mount_source)})" if state.mount_source else ""
     whose = " in another mount namespace" if state.enter else ""
     return f"by {by}{inferred}{took}; {place}{source}{whose}"
+
+
+def _place(failure: Failure, state: HostState | None = None) -> str:
+    """The mount point, or the device's number."""
+    return printable(failure.mountpoint or (state.mountpoint if state else "")) or device_name(failure.dev)
 
 
 def _errno(explained: Explained) -> str:

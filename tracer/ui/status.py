@@ -6,17 +6,23 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from tracer.model.hooks import Loss
 from tracer.model.losses import MEANINGS
 from tracer.model.snapshot import Snapshot
 from tracer.text import printable
 
 
 def losses(snapshot: Snapshot) -> Text:
-    """``lost: 0``, or in red how much of what; shown even when nothing is lost."""
-    kinds = ", ".join(f"{kind.value} {n}" for kind, n in snapshot.lost.items() if n)
-    if not kinds:
-        return Text("lost: 0")
-    return Text(f"lost: {snapshot.total_lost} ({kinds})", style="bold red")
+    """``lost: 0``, or in red how many of what; shown even when nothing is lost.
+
+    What was counted, and only not told one by one, is no lost count: it has words of its own.
+    """
+    untold = snapshot.lost.get(Loss.EVENTS_FULL, 0)
+    kinds = ", ".join(f"{kind.value} {n}" for kind, n in snapshot.lost.items() if n and kind is not Loss.EVENTS_FULL)
+    line = Text("lost: 0") if not kinds else Text(f"lost: {snapshot.total_lost - untold} ({kinds})", style="bold red")
+    if untold:
+        line.append(f", counted but not told one by one: {untold} ({Loss.EVENTS_FULL.value})", "yellow")
+    return line
 
 
 def advice(snapshot: Snapshot) -> Iterator[Text]:

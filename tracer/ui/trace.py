@@ -8,7 +8,7 @@ from datetime import datetime
 from rich.text import Text
 
 from tracer.latency.breakdown import parts_of
-from tracer.model.failures import Event, Failure
+from tracer.model.failures import Event, Failure, FailureSource
 from tracer.text import duration, keep_ends, offset_text, printable
 from tracer.ui import labels
 from tracer.ui.table import UNLIMITED, Column, Layout, Table, fit, number
@@ -25,7 +25,7 @@ def event_columns(waits: bool = False) -> list[Column[Event]]:
         Column("COMM", lambda event: printable(event.comm), 8, 15, drop=1),
         Column("FSTYPE", lambda event: labels.fstype(event), 6, 8, drop=5),
         Column("MOUNT", lambda event: labels.mount(event), 8, 16, drop=7),
-        Column("PATH", lambda event: event.path.value, 13, 13, drop=6),
+        Column("PATH", _path, 13, 13, drop=6),
         Column("HANDLER", lambda event: labels.handler(event), 24, 24, drop=9),
         number("LATENCY", lambda event: duration(event.latency_ns) if event.latency_ns else "-", 7),
         Column("OUTCOME", outcome, 10, 17, style=_outcome_style),
@@ -75,6 +75,13 @@ def errno_from(event: Event) -> str:
 def _time(event: Event) -> str:
     moment = datetime.fromtimestamp(event.time_ns // 1_000_000_000).astimezone()
     return f"{moment:%H:%M:%S}.{event.time_ns // 1_000_000 % 1000:03d}"
+
+
+def _path(event: Event) -> str:
+    """How the fault came; "-" for one that read, and for a signal that no fault belongs to."""
+    if isinstance(event, Failure) and (event.source is FailureSource.SIGNAL or not event.write):
+        return "-"
+    return event.path.value
 
 
 def _outcome_style(event: Event) -> str:

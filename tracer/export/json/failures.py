@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tracer.diagnosis import syscalls
 from tracer.export.json.records import event_dict, text
 from tracer.model.calls import device_name
-from tracer.model.failures import Actor, Event, Failure
+from tracer.model.failures import Actor, Event, Failure, FailureSource
 from tracer.model.host_state import HostState
 
 if TYPE_CHECKING:
@@ -44,12 +44,23 @@ def explained_dict(explained: Explained) -> dict[str, object]:
         "remedy": text(diagnosis.remedy),
         "run": _commands(diagnosis.run),
         "check": _commands(diagnosis.check),
+        "raised_again": _again(explained),
         "host": _state_dict(explained.state),
     }
 
 
+def _again(explained: Explained) -> dict[str, object] | None:
+    """The fault whose SIGBUS a process has sent to itself again."""
+    if explained.again is None:
+        return None
+    first = explained.again.first.failure
+    after_ns = explained.failure.time_ns - first.time_ns
+    return {"first_time_ns": first.time_ns, "first_pid": first.pid, "of_child": explained.again.of_child,
+            "after_ns": after_ns}  # fmt: skip
+
+
 def repeated_dict(more: Repeated) -> dict[str, object]:
-    """How many more there were like one that was told before: same pid, device, inode, class and errno."""
+    """How many more there were of an incident that was told before; ``other``: on files that were not told of."""
     failure, diagnosis = more.first.failure, more.first.diagnosis
     return {
         "kind": "repeated",
@@ -64,11 +75,17 @@ def repeated_dict(more: Repeated) -> dict[str, object]:
         "inode": failure.inode,
         "file": text(failure.file),
         "first_time_ns": failure.time_ns,
+        "last_time_ns": (more.last or (failure,))[-1].time_ns,
+        "raised_again": more.first.again is not None,
+        "processes": more.processes,
+        "files": more.files,
+        "other": more.other,
+        "last": [{"pid": victim.pid, "comm": text(victim.comm)} for victim in more.last],
     }
 
 
 def _members(failure: Failure) -> dict[str, object]:
-    signal, cut = failure.signal, failure.truncation
+    signal = failure.signal
     return {
         "time_ns": failure.time_ns,
         "source": failure.source.value,
@@ -79,27 +96,11 @@ def _members(failure: Failure) -> dict[str, object]:
         "comm": text(failure.comm),
         "command": [text(argument) for argument in failure.command],
         "cgroup_id": failure.cgroup_id,
-        "fstype": text(failure.fstype),
-        "mountpoint": text(failure.mountpoint),
-        "device": device_name(failure.dev),
-        "inode": failure.inode,
-        "file": text(failure.file),
-        "deleted": failure.deleted,
         "ordinal": failure.ordinal,
-        "size": failure.size,
-        "allocated": failure.allocated,
-        "offset": failure.offset,
         "address": hex(failure.address),
         "instruction": hex(failure.ip),
-        "write": failure.write,
-        "path": failure.path.value,
-        "initiator": failure.initiator.value,
-        "syscall": syscalls.name(failure.syscall) if failure.syscall >= 0 else None,
-        "handler": text(failure.handler),
-        "outcome": failure.outcome and failure.outcome.value,
+        **({} if failure.source is FailureSource.SIGNAL else _of_fault(failure)),
         "inferred": failure.inferred,
-        "latency_ns": failure.latency_ns,
-        "vm_fault": failure.vm_fault,
         "signal": None
         if signal is None
         else {
@@ -108,6 +109,30 @@ def _members(failure: Failure) -> dict[str, object]:
             "module": text(signal.module) or None,
             "sender": None if signal.sender is None else {**_actor(signal.sender), "uid": signal.sender_uid},
         },
+    }
+
+
+def _of_fault(failure: Failure) -> dict[str, object]:
+    """What a signal that no refused fault belongs to does not have."""
+    cut = failure.truncation
+    return {
+        "fstype": text(failure.fstype),
+        "mountpoint": text(failure.mountpoint),
+        "device": device_name(failure.dev),
+        "inode": failure.inode,
+        "file": text(failure.file),
+        "deleted": failure.deleted,
+        "size": failure.size,
+        "allocated": failure.allocated,
+        "offset": failure.offset,
+        "write": failure.write,
+        "path": failure.path.value if failure.write else None,
+        "initiator": failure.initiator.value,
+        "syscall": syscalls.name(failure.syscall) if failure.syscall >= 0 else None,
+        "handler": text(failure.handler),
+        "outcome": failure.outcome and failure.outcome.value,
+        "latency_ns": failure.latency_ns,
+        "vm_fault": failure.vm_fault,
         "truncated": None if cut is None else {"time_ns": cut.time_ns, "size": cut.size, "by": _actor(cut.by)},
     }
 

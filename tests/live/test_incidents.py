@@ -1,0 +1,65 @@
+"""Floods of short-lived victims, and signals that are raised again: one report, and exact counts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.live.guest import command
+
+pytestmark = pytest.mark.native
+WORKERS = 101
+CUT = """
+import faulthandler, mmap, os, sys
+path, workers = sys.argv[1], int(sys.argv[2])
+with open(path, "wb+") as file:
+    file.truncate(8192)
+    mapped = mmap.mmap(file.fileno(), 0)
+    file.truncate(0)
+for _ in range(workers):
+    if not os.fork():
+        mapped[4097]
+for _ in range(workers):
+    os.wait()
+if not workers:
+    faulthandler.enable()
+    mapped[4097]
+"""
+
+
+def watched(*arguments: str, json_lines: bool = False) -> list[str]:
+    """What sigbus says while a command runs."""
+    options = ["--backend", "tracepoint", *(["--json"] if json_lines else [])]
+    done = subprocess.run(command("sigbus", *options, "--", *arguments), capture_output=True, text=True, check=False)
+    assert "\nlost: 0  " in f"\n{done.stderr}", done.stderr
+    return done.stdout.splitlines()
+
+
+def script(tmp_path: Path, workers: int) -> list[str]:
+    """The command that lets so many workers die of a file that was cut, or itself."""
+    return ["/usr/bin/python3", "-c", CUT, str(tmp_path / "cut"), str(workers)]
+
+
+def test_workers_that_die_on_one_file_are_one_report_and_a_count(tmp_path: Path) -> None:
+    lines = watched(*script(tmp_path, WORKERS))
+    reports = [line for line in lines if line.startswith("SIGBUS ")]
+    counts = [line for line in lines if " more like it in " in line]
+    assert len(reports) == 1
+    assert sum(int(line.split(" more like it")[0].split()[-1]) for line in counts) == WORKERS - 1
+    assert f" {WORKERS} so far: {WORKERS} processes, the last python3[" in counts[-1]
+
+
+def test_a_signal_that_is_raised_again_is_no_incident_of_its_own(tmp_path: Path) -> None:
+    """By the process that has a handler, and by timeout(1), which ends as its child did."""
+    found = [json.loads(line) for line in watched("timeout", "60", *script(tmp_path, 0), json_lines=True)]
+    first, itself, parent = (one for one in found if one["kind"] == "failure")
+    assert (first["class"], first["raised_again"], first["write"]) == ("beyond_end", None, False)
+    for one, of_child in ((itself, False), (parent, True)):
+        assert (one["class"], "path" in one, "write" in one) == ("sent", False, False)
+        assert one["raised_again"] | {"after_ns": 0} == {
+            "first_time_ns": first["time_ns"], "first_pid": first["pid"], "of_child": of_child, "after_ns": 0
+        }  # fmt: skip
+    assert (itself["comm"], parent["comm"], itself["pid"]) == ("python3", "timeout", first["pid"])
