@@ -30,6 +30,7 @@ class Exit(IntEnum):
     FUNCTION_KEPT = 26
     HIDDEN = 27
     NOT_ALL_SEEN = 28
+    BEYOND_END = 29
     CANNOT_RUN = 126
     NOT_FOUND = 127
 

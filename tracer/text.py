@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -108,6 +109,12 @@ def parse_duration(text: str) -> int:
 def counted(number: int, one: str, many: str = "") -> str:
     """``1 file``, ``2 files``; ``many`` where that is not ``one`` with an s."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Up to three names, escaped; of more, how many processes that are, and the first three."""
+    shown = ", ".join(map(printable, names[:3]))
+    return shown if len(names) <= 3 else f"{len(names)} processes ({shown}, ...)"
 
 
 def count_text(number: float) -> str:

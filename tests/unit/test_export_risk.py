@@ -9,6 +9,7 @@ from dataclasses import replace
 from prometheus_client.registry import CollectorRegistry
 from test_risk import SRV, TREE, demand, limit
 
+from tracer.cut import Cut
 from tracer.export.http.application import exposition
 from tracer.export.prometheus.risk_collector import RiskCollector
 from tracer.mappings.risk import Demand, LimitKind, assess
@@ -68,3 +69,11 @@ def test_labels_are_bounded_by_filesystem() -> None:
     text = exposition(RiskCollector(lambda: next(looks((0, many))))).decode()
     assert text.count("mkwrite_risk_unallocated_bytes{") == 1
     assert SRV.mountpoint in text
+
+
+def test_what_is_mapped_beyond_its_end_is_added_up_by_filesystem() -> None:
+    cuts = tuple(Cut("/srv/f", False, inode, 0, 4096 * inode, (), SRV) for inode in (2, 3))
+    before = Survey(0, (demand(1, limit(5)),), assess([demand(1, limit(5))]), ())
+    found = registry(iter((before, replace(before, time_ns=10**9, cut=cuts))))
+    assert found.get_sample_value("mkwrite_risk_beyond_end_bytes", LABELS) == 0
+    assert found.get_sample_value("mkwrite_risk_beyond_end_bytes", LABELS) == 5 * 4096

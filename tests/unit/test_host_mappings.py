@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.host import files, mapped, processes, smaps
-from tracer.host.mappings import Mapping, MappingReader, covered, link, parse
+from tracer.host.mappings import Mapping, MappingReader, beyond_end, covered, link, parse
 from tracer.host.processes import container
 from tracer.mappings.rows import rows
 from tracer.model.calls import device_name
@@ -30,8 +30,8 @@ NOBODY = 1 << 30
 HELD, OTHER = 5 * mmap.PAGESIZE, 3 * mmap.PAGESIZE
 
 
-def test_shared_writable_lines_are_taken_and_no_others() -> None:
-    found = parse(MAPS, NOBODY)
+def test_shared_lines_are_taken_and_no_others() -> None:
+    found = [mapping for mapping in parse(MAPS, NOBODY) if not mapping.fixed]
     assert [m.name for m in found] == ["/srv/led ger.dat (deleted)", "/srv/a\nb", "/dev/zero (deleted)"]
     first, second, _ = found
     assert (first.start, first.end, first.offset, first.length) == (0x7F0000000000, 0x7F0000003000, 0x2000, 0x3000)
@@ -72,9 +72,10 @@ def test_our_own_mappings_are_found_both_ways(query: bool, tmp_path: Path) -> No
         closing(mmap.mmap(stream.fileno(), HELD, mmap.MAP_SHARED, mmap.PROT_READ)),
     ):
         found = {m.name: m for m in MappingReader(query=query).read(os.getpid()) if m.name.startswith(str(tmp_path))}
-    assert {Path(name): (m.length, m.writable) for name, m in found.items()} == {
-        written: (HELD, True),
-        locked: (OTHER, False),  # mprotect could
+    assert {Path(name): (m.length, m.writable, m.fixed) for name, m in found.items()} == {
+        written: (HELD, True, False),
+        locked: (OTHER, False, False),  # mprotect could
+        private: (HELD, False, True),
     }
     assert found[str(written)].inode == written.stat().st_ino
 
@@ -195,3 +196,20 @@ def test_residency_is_read_for_the_mappings_that_are_wanted() -> None:
         0x7F0000000000: smaps.Residency(8 << 10, 7 << 10, False),
         0x7F0000200000: smaps.Residency(2 << 20, 0, True),
     }
+
+
+@pytest.mark.parametrize(("mode", "size"), [("rb+", 11 * mmap.PAGESIZE), ("rb", 13 * mmap.PAGESIZE)])
+def test_pages_beyond_the_end_of_a_file_that_was_cut_are_counted(tmp_path: Path, mode: str, size: int) -> None:
+    """Sizes that no other test maps: the kernel remembers the mode of a link in map_files by its addresses."""
+    path = tmp_path / "cut"
+    path.write_bytes(bytes(size))
+    prot = mmap.PROT_READ if mode == "rb" else mmap.PROT_READ | mmap.PROT_WRITE
+    with path.open(mode) as stream, closing(mmap.mmap(stream.fileno(), size, mmap.MAP_SHARED, prot)):
+        assert mapped.scan([os.getpid()]).cut == ()
+        os.truncate(path, 2 * mmap.PAGESIZE + 1)
+        found = mapped.scan([os.getpid()])
+    (file,) = (file for file in found.cut if file.path == str(path))
+    assert (file.beyond, file.pids) == (size - 3 * mmap.PAGESIZE, (os.getpid(),))
+    assert (str(path) in {file.path for file in found.files}) == (mode == "rb+")
+    assert beyond_end([*file.mappings, *file.mappings], 0) == size
+    assert beyond_end(file.mappings, size - 1) == 0

@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -94,3 +95,13 @@ def test_every_filesystem_has_rules_that_hold_together() -> None:
     assert rules("fuse.sshfs") == rules("fuse")
     assert not rules("lustre").local
     assert not rules("").local
+
+
+def test_what_is_mapped_beyond_its_end_is_shown_though_nobody_may_write_it() -> None:
+    one = replace(mapping(1, 3 * 4096, writable=False), fixed=True)
+    cut = replace(file(one, size=4096), beyond=8192)
+    found = replace(scan(), processes={1: process(1)}, cut=(cut,))
+    (row,) = rows(found)
+    assert (row.beyond, row.fixed) == (8192, True)
+    header, line, *_ = render(MapsView([row], ()), 200)
+    assert "BEYOND" in header and " read " in line and " 8.0 KiB " in line

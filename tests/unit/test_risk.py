@@ -19,6 +19,7 @@ from rich.console import Console
 from shown import ESCAPED, render
 
 from tracer.cli.main import cli
+from tracer.cut import Cut
 from tracer.errors import Exit
 from tracer.export.json.host import risk_dict
 from tracer.mappings.risk import (
@@ -255,3 +256,24 @@ def test_filesystems_on_one_thin_pool_ask_for_it_together() -> None:
         ("/srv", RiskState.SHORT, 12),
         ("/alone", RiskState.OK, 6),
     ]
+
+
+def test_a_file_that_is_mapped_beyond_its_end_has_a_state_of_its_own(tmp_path: Path) -> None:
+    cut = Cut("/srv/a\n", False, 7, 1 << 20, 7 << 20, ("a[1]", "b[2]", "c[3]", "d[4]"), SRV)
+    found = replace(survey(demand(5, limit(GIB))), cut=(cut,))
+    text = " ".join(render(RiskView(found), 200))
+    assert (
+        r"/srv/a\x0a, mapped by 4 processes (a[1], b[2], c[3], ...), is mapped beyond its end (1.0 MiB): 1792" in text
+    )
+    assert "there is room for all" not in text and "1 file mapped beyond the end." in text
+    (record,) = risk_dict(found)["beyond_end"]  # type: ignore[misc]
+    assert (record["size_bytes"], record["beyond_bytes"], record["device"]) == (1 << 20, 7 << 20, "8:1")
+    path = tmp_path / "ledger"
+    path.write_bytes(bytes(7 * mmap.PAGESIZE))
+    with path.open("rb") as stream, closing(mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)):
+        assert invoke().exit_code == Exit.OK
+        os.truncate(path, mmap.PAGESIZE)
+        assert invoke().exit_code == Exit.BEYOND_END
+        shown = CliRunner().invoke(cli, ["maps", "--json", "--pid", str(os.getpid())]).stdout
+        (row,) = (row for row in json.loads(shown)["mappings"] if row["file"] == str(path))
+    assert (row["beyond_bytes"], row["writable"]) == (6 * mmap.PAGESIZE, False)

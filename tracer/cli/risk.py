@@ -99,6 +99,8 @@ def risk(
         show(found, None)
     if any(verdict.used * 100 > above for verdict in found.verdicts):
         context.exit(Exit.AT_RISK)
+    if found.cut:
+        context.exit(Exit.BEYOND_END)
     if found.unseen:
         context.exit(Exit.NOT_ALL_SEEN)
 

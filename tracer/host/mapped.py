@@ -38,8 +38,9 @@ class MappedFile:
 
     ``dev``, ``fstype`` and ``mountpoint`` are those of the filesystem that its blocks come from (the upper one, for an
     overlay); ``enter`` makes a command see that mount, where it is in another mount namespace. ``here`` is a path by
-    which a command reaches the file from here, "" where none is known. ``size`` and
-    ``allocated`` are None where the file could not be asked; ``allocated`` may count metadata.
+    which a command reaches the file from here, "" where none is known.
+    ``beyond``: bytes of whole pages that are mapped beyond the end of the file; any touch of them is a SIGBUS. ``size``
+    and ``allocated`` are None where the file could not be asked; ``allocated`` may count metadata.
     """
 
     path: str
@@ -54,6 +55,7 @@ class MappedFile:
     mappings: tuple[Mapping, ...]
     enter: str = ""
     here: str = ""
+    beyond: int = 0
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -65,15 +67,17 @@ class MappedFile:
 class Scan:
     """What was found, and what could not be looked at.
 
-    ``hidden`` has the names of processes that this one may not look at, by pid, ``concealed`` a sentence on those
-    that /proc does not even show. ``memory`` counts the mappings of no mounted filesystem, ``doubtful`` those that may
-    be such or huge pages.
+    ``files`` have the mappings through which they can be written; ``cut`` are those that are mapped beyond their end,
+    with all mappings, read-only ones included. ``hidden`` has the names of processes that this one may not look at, by
+    pid, ``concealed`` a sentence on those that /proc does not even show. ``memory`` counts the mappings of no mounted
+    filesystem, ``doubtful`` those that may be such or huge pages.
     """
 
     files: tuple[MappedFile, ...]
     processes: dict[int, Process]
     hidden: dict[int, str]
     memory: int
+    cut: tuple[MappedFile, ...] = ()
     concealed: str = ""
     doubtful: int = 0
 
@@ -139,10 +143,19 @@ def scan(
         if found_file := _file(mount, mappings, remote, places):
             identity, file = found_file
             merged.setdefault(identity, []).append(file)
-    whole = tuple(_merge(parts) for parts in merged.values())
-    mapping_pids = sorted({pid for file in whole for pid in file.pids})
+    whole = [_merge(parts) for parts in merged.values()]
+    cut = tuple(replace(file, beyond=beyond) for file in whole if (beyond := _beyond(file)))
+    changed = [replace(file, mappings=tuple(m for m in file.mappings if not m.fixed)) for file in whole]
+    kept = tuple(file for file in changed if file.mappings)
+    mapping_pids = sorted({pid for file in (*kept, *cut) for pid in file.pids})
     known = {pid: process for pid in mapping_pids if (process := processes.read(pid)) is not None}
-    return Scan(whole, known, hidden, memory, "" if pids else processes.concealed(), doubtful)
+    return Scan(kept, known, hidden, memory, cut, "" if pids else processes.concealed(), doubtful)
+
+
+def _beyond(file: MappedFile) -> int:
+    if file.size is None or file.fstype == "hugetlbfs":
+        return 0
+    return beyond_end(file.mappings, file.size)
 
 
 def _file(

@@ -1,4 +1,4 @@
-"""Shared file mappings of a process that are writable, or that mprotect(2) could make so.
+"""Shared file mappings of a process, and which of them are writable, or could be made so by mprotect(2).
 
 Kernels from 6.11 on answer a question (the PROCMAP_QUERY ioctl, ``do_procmap_query`` in fs/proc/task_mmu.c), a call for
 each mapping that is wanted; on others the text of /proc/PID/maps is searched.
@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from mmap import PAGESIZE
 from typing import Final
 
 
@@ -21,7 +22,8 @@ from typing import Final
 class Mapping:
     """One mapping. ``start`` and ``end`` are addresses, ``offset`` is the first mapped byte of the file.
 
-    ``writable`` is now; where it is not, mprotect(2) could make it so. ``dev`` and ``inode`` are what the kernel shows
+    ``writable`` is now; where it is not, mprotect(2) could make it so, unless it is ``fixed``. ``dev`` and ``inode``
+    are what the kernel shows
     in maps: the superblock's number (``major << 20 | minor``), and an inode number that is unique in a subvolume
     only on btrfs. ``name`` is the path as the kernel shows it, which may end with " (deleted)".
     """
@@ -34,6 +36,7 @@ class Mapping:
     dev: int
     inode: int
     name: str
+    fixed: bool = False
 
     @property
     def length(self) -> int:
@@ -125,19 +128,19 @@ class MappingReader:
                 return None
             address = query.vma_end
             writable = bool(query.vma_flags & _WRITABLE)
-            if writable or _may_write(pid, query.vma_start, query.vma_end):
-                found.append(
-                    Mapping(
-                        pid,
-                        query.vma_start,
-                        query.vma_end,
-                        query.vma_offset,
-                        writable,
-                        query.dev_major << 20 | query.dev_minor,
-                        query.inode,
-                        os.fsdecode(self._name.value),
-                    )
+            found.append(
+                Mapping(
+                    pid,
+                    query.vma_start,
+                    query.vma_end,
+                    query.vma_offset,
+                    writable,
+                    query.dev_major << 20 | query.dev_minor,
+                    query.inode,
+                    os.fsdecode(self._name.value),
+                    not (writable or _may_write(pid, query.vma_start, query.vma_end)),
                 )
+            )
 
 
 def parse(text: bytes, pid: int) -> list[Mapping]:
@@ -146,11 +149,11 @@ def parse(text: bytes, pid: int) -> list[Mapping]:
     for match in _LINE.finditer(text):
         start, end = int(match[1], 16), int(match[2], 16)
         writable = match[3] == b"w"
-        if writable or _may_write(pid, start, end):
-            dev = int(match[5], 16) << 20 | int(match[6], 16)
-            # The kernel escapes nothing but newlines there (show_map_vma in fs/proc/task_mmu.c).
-            name = os.fsdecode(match[8].replace(rb"\012", b"\n"))
-            found.append(Mapping(pid, start, end, int(match[4], 16), writable, dev, int(match[7]), name))
+        dev = int(match[5], 16) << 20 | int(match[6], 16)
+        # The kernel escapes nothing but newlines there (show_map_vma in fs/proc/task_mmu.c).
+        name = os.fsdecode(match[8].replace(rb"\012", b"\n"))
+        fixed = not (writable or _may_write(pid, start, end))
+        found.append(Mapping(pid, start, end, int(match[4], 16), writable, dev, int(match[7]), name, fixed))
     return found
 
 
@@ -163,6 +166,12 @@ def covered(mappings: Iterable[Mapping]) -> list[tuple[int, int]]:
         else:
             merged.append((begin, end))
     return merged
+
+
+def beyond_end(mappings: Iterable[Mapping], size: int) -> int:
+    """Bytes of whole pages that are mapped beyond the end of a file of ``size`` bytes (filemap_fault: max_idx)."""
+    end = -(-size // PAGESIZE) * PAGESIZE
+    return sum(max(0, stop - max(begin, end)) for begin, stop in covered(mappings))
 
 
 def link(mapping: Mapping) -> str:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from tracer.model.filesystems import Fallocate, Refusal, rules
-from tracer.text import printable, shell_word, size_text
+from tracer.text import printable, shell_word, size_text, some
 
 
 class LimitKind(StrEnum):
@@ -168,7 +168,6 @@ def _danger(verdict: Assessment) -> tuple[object, ...]:
 
 def sentence(demand: Demand, limit: Limit) -> str:
     """A demand in words: ``/srv/f, mapped by postgres[812], can ask for 9.4 GiB; 1.2 GiB is free to it``."""
-    who = demand.who[0] if len(demand.who) == 1 else f"{len(demand.who)} processes"
     new = demand.asks(limit.kind)
     asks = f"can ask for {size_text(new)}"
     if demand.rewrites:
@@ -179,7 +178,7 @@ def sentence(demand: Demand, limit: Limit) -> str:
         name += f" (in the mount namespace of {printable(demand.who[0])})"
     elif demand.here not in ("", demand.path):
         name += f" (here {printable(demand.here)})"
-    return f"{name}, mapped by {printable(who)}, {asks}; {size_text(max(0, limit.free))} is free to it."
+    return f"{name}, mapped by {some(demand.who)}, {asks}; {size_text(max(0, limit.free))} is free to it."
 
 
 def consequence(limit: Limit) -> str:

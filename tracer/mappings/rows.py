@@ -17,7 +17,8 @@ Resident = Mapping[tuple[int, int], Residency]
 class MappingRow:
     """A file as one process maps it, or as all do. Sizes in bytes, None where they were not asked or are not known.
 
-    ``pids`` are the processes, ``who`` says so in words. ``mapped`` counts no byte of the file twice;
+    ``pids`` are the processes, ``who`` says so in words. ``beyond`` is
+    mapped beyond the end of the file; ``fixed``: it cannot be written. ``mapped`` counts no byte of the file twice;
     ``resident`` and ``dirty`` add up page tables, so that a page counts once for each process that has it.
     """
 
@@ -29,12 +30,15 @@ class MappingRow:
     writable: bool
     resident: int | None
     dirty: int | None
+    beyond: int = 0
+    fixed: bool = False
 
 
 def rows(scan: Scan, *, by_file: bool = False, resident: Resident | None = None) -> list[MappingRow]:
     """The rows, the largest mappings first."""
     made = []
-    for file in scan.files:
+    files = {(file.dev, file.inode, file.path): file for file in (*scan.files, *scan.cut)}
+    for file in files.values():
         if by_file:
             made.append(_row(scan, file, file.mappings, resident))
             continue
@@ -60,4 +64,6 @@ def _row(scan: Scan, file: MappedFile, several: Iterable[mappings.Mapping], resi
         writable=any(mapping.writable for mapping in several),
         resident=None if pages is None else sum(page.resident for page in pages),
         dirty=None if pages is None else sum(page.dirty for page in pages),
+        fixed=all(mapping.fixed for mapping in several),
+        beyond=mappings.beyond_end(several, file.size) if file.beyond and file.size is not None else 0,
     )

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from tracer.cut import Cut
 from tracer.host import files, smaps
 from tracer.host.extents import Backing, backing
 from tracer.host.mapped import MappedFile, Scan, scan
@@ -39,6 +40,7 @@ class Survey:
     notes: tuple[str, ...]
     unseen: tuple[str, ...] = ()
     skipped: int = 0
+    cut: tuple[Cut, ...] = ()
 
 
 def survey(pids: Collection[int] = (), fstypes: Collection[str] = (), *, remote: bool = False) -> Survey:
@@ -77,7 +79,14 @@ def survey(pids: Collection[int] = (), fstypes: Collection[str] = (), *, remote:
             *sorted(limits.unseen),
         ),
         skipped=skipped.total(),
+        cut=tuple(_cut(file, found) for file in sorted(found.cut, key=lambda file: (-file.beyond, file.path))),
     )
+
+
+def _cut(file: MappedFile, found: Scan) -> Cut:
+    who = tuple(found.processes[pid].label for pid in file.pids if pid in found.processes)
+    place = LimitedFilesystem(file.fstype, file.mountpoint, file.dev, rules(file.fstype).handler)
+    return Cut(file.path, file.deleted, file.inode, file.size or 0, file.beyond, who, place)
 
 
 def _why_not(known: Rules) -> str:

@@ -47,16 +47,31 @@ def _columns(rows: Sequence[MappingRow], with_residency: bool) -> list[Column[Ma
     columns += [
         Column("FSTYPE", lambda row: printable(row.file.fstype) or "-", 6, drop=3),
         Column("HANDLER", lambda row: rules(row.file.fstype).handler or "-", 8, drop=5),
-        Column("ACCESS", lambda row: "write" if row.writable else "could", 6),
+        Column("ACCESS", _access, 6),
         number("MAPPED", lambda row: size_text(row.mapped), 8),
         number("SIZE", lambda row: _size(row.file.size), 8, drop=4),
         number("BACKED", lambda row: _size(row.file.allocated), 8, drop=1),
     ]
+    if any(row.beyond for row in rows):
+        columns.append(
+            number("BEYOND", lambda row: size_text(row.beyond) if row.beyond else "-", 8, style=_beyond_style)
+        )
     if with_residency:
         columns.append(number("RESIDENT", lambda row: _size(row.resident), 8))
         columns.append(number("DIRTY", lambda row: _size(row.dirty), 8))
     columns.append(Column("FILE", _file, 24, shorten=keep_ends))
     return columns
+
+
+def _access(row: MappingRow) -> str:
+    """What may be written: now, after mprotect(2), or never through these mappings."""
+    if row.fixed:
+        return "read"
+    return "write" if row.writable else "could"
+
+
+def _beyond_style(row: MappingRow) -> str:
+    return "bold red" if row.beyond else ""
 
 
 def _size(size: int | None) -> str:

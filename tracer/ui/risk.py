@@ -33,6 +33,16 @@ class RiskView:
         for verdict in verdicts:
             if verdict.state is not RiskState.OK:
                 yield from _explained(verdict)
+        for cut in self.survey.cut:
+            yield Text("")
+            yield Text(cut.sentence, style="bold red")
+        if self.survey.cut:
+            yield Text("Any touch of such a page ends with SIGBUS, or EFAULT from a system call.", style="dim")
+            yield Text(
+                "-> Restart these programs before they touch it, and find out who cuts the files: mkwrite sigbus names "
+                "them. A program that maps more than its file has, to grow it as it goes (LMDB), touches none of it.",
+                style="bold",
+            )
         yield _summary(self.survey)
         yield from remarks(self.survey.notes, self.survey.unseen)
 
@@ -88,6 +98,9 @@ def _summary(survey: Survey) -> Text:
     short = sum(verdict.state is RiskState.SHORT for verdict in verdicts)
     tight = sum(verdict.state is RiskState.TIGHT for verdict in verdicts)
     mapped = counted(len(survey.demands), "mapped file")
+    beyond = f"{counted(len(survey.cut), 'file')} mapped beyond the end." if survey.cut else ""
+    if beyond and not short and not tight:
+        return Text(f"\n{mapped}: room for all that they may ask for; {beyond}", style="bold red")
     if not verdicts and (survey.unseen or survey.skipped):
         return Text("No limit was found for what could be looked at, which is not all.", style="bold yellow")
     if not verdicts:
@@ -97,4 +110,7 @@ def _summary(survey: Survey) -> Text:
     if not short and not tight:
         return Text(f"\n{mapped}: there is room for all that they may ask for.", style="bold green")
     worst = RiskState.SHORT if short else RiskState.TIGHT
-    return Text(f"\n{mapped}: {counted(short, 'limit')} short, {tight} tight.", style=_STYLE[worst])
+    return Text(
+        f"\n{mapped}: {counted(short, 'limit')} short, {tight} tight{'; ' if beyond else '.'}{beyond}",
+        style=_STYLE[worst],
+    )

@@ -23,6 +23,7 @@ def maps_dict(scan: Scan, rows: Sequence[MappingRow]) -> dict[str, object]:
                 "processes": [_process_dict(scan, pid) for pid in row.pids],
                 "writable": row.writable,
                 "mapped_bytes": row.mapped,
+                "beyond_bytes": row.beyond,
                 **({} if row.resident is None else {"resident_bytes": row.resident, "dirty_bytes": row.dirty}),
             }
             for row in rows
@@ -39,6 +40,20 @@ def risk_dict(survey: Survey, forecasts: Forecasts | None = None) -> dict[str, o
     return {
         "monotonic_ns": survey.monotonic_ns,
         "limits": [_verdict_dict(verdict, forecasts) for verdict in survey.verdicts],
+        "beyond_end": [
+            {
+                "file": text(cut.path),
+                "deleted": cut.deleted,
+                "inode": cut.inode,
+                "fstype": text(cut.place.fstype),
+                "mountpoint": text(cut.place.mountpoint),
+                "device": device_name(cut.place.dev),
+                "size_bytes": cut.size,
+                "beyond_bytes": cut.beyond,
+                "processes": [text(who) for who in cut.who],
+            }
+            for cut in survey.cut
+        ],
         "unseen": [text(sentence) for sentence in survey.unseen],
         "notes": [text(note) for note in survey.notes],
     }

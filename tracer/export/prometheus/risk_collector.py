@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -35,6 +36,11 @@ class _Families:
         self.refusal = GaugeMetricFamily(
             "mkwrite_risk_time_to_refusal_seconds",
             "Time until a write is refused, at the rate at which space went between the last two looks; +Inf: none.",
+            labels=_LABELS,
+        )
+        self.beyond = GaugeMetricFamily(
+            "mkwrite_risk_beyond_end_bytes",
+            "Bytes of whole pages that are mapped beyond the end of their files: any touch of them is a SIGBUS.",
             labels=_LABELS,
         )
         self.duration = GaugeMetricFamily(
@@ -79,10 +85,12 @@ class RiskCollector(Collector):
                 return families
             assert self._seen is not None
             for place, verdict in _nearest(self._seen.verdicts).items():
-                values = (printable(place.fstype), printable(place.mountpoint), device_name(place.dev))
+                values = _labels(place)
                 families.unallocated.add_metric(values, verdict.new)
                 families.available.add_metric(values, max(0, verdict.limit.free))
                 families.refusal.add_metric(values, self._coming[verdict.limit.key][1])
+            for place, beyond in _beyond(self._seen).items():
+                families.beyond.add_metric(_labels(place), beyond)
             families.unseen.add_metric([], len(self._seen.unseen))
             families.duration.add_metric([], self._took_s)
         return families
@@ -97,6 +105,18 @@ class RiskCollector(Collector):
         elapsed_ns = now.monotonic_ns - before.monotonic_ns if before else 0
         self._coming = forecasts(before.verdicts if before else (), now.verdicts, elapsed_ns)
         self._seen = now
+
+
+def _labels(place: LimitedFilesystem) -> tuple[str, str, str]:
+    return printable(place.fstype), printable(place.mountpoint), device_name(place.dev)
+
+
+def _beyond(seen: Survey) -> Counter[LimitedFilesystem]:
+    """Bytes that are mapped beyond the end of files, by filesystem; 0 for the others."""
+    found = Counter({demand.place: 0 for demand in seen.demands})
+    for cut in seen.cut:
+        found[cut.place] += cut.beyond
+    return found
 
 
 def _nearest(verdicts: Iterable[Assessment]) -> dict[LimitedFilesystem, Assessment]:
