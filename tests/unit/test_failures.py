@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes as ct
 import errno
 from dataclasses import replace
 from typing import Any
@@ -9,9 +10,14 @@ from typing import Any
 import pytest
 from failure_samples import REFUSED
 
-from tracer.decode.failures import Join
+from tracer.decode.failures import Join, _command, _command_cut
 from tracer.diagnosis.classes import decide
-from tracer.model.failures import Code, Disposition, Fact, FailureSource, Signal
+from tracer.diagnosis.diagnose import Diagnosis
+from tracer.diagnosis.explainer import Explained
+from tracer.model.failures import Class, Code, Disposition, Fact, FailureSource, Signal
+from tracer.model.host_state import HostState
+from tracer.text import ELLIPSIS
+from tracer.ui.sigbus import report
 from tracer.ui.trace import errno as shown_errno
 
 SIGNAL = Signal(Code.ADRERR, Disposition.CAUGHT, 0x7F0000003011)
@@ -78,3 +84,32 @@ def test_the_errno_of_a_failure_is_the_one_that_is_shown(changes: dict[str, Any]
     failure = decide(replace(REFUSED, **changes))
     assert failure.errno_name == shown_errno(failure) == name
     assert bool(failure.verdict.inferred_from) == inferred
+
+
+class Event(ct.Structure):
+    """What an event has of the command line."""
+
+    _fields_ = (("command_bytes", ct.c_uint32), ("command", ct.c_char * 512))
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown", "cut"),
+    [
+        (b"postgres\0-D\0/srv\0", ("postgres", "-D", "/srv"), False),
+        (b"postgres: writer" + b" " * 495, ("postgres: writer",), False),
+        (b"postgres: writer" + b"\0" * 495, ("postgres: writer",), False),
+        (b"a\0" + b"x" * 509, ("a", "x" * 509), True),
+        (b"a\0" + b"x" * 508 + b"\0", ("a", "x" * 508), False),
+        (b"", (), False),
+    ],
+)
+def test_a_command_line_is_without_its_padding_and_says_when_it_was_cut(
+    raw: bytes, shown: tuple[str, ...], cut: bool
+) -> None:
+    event = Event(len(raw))
+    ct.memmove(ct.addressof(event) + Event.command.offset, raw, len(raw))
+    assert (_command(event), _command_cut(event)) == (shown, cut)
+    line = report(
+        Explained(replace(REFUSED, command=shown, command_cut=cut), HostState(), Diagnosis(Class.OTHER, "c", "r")), 9999
+    )
+    assert (ELLIPSIS in line.plain, "\n\n" in line.plain) == (cut, False)

@@ -269,3 +269,12 @@ def test_a_fuse_filesystem_is_of_its_type_with_the_subtype_or_without() -> None:
     assert [mount.is_of(types) for types in ((), ("fuse",), ("fuse.sshfs", "xfs"), ("sshfs", "xfs"))] == [
         True, True, True, False,
     ]  # fmt: skip
+
+
+def test_a_backing_device_is_named_by_a_mount_of_its_filesystem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.host.mounts._disk", lambda dev: "8:16" if dev == 8 << 20 | 17 else "")
+    mounts = Mounts.parse(MOUNTINFO)
+    names = ("0:51-fuse", "0:44", "8:16", "8:17", "8:0", "mtd")
+    assert [mounts.of_bdi(name) for name in names] == [
+        "/mnt/sshfs", "/mnt/btrfs/all", "/mnt/with space\\and\ttab", "/mnt/with space\\and\ttab", "", "",
+    ]  # fmt: skip

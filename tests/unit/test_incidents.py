@@ -52,8 +52,8 @@ def sent(pid: int, after_ns: int = 0, sender: int | None = None, comm: str = "py
     by = Actor(pid if sender is None else sender, 1, comm if sender is None else "kill")
     signal = Signal(Code.TKILL, Disposition.FATAL, 0, by)
     return decide(
-        replace(REFUSED, source=FailureSource.SIGNAL, kernel_error=0xFFFFFFFA, signal=signal, pid=pid, tid=pid, comm=comm,
-                dev=0, inode=0, file="", time_ns=CUT.time_ns + after_ns, parent=parent)
+        replace(REFUSED, source=FailureSource.SIGNAL, kernel_error=0xFFFFFFFA, signal=signal, pid=pid, tid=pid,
+                comm=comm, dev=0, inode=0, file="", time_ns=CUT.time_ns + after_ns, parent=parent)
     )  # fmt: skip
 
 

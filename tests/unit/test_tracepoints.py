@@ -22,7 +22,8 @@ from tracer.ui.top import TopView
 
 IDLE = Throttled(1, 1, 1)
 EARLIER = Tracepoints(1, {Initiator.USER: 10, Initiator.KERNEL: 2}, {"7:0": Throttled(3, 4, 5), "8:0": IDLE})
-NOW = Tracepoints(4, {Initiator.USER: 110, Initiator.KERNEL: 3}, {"7:0": Throttled(5, 14, 4101), "8:0": IDLE})
+LATER = {"7:0": Throttled(5, 14, 4101, "/srv"), "8:0": IDLE}
+NOW = Tracepoints(4, {Initiator.USER: 110, Initiator.KERNEL: 3}, LATER)
 NOTES = (note("kprobe: this kernel has no kprobes"),)
 SHOT = replace(snapshot({}), wp_faults={}, notes=NOTES, tracepoints=NOW.since(EARLIER))
 
@@ -44,7 +45,7 @@ def test_an_interval_has_what_came_in_it() -> None:
 def test_views_show_them_and_one_line_of_what_is_missing(view: object) -> None:
     text = shown(view)
     assert "3 SIGBUS, 100 wp faults of programs, 1 of the kernel" in text
-    assert "THROTTLED" in text and "7:0" in text and not re.search(r"\b8:0\b", text)
+    assert "THROTTLED" in text and "/srv (7:0) " in text and not re.search(r"\b8:0\b", text)
     assert "no kprobes" in text and "no calls, latencies or outcomes" in " ".join(text.split())
     assert "WP FAULTS" not in text and "HANDLER" not in text
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -55,7 +56,7 @@ def test_json() -> None:
     assert found == {
         "sigbus": 3,
         "wp_faults": {"user": 100, "kernel": 1},
-        "throttled": [{"bdi": "7:0", "pauses": 2, "pause_ns": 10, "dirtied_bytes": 4096}],
+        "throttled": [{"bdi": "7:0", "mountpoint": "/srv", "pauses": 2, "pause_ns": 10, "dirtied_bytes": 4096}],
     }
     assert "tracepoints" not in snapshot_dict(snapshot({}))
 

@@ -13,6 +13,7 @@ from tracer.model.histogram import Histogram
 from tracer.model.hooks import Backend, Hook, Loss
 from tracer.ui.count import CountView
 from tracer.ui.hist import HistogramsView
+from tracer.ui.labels import NO_CALLS
 from tracer.ui.status import status
 from tracer.ui.top import TopView
 from tracer.ui.trace import TraceLines
@@ -66,7 +67,7 @@ def test_a_screen_that_is_too_small_is_no_error(height: int) -> None:
 
 
 def test_top_without_calls_says_so() -> None:
-    assert "no calls" in render(TopView(snapshot({}), snapshot({})))
+    assert NO_CALLS in render(TopView(snapshot({}), snapshot({})))
 
 
 def test_losses_are_shown_even_when_there_are_none_and_by_kind_and_in_red_when_there_are() -> None:

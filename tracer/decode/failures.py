@@ -99,6 +99,7 @@ class FailureReader:
             namespace_pid=event.namespace_pid,
             parent=event.parent,
             command=_command(event),
+            command_cut=_command_cut(event),
             address=event.address,
             ip=event.ip,
             ordinal=event.seen,
@@ -173,8 +174,19 @@ def _disposition(event: Any, code: Code) -> Disposition:
 
 
 def _command(event: Any) -> tuple[str, ...]:
-    raw = ct.string_at(ct.addressof(event) + type(event).command.offset, event.command_bytes)
-    return tuple(_text(part) for part in raw.removesuffix(b"\0").split(b"\0")) if raw else ()
+    """The arguments; a title that was written over them (setproctitle) without what it is padded with."""
+    raw = _command_line(event).rstrip(b"\0 ")
+    return tuple(_text(part) for part in raw.split(b"\0")) if raw else ()
+
+
+def _command_cut(event: Any) -> bool:
+    """Whether there was more than there is room for: the last of the arguments has no end."""
+    raw = _command_line(event)
+    return len(raw) >= type(event).command.size - 1 and not raw.endswith((b"\0", b" "))
+
+
+def _command_line(event: Any) -> bytes:
+    return ct.string_at(ct.addressof(event) + type(event).command.offset, event.command_bytes)
 
 
 def _text(raw: bytes) -> str:

@@ -180,8 +180,9 @@ def _poisoned() -> Diagnosis:
     return Diagnosis(
         Class.MEDIA,
         "The page's memory is broken (a hardware error was reported for it), and its content is lost.",
-        "Replace the memory module; restart the program, which then gets another page.",
-        lines("dmesg | grep -i -e mce -e poison", "grep HardwareCorrupted /proc/meminfo"),
+        "Replace the memory module, unless the error was injected for a test (madvise(2) with MADV_HWPOISON, "
+        "hwpoison-inject): the kernel's log says so, and for which process; restart the program.",
+        lines("dmesg | grep -i -e mce -e poison -e 'injecting memory failure'", "grep HardwareCorrupted /proc/meminfo"),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tracer.host import files, processes
-from tracer.host.mappings import Mapping, MappingReader, link
+from tracer.host.mappings import Mapping, MappingReader, beyond_end, link
 from tracer.host.mount_namespaces import MountNamespaces
 from tracer.host.mounts import Mount
 from tracer.host.processes import Process

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from tracer.model.calls import Filesystem
+from tracer.model.calls import Filesystem, device_name
 
 
 def _mountinfo() -> Path:
@@ -100,6 +100,23 @@ class Mounts:
         """Where a device is mounted, see ``preferred``; empty when it is mounted nowhere."""
         mount = preferred(mount for mount in self.entries if mount.dev == dev)
         return mount.mountpoint if mount else ""
+
+    def of_bdi(self, name: str) -> str:
+        """Where a filesystem of a backing device is mounted, by its name in /sys/class/bdi; "" where none is.
+
+        The name is the device's number, with a suffix for some types (super_setup_bdi in fs/super.c), a disk's for its
+        partitions.
+        """
+        number = name.partition("-")[0]
+        found = preferred(m for m in self.entries if number in (device_name(m.dev), _disk(m.dev)))
+        return found.mountpoint if found else ""
+
+
+def _disk(dev: int) -> str:
+    """The number of the disk that a partition is of; "" for what is none."""
+    with suppress(OSError):
+        return Path(f"/sys/dev/block/{device_name(dev)}/../dev").read_text().strip()
+    return ""
 
 
 def preferred(mounts: Iterable[Mount]) -> Mount | None:

@@ -198,9 +198,10 @@ class Failure:
     follows from all that the kernel said, decided when the failure was decoded, and has ``errno_name``. ``size`` and
     ``allocated`` are the file's, in bytes, at that moment. ``latency_ns`` is known of page_mkwrite only.
     ``syscall`` is the number of the system call in which the fault was taken, -1 for an instruction of the program.
-    ``command`` holds the first 511 bytes of the arguments. ``ordinal`` counts the failures of this process, file and
-    cause: 1 is the first. ``kernel_error``, ``who``, ``generation`` (see ``tracer.model.Filesystem``) and ``process``,
-    which is the pid, and when it began (process_of in bpf/series.h), are what the kernel counts it under.
+    ``command`` holds the first 511 bytes of the arguments, ``command_cut`` if there were more. ``ordinal`` counts the
+    failures of this process, file and cause: 1 is the first. ``kernel_error``, ``who``, ``generation`` (see
+    ``model.calls.Filesystem``) and ``process``, which is the pid, and when it began (process_of in bpf/series.h), are
+    what the kernel counts it under.
     ``huge_page`` is the size of hugetlb's pages, 0 for other files.
     ``inferred``: only the signal was seen; ``source`` and ``handler`` follow from the mapping that the address is in.
     """
@@ -216,6 +217,7 @@ class Failure:
     namespace_pid: int = 0
     parent: int = 0
     command: tuple[str, ...] = ()
+    command_cut: bool = False
     fstype: str = ""
     mountpoint: str = ""
     dev: int = 0

@@ -16,15 +16,20 @@ from tracer.model.waits import WaitSeries, WaitTime
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Tasks made to pause since they dirtied pages of a device too fast: how often, how long, for how many bytes."""
+    """Tasks made to pause since they dirtied pages of a device too fast: how often, how long, for how many bytes.
+
+    ``mountpoint`` is where a filesystem of that device is mounted, "" where none is known to be.
+    """
 
     pauses: int = 0
     pause_ns: int = 0
     dirtied: int = 0
+    mountpoint: str = field(default="", compare=False)
 
     def since(self, earlier: Throttled) -> Throttled:
         """What came after ``earlier``."""
-        return Throttled(self.pauses - earlier.pauses, self.pause_ns - earlier.pause_ns, self.dirtied - earlier.dirtied)
+        pauses, pause_ns = self.pauses - earlier.pauses, self.pause_ns - earlier.pause_ns
+        return Throttled(pauses, pause_ns, self.dirtied - earlier.dirtied, self.mountpoint)
 
 
 @dataclass(frozen=True, slots=True)

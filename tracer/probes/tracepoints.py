@@ -144,10 +144,13 @@ class TracepointCounts:
     def _throttled(self) -> Iterator[tuple[str, Throttled]]:
         spec = self._bpf.maps["throttled"]
         value = c_type(spec.value)
+        mounts = None
         for name, raw in entries(spec, self._maps["throttled"]):
             found = value.from_buffer_copy(raw)
             device = name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-            yield device, Throttled(found.pauses, found.jiffies * self._jiffy_ns, found.pages * _PAGE)
+            mounts = mounts or Mounts.read()
+            where = mounts.of_bdi(device)
+            yield device, Throttled(found.pauses, found.jiffies * self._jiffy_ns, found.pages * _PAGE, where)
 
 
 def counts_source(btf: Btf) -> str:

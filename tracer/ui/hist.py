@@ -76,7 +76,7 @@ class HistogramsView:
             yield from _bar_lines(bars(histogram, fine=self.fine), options)
             yield Text("")
         if not groups:
-            yield Text("no calls")
+            yield Text(labels.NO_CALLS)
 
     def _title(self, series: Series) -> str:
         parts = [

@@ -7,6 +7,9 @@ from typing import Protocol
 from tracer.model.calls import device_name
 from tracer.text import printable
 
+#: Said where a table would be. What hangs since before the hooks were on has begun no call that they saw.
+NO_CALLS = "no calls (`mkwrite stuck` finds those that hang since before)"
+
 
 class OnFilesystem(Protocol):
     """What everything that is counted or told has: where it was."""

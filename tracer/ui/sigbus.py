@@ -12,7 +12,7 @@ from tracer.diagnosis.explainer import Again, Explained, Repeated
 from tracer.model.calls import FaultPath, Initiator, device_name
 from tracer.model.failures import Disposition, Failure, FailureSource, Signal
 from tracer.model.host_state import HostState
-from tracer.text import counted, duration, offset_text, printable, size_text
+from tracer.text import ELLIPSIS, counted, duration, offset_text, printable, size_text
 
 #: Columns of the labels.
 _LABELS: Final = 10
@@ -37,7 +37,7 @@ def report(explained: Explained, width: int) -> Text:
     errno = f" ({diagnosis.errno})" if diagnosis.errno else ""
     lines = [
         ("victim", _victim(failure, state)),
-        ("command", " ".join(map(printable, failure.command))),
+        ("command", _command(failure)),
         ("signal", _signal(failure)),
         ("access", _access(failure, state)),
         ("file", _file(failure, state)),
@@ -141,6 +141,11 @@ def _victim(failure: Failure, state: HostState) -> str:
         parts.append(f"container {printable(state.container)}")
     parts.append(f"cgroup {printable(state.cgroup)}")
     return ", ".join(parts)
+
+
+def _command(failure: Failure) -> str:
+    """The command line, its cut end marked."""
+    return " ".join(map(printable, failure.command)) + (ELLIPSIS if failure.command_cut else "")
 
 
 def _signal(failure: Failure) -> str:

@@ -13,6 +13,7 @@ from tracer.latency.stuck import StuckCall
 from tracer.model.failures import Failure
 from tracer.model.snapshot import Snapshot
 from tracer.text import count_text, duration
+from tracer.ui import labels
 from tracer.ui.calls import call_rows, calls_table
 from tracer.ui.status import status
 from tracer.ui.stuck import stuck_table
@@ -67,7 +68,7 @@ class TopView:
         if self.counts.tracepoints:
             yield TracepointsView(self.counts)
         else:
-            yield table if rows else Text("no calls", style="dim")
+            yield table if rows else Text(labels.NO_CALLS, style="dim")
         yield from below
 
     def _headline(self) -> Text:

@@ -7,10 +7,15 @@ from rich.text import Text
 
 from tracer.model.calls import Initiator
 from tracer.model.snapshot import Snapshot, Throttled
-from tracer.text import count_text, duration, printable, size_text
+from tracer.text import count_text, duration, keep_tail, printable, size_text
 from tracer.ui.table import Column, Table, number
 
 _Row = tuple[str, Throttled]
+
+
+def _throttled(row: _Row) -> str:
+    """The mount point with the device's name, or that alone."""
+    return printable(f"{row[1].mountpoint} ({row[0]})" if row[1].mountpoint else row[0])
 
 
 class TracepointsView:
@@ -35,7 +40,7 @@ class TracepointsView:
 
     def _columns(self) -> list[Column[_Row]]:
         return [
-            Column("THROTTLED", lambda row: printable(row[0]), 9),
+            Column("THROTTLED", _throttled, 9, shorten=keep_tail),
             number("PAUSES", lambda row: self._number(row[1].pauses), 8),
             number("PAUSED", lambda row: duration(row[1].pause_ns), 8),
             number("DIRTIED", lambda row: size_text(row[1].dirtied), 9),

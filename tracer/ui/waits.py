@@ -42,7 +42,7 @@ class WaitsView:
             yield Table(_columns(one, options.ascii_only), one.parts)
             yield Text("")
         if not found:
-            yield Text("no calls")
+            yield Text(labels.NO_CALLS)
         if self.calls:
             yield Text("longest calls", style="bold")
             layout = fit(_event_columns(), options.max_width, [call.event for call in self.calls])

@@ -95,6 +95,7 @@ def _members(failure: Failure) -> dict[str, object]:
         "uid": failure.uid,
         "comm": text(failure.comm),
         "command": [text(argument) for argument in failure.command],
+        "command_cut": failure.command_cut,
         "cgroup_id": failure.cgroup_id,
         "ordinal": failure.ordinal,
         "address": hex(failure.address),

@@ -206,7 +206,13 @@ def _tracepoints_dict(found: Tracepoints) -> dict[str, object]:
         "sigbus": found.sigbus,
         "wp_faults": {mode.value: number for mode, number in found.wp_faults.items()},
         "throttled": [
-            {"bdi": text(bdi), "pauses": t.pauses, "pause_ns": t.pause_ns, "dirtied_bytes": t.dirtied}
+            {
+                "bdi": text(bdi),
+                "mountpoint": text(t.mountpoint),
+                "pauses": t.pauses,
+                "pause_ns": t.pause_ns,
+                "dirtied_bytes": t.dirtied,
+            }
             for bdi, t in sorted(found.throttled.items())
         ],
     }
