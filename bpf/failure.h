@@ -45,6 +45,13 @@ static __always_inline u32 namespace_pid(struct task_struct *task)
 	return READ(&numbers[level], nr);
 }
 
+static __always_inline void fill_process(char *name, struct task_struct *task)
+{
+	struct task_struct *leader = READ(task, group_leader);
+
+	bpf_probe_read_kernel_str(name, 16, &leader->comm);
+}
+
 enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL };
 
 /* What was known of a failure when it arose, from which its class follows. */
@@ -107,6 +114,7 @@ struct failure {
 	u32 path_bytes;
 	u32 page_bits; /* of hugetlb's pages */
 	char comm[16];
+	char process[16]; /* the name of its first thread */
 	char fstype[16];
 	char truncated_comm[16];
 	char sender_comm[16];

@@ -107,6 +107,7 @@ int signal_generated(u64 *ctx)
 	f->parent = READ(READ(task, real_parent), tgid);
 	f->uid = READ(READ(task, real_cred), uid);
 	bpf_probe_read_kernel_str(f->comm, sizeof(f->comm), &task->comm);
+	fill_process(f->process, task);
 	sighand = READ(task, sighand);
 	bpf_probe_read_kernel(&f->action, sizeof(f->action), &sighand->action[(SIGBUS_NUMBER - 1) * SIGACTION_BYTES]);
 	f->blocked = READ(task, blocked) >> (SIGBUS_NUMBER - 1) & 1;

@@ -13,7 +13,7 @@ from tests.live.guest import command
 pytestmark = pytest.mark.native
 WORKERS = 101
 CUT = """
-import faulthandler, mmap, os, sys
+import ctypes, faulthandler, mmap, os, sys, threading
 path, workers = sys.argv[1], int(sys.argv[2])
 with open(path, "wb+") as file:
     file.truncate(8192)
@@ -24,9 +24,14 @@ for _ in range(workers):
         mapped[4097]
 for _ in range(workers):
     os.wait()
+def touch():
+    ctypes.CDLL(None).prctl(15, b"cache-worker")
+    mapped[4097]
 if not workers:
     faulthandler.enable()
-    mapped[4097]
+    thread = threading.Thread(target=touch)
+    thread.start()
+    thread.join()
 """
 
 
@@ -62,4 +67,5 @@ def test_a_signal_that_is_raised_again_is_no_incident_of_its_own(tmp_path: Path)
         assert one["raised_again"] | {"after_ns": 0} == {
             "first_time_ns": first["time_ns"], "first_pid": first["pid"], "of_child": of_child, "after_ns": 0
         }  # fmt: skip
-    assert (itself["comm"], parent["comm"], itself["pid"]) == ("python3", "timeout", first["pid"])
+    assert (itself["process"], parent["process"], itself["pid"]) == ("python3", "timeout", first["pid"])
+    assert (first["process"], first["comm"], first["tid"] == first["pid"]) == ("python3", "cache-worker", False)
