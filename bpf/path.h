@@ -33,7 +33,7 @@ static __always_inline u32 write_path(char *to, struct file *file, u32 *deleted,
 	u32 used = 0;
 	int i, n;
 
-	*deleted = READ(dentry, d_hash.pprev) == NULL && READ(dentry, d_parent) != dentry;
+	*deleted = READ(dentry, d_hash.pprev) == NULL;
 	*cut = 1;
 #pragma nounroll
 	for (i = 0; i < PATH_DEPTH; i++) {
@@ -44,7 +44,8 @@ static __always_inline u32 write_path(char *to, struct file *file, u32 *deleted,
 			break;
 		}
 		parent = READ(dentry, d_parent);
-		if (dentry == READ(vfsmount, mnt_root) || parent == dentry) {
+		/* A memfd, System V segment or anonymous huge page is in no directory: its dentry is its own parent. */
+		if (dentry == READ(vfsmount, mnt_root) || (parent == dentry && i)) {
 			mount = (void *)vfsmount - offsetof(struct mount, mnt);
 			above = READ(mount, mnt_parent);
 			if (above == mount) {
@@ -59,6 +60,10 @@ static __always_inline u32 write_path(char *to, struct file *file, u32 *deleted,
 		if (n <= 0 || used + n >= PATH_BYTES)
 			break;
 		used += n;
+		if (parent == dentry) {
+			*cut = 0;
+			break;
+		}
 		dentry = parent;
 	}
 	return used;

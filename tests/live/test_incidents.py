@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.guest import command
+from tests.live.refusals import VICTIM
 
 pytestmark = pytest.mark.native
 WORKERS = 101
@@ -55,6 +56,32 @@ def test_workers_that_die_on_one_file_are_one_report_and_a_count(tmp_path: Path)
     assert len(reports) == 1
     assert sum(int(line.split(" more like it")[0].split()[-1]) for line in counts) == WORKERS - 1
     assert f" {WORKERS} so far: {WORKERS} processes, the last python3[" in counts[-1]
+
+
+MEMFD = """
+import mmap, os
+memory = os.memfd_create("wl_shm-buffer")
+os.ftruncate(memory, 8192)
+mapped = mmap.mmap(memory, 8192)
+os.ftruncate(memory, 4096)
+mapped[4097] = 1
+"""
+
+
+def test_memory_that_is_no_file_of_a_mounted_filesystem_has_its_name() -> None:
+    """And no command that could not work."""
+    (found,) = map(json.loads, watched("/usr/bin/python3", "-c", MEMFD, json_lines=True))
+    assert (found["file"], found["deleted"], found["check"]) == ("/memfd:wl_shm-buffer", True, "")
+    assert (found["class"], found["size"], found["offset"]) == ("beyond_end", 4096, 4096)
+    text = watched("/usr/bin/python3", "-c", MEMFD)
+    assert any(line.startswith("  file    /memfd:wl_shm-buffer (deleted), offset 0x1000") for line in text)
+    assert any(line.endswith("; tmpfs on the kernel's own mount") for line in text)
+
+
+def test_an_anonymous_huge_page_has_its_name() -> None:
+    lines = watched(VICTIM, "hugetlb", json_lines=True)
+    (found,) = (json.loads(line) for line in lines if line.startswith("{"))
+    assert (found["file"], found["deleted"], found["class"]) == ("/anon_hugepage", True, "hugetlb_exhausted")
 
 
 def test_a_signal_that_is_raised_again_is_no_incident_of_its_own(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class MountFinder:
         # Ours may be the host's, seen from a container: MOUNTINFO.
         first = (Path(f"/proc/{failure.pid}"), MOUNTINFO.parent, *(Path(f"/proc/{pid}") for pid in pids))
         # Nobody has mounted what the kernel has for itself, such as memfds.
-        rest = _one_of_each_namespace() if failure.file.startswith("/") and remembered is None else ()
+        rest = _one_of_each_namespace() if failure.file.count("/") > 1 and remembered is None else ()
         for process in chain(first, rest):
             found = _mounted(process, failure.dev)
             if found and (self._has_ended(failure) or not found.mount.kernel_type.startswith(failure.fstype)):

@@ -16,6 +16,8 @@ from tracer.text import ELLIPSIS, counted, duration, offset_text, printable, siz
 
 #: Columns of the labels.
 _LABELS: Final = 10
+#: What the kernel calls memory that is no file of a mounted filesystem (mm/memfd.c, shmem.c, hugetlb.c, ipc/shm.c).
+_UNMOUNTED: Final = ("/memfd:", "/dev/zero", "/SYSV", "/anon_hugepage")
 _DISPOSITIONS: Final = {
     Disposition.FATAL: "fatal: the process has no handler for it and dies",
     Disposition.CAUGHT: "caught: a handler gets it and decides how to go on",
@@ -203,7 +205,7 @@ def _file(failure: Failure, state: HostState) -> str:
 
 def _whose(failure: Failure, state: HostState) -> str:
     """Where the file is for who reads this, if its path is one of another mount namespace or root."""
-    if state.file_here == failure.file or not failure.file.startswith("/"):
+    if state.file_here == failure.file or failure.file.startswith(_UNMOUNTED) or not failure.file.startswith("/"):
         return ""
     if state.file_here:
         return f" (here {printable(state.file_here)})"
@@ -224,7 +226,10 @@ def _refused(failure: Failure, state: HostState) -> str:
 
 def _place(failure: Failure, state: HostState | None = None) -> str:
     """The mount point, or the device's number."""
-    return printable(failure.mountpoint or (state.mountpoint if state else "")) or device_name(failure.dev)
+    where = failure.mountpoint or (state.mountpoint if state else "")
+    if not where and failure.file.startswith(_UNMOUNTED):
+        return "the kernel's own mount"
+    return printable(where) or device_name(failure.dev)
 
 
 def _errno(explained: Explained) -> str:
