@@ -175,8 +175,8 @@ def test_the_first_look_forecasts_nothing() -> None:
 def test_the_table_says_what_is_short_and_what_to_do() -> None:
     found = survey(demand(int(9.4 * GIB), limit(int(1.2 * GIB))), demand(5, limit(GIB, place=TREE), path="/tree/x"))
     lines = render(RiskView(found), 250)
-    assert lines[0].split() == ["STATE", "MOUNT", "FSTYPE", "LIMIT", "MAY", "ASK", "REWRITE", "FREE", "USED", "FILES"]
-    assert " ".join(lines[1].split()) == "short /srv ext4 free space 9.4 GiB - 1.2 GiB 783% 1"
+    assert lines[0].split() == ["STATE", "MOUNT", "FSTYPE", "LIMIT", "MAY", "ASK", "FREE", "USED", "FILES"]
+    assert " ".join(lines[1].split()) == "short /srv ext4 free space 9.4 GiB 1.2 GiB 783% 1"
     assert lines[2].split()[:2] == ["ok", "/tree"]
     assert "/srv/ledger.dat, mapped by postgres[812], can ask for 9.4 GiB; 1.2 GiB is free to it." in lines
     assert any(line.startswith("-> Make room on /srv") for line in lines)
@@ -189,6 +189,17 @@ def test_a_command_stands_on_a_line_of_its_own_however_narrow() -> None:
     with console.capture() as capture:
         console.print(RiskView(survey(demand(int(9.4 * GIB), met, path=path))), crop=False)
     assert f"   fallocate -l 10737418240 '{path}'" in capture.get().splitlines()
+
+
+@pytest.mark.parametrize("kind", [LimitKind.SPACE, LimitKind.HUGE_PAGES, LimitKind.USER])
+def test_at_80_columns_no_path_is_cut_while_a_column_is_empty(kind: LimitKind) -> None:
+    place = LimitedFilesystem("hugetlbfs", "/mnt/inner/of/24/columns", 1)
+    found = survey(*(demand(5, limit(GIB, kind, place), path=f"/f{n}", inode=n) for n in range(5)))
+    header, line, *_ = render(RiskView(found), 80)
+    assert place.mountpoint in line and kind.value in line and "…" not in line
+    assert "REWRITE" not in header
+    short = survey(*(demand(GIB, limit(5, kind, place), path=f"/f{n}", inode=n) for n in range(4)))
+    assert "... and 1 more file" in render(RiskView(short), 80)
 
 
 def test_what_is_not_in_danger_is_not_told_of() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.mappings.risk import Assessment, Forecasts, Limit, RiskState, command, consequence, remedy, sentence
+from tracer.mappings.risk import Assessment, Forecasts, RiskState, command, consequence, remedy, sentence
 from tracer.mappings.survey import Survey
 from tracer.text import counted, duration, keep_tail, printable, size_text
 from tracer.ui import labels
@@ -18,6 +20,9 @@ from tracer.ui.table import Column, Table, number
 _STYLE: Final = {RiskState.OK: "green", RiskState.TIGHT: "yellow", RiskState.SHORT: "bold red"}
 #: Files named for each limit.
 _NAMED: Final = 3
+#: Cells that a mount point and a limit get before other columns do.
+_MOUNT: Final = 24
+_LIMIT: Final = 22
 
 
 class RiskView:
@@ -29,7 +34,7 @@ class RiskView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         verdicts = self.survey.verdicts
-        yield Table(_columns(self.forecasts), verdicts)
+        yield Table(_columns(self.forecasts, verdicts), verdicts)
         for verdict in verdicts:
             if verdict.state is not RiskState.OK:
                 yield from _explained(verdict)
@@ -47,14 +52,19 @@ class RiskView:
         yield from remarks(self.survey.notes, self.survey.unseen)
 
 
-def _columns(forecasts: Forecasts | None) -> list[Column[Assessment]]:
+def _columns(forecasts: Forecasts | None, verdicts: Sequence[Assessment]) -> list[Column[Assessment]]:
+    """Room goes to what is read first: the path, then what runs out; a column in which nothing stands has none."""
+
+    def widest(cell: Callable[[Assessment], str], most: int) -> int:
+        return min(most, max((cell_len(cell(verdict)) for verdict in verdicts), default=0))
+
     columns: list[Column[Assessment]] = [
         Column("STATE", lambda verdict: verdict.state.value, 5, style=lambda verdict: _STYLE[verdict.state]),
-        Column("MOUNT", lambda verdict: labels.mount(verdict.limit.place), 8, shorten=keep_tail),
-        Column("FSTYPE", lambda verdict: labels.fstype(verdict.limit.place), 5, drop=4),
-        Column("LIMIT", lambda verdict: _limit(verdict.limit), 10),
+        Column("MOUNT", _mount, max(8, widest(_mount, _MOUNT)), shorten=keep_tail),
+        Column("FSTYPE", _fstype, max(6, widest(_fstype, _MOUNT)), drop=4),
+        Column("LIMIT", _limit, max(10, widest(_limit, _LIMIT))),
         number("MAY ASK", lambda verdict: size_text(verdict.new), 8),
-        number("REWRITE", lambda verdict: size_text(verdict.rewrites) if verdict.rewrites else "-", 8, drop=2),
+        *([number("REWRITE", _rewrites, 8, drop=2)] if any(verdict.rewrites for verdict in verdicts) else []),
         number("FREE", lambda verdict: size_text(max(0, verdict.limit.free)), 8),
         number("USED", lambda verdict: percent(verdict.used), 5, drop=1),
         number("FILES", lambda verdict: str(len(verdict.demands)), 5, drop=3),
@@ -70,8 +80,20 @@ def percent(share: float) -> str:
     return ">999%" if share > 9.99 else f"{share:.0%}"
 
 
-def _limit(limit: Limit) -> str:
-    return f"{limit.kind.value} {printable(limit.who)}".rstrip()
+def _mount(verdict: Assessment) -> str:
+    return labels.mount(verdict.limit.place)
+
+
+def _fstype(verdict: Assessment) -> str:
+    return labels.fstype(verdict.limit.place)
+
+
+def _limit(verdict: Assessment) -> str:
+    return f"{verdict.limit.kind.value} {printable(verdict.limit.who)}".rstrip()
+
+
+def _rewrites(verdict: Assessment) -> str:
+    return size_text(verdict.rewrites) if verdict.rewrites else "-"
 
 
 def _when(seconds: float) -> str:
@@ -83,7 +105,7 @@ def _explained(verdict: Assessment) -> list[Text]:
     asking = [demand for demand in verdict.demands if demand.asks(verdict.limit.kind) or demand.rewrites]
     lines += (Text(sentence(demand, verdict.limit)) for demand in asking[:_NAMED])
     if len(asking) > _NAMED:
-        lines.append(Text(f"... and {len(asking) - _NAMED} more files"))
+        lines.append(Text(f"... and {counted(len(asking) - _NAMED, 'more file')}"))
     lines.append(Text(consequence(verdict.limit), style="dim"))
     if asking:
         lines.append(Text(f"-> {remedy(asking[0], verdict.limit)}", style="bold"))
