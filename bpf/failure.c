@@ -199,6 +199,7 @@ static __always_inline void refuse(struct fault *fault)
 	if (!refused.told)
 		return;
 	fill_command(f);
+	fill_action(f, (void *)task);
 	fill_truncation(f);
 	f->path_bytes = write_path(f->path, file, &f->deleted, &f->cut);
 	send_failure(f);

@@ -52,6 +52,8 @@ static __always_inline void fill_process(char *name, struct task_struct *task)
 	bpf_probe_read_kernel_str(name, 16, &leader->comm);
 }
 
+#define SIGACTION_BYTES 32
+
 enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL };
 
 /* What was known of a failure when it arose, from which its class follows. */
@@ -124,6 +126,15 @@ struct failure {
 };
 
 BPF_RINGBUF_OUTPUT(failures, 256);
+
+/* What the task does with a SIGBUS, by now: for its own fault the kernel sets the default just before it sends one. */
+static __always_inline void fill_action(struct failure *f, struct task_struct *task)
+{
+	struct sighand_struct *sighand = READ(task, sighand);
+
+	bpf_probe_read_kernel(&f->action, sizeof(f->action), &sighand->action[(SIGBUS_NUMBER - 1) * SIGACTION_BYTES]);
+	f->blocked = READ(task, blocked) >> (SIGBUS_NUMBER - 1) & 1;
+}
 
 /*
  * One for each program: that never runs on a CPU while it is preempted there, which a preemptible kernel does to fentry

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Every SIGBUS: to whom, from whom, and which refusal it belongs to. And who made files shorter. */
 
-#define SIGACTION_BYTES 32
-
 /* As filter.h's task_wanted(), for a task that is not the current one. */
 static __always_inline int victim_wanted(struct task_struct *task, struct failure *f)
 {
@@ -59,7 +57,6 @@ int signal_generated(u64 *ctx)
 	u64 current_task = bpf_get_current_task(), info = ctx[1], values[2];
 	struct task_struct *task = (void *)ctx[2];
 	struct refused *refused = NULL;
-	struct sighand_struct *sighand;
 	u32 record = OF_SIGNAL;
 	struct failure *f;
 	int code = 0;
@@ -108,9 +105,7 @@ int signal_generated(u64 *ctx)
 	f->uid = READ(READ(task, real_cred), uid);
 	bpf_probe_read_kernel_str(f->comm, sizeof(f->comm), &task->comm);
 	fill_process(f->process, task);
-	sighand = READ(task, sighand);
-	bpf_probe_read_kernel(&f->action, sizeof(f->action), &sighand->action[(SIGBUS_NUMBER - 1) * SIGACTION_BYTES]);
-	f->blocked = READ(task, blocked) >> (SIGBUS_NUMBER - 1) & 1;
+	fill_action(f, task);
 	f->sender = bpf_get_current_pid_tgid();
 	f->sender_uid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(f->sender_comm, sizeof(f->sender_comm));

@@ -159,6 +159,7 @@ def test_a_fault_kills_though_its_signal_is_blocked_or_ignored(story: Story, how
     (failure,) = met.failures
     assert failure.signal is not None
     assert (failure.signal.code, failure.signal.disposition) == (Code.ADRERR, Disposition.FATAL)
+    assert failure.overridden is Disposition(how)
     assert (failure.errno_name, failure.address) == ("ENOSPC", met.address)
 
 

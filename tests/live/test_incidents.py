@@ -26,7 +26,7 @@ for _ in range(workers):
 for _ in range(workers):
     os.wait()
 def touch():
-    ctypes.CDLL(None).prctl(15, b"cache-worker")
+    ctypes.CDLL(None).prctl(15, b"incident-worker")
     mapped[4097]
 if not workers:
     faulthandler.enable()
@@ -36,17 +36,32 @@ if not workers:
 """
 
 
-def watched(*arguments: str, json_lines: bool = False) -> list[str]:
+#: Of the victims alone: others may die on this machine meanwhile.
+NAMES = ("incident-python", "incident-worker", "incident-victim", "timeout")
+
+
+def watched(*arguments: str | Path, json_lines: bool = False) -> list[str]:
     """What sigbus says while a command runs."""
     options = ["--backend", "tracepoint", *(["--json"] if json_lines else [])]
-    done = subprocess.run(command("sigbus", *options, "--", *arguments), capture_output=True, text=True, check=False)
+    options += [word for name in NAMES for word in ("--comm", name)]
+    done = subprocess.run(
+        command("sigbus", *options, "--", *map(str, arguments)), capture_output=True, text=True, check=False
+    )
     assert "\nlost: 0  " in f"\n{done.stderr}", done.stderr
     return done.stdout.splitlines()
 
 
+def named(tmp_path: Path, program: str, name: str) -> Path:
+    """A program under a name of its own."""
+    (link := tmp_path / name).unlink(missing_ok=True)
+    link.symlink_to(program)
+    return link
+
+
 def script(tmp_path: Path, workers: int) -> list[str]:
     """The command that lets so many workers die of a file that was cut, or itself."""
-    return ["/usr/bin/python3", "-c", CUT, str(tmp_path / "cut"), str(workers)]
+    python = named(tmp_path, "/usr/bin/python3", NAMES[0])
+    return [str(python), "-c", CUT, str(tmp_path / "cut"), str(workers)]
 
 
 def test_workers_that_die_on_one_file_are_one_report_and_a_count(tmp_path: Path) -> None:
@@ -55,7 +70,7 @@ def test_workers_that_die_on_one_file_are_one_report_and_a_count(tmp_path: Path)
     counts = [line for line in lines if " more like it in " in line]
     assert len(reports) == 1
     assert sum(int(line.split(" more like it")[0].split()[-1]) for line in counts) == WORKERS - 1
-    assert f" {WORKERS} so far: {WORKERS} processes, the last python3[" in counts[-1]
+    assert f" {WORKERS} so far: {WORKERS} processes, the last incident-python[" in counts[-1]
 
 
 MEMFD = """
@@ -68,18 +83,19 @@ mapped[4097] = 1
 """
 
 
-def test_memory_that_is_no_file_of_a_mounted_filesystem_has_its_name() -> None:
+def test_memory_that_is_no_file_of_a_mounted_filesystem_has_its_name(tmp_path: Path) -> None:
     """And no command that could not work."""
-    (found,) = map(json.loads, watched("/usr/bin/python3", "-c", MEMFD, json_lines=True))
+    python = named(tmp_path, "/usr/bin/python3", NAMES[0])
+    (found,) = map(json.loads, watched(python, "-c", MEMFD, json_lines=True))
     assert (found["file"], found["deleted"], found["check"]) == ("/memfd:wl_shm-buffer", True, "")
     assert (found["class"], found["size"], found["offset"]) == ("beyond_end", 4096, 4096)
-    text = watched("/usr/bin/python3", "-c", MEMFD)
+    text = watched(python, "-c", MEMFD)
     assert any(line.startswith("  file    /memfd:wl_shm-buffer (deleted), offset 0x1000") for line in text)
     assert any(line.endswith("; tmpfs on the kernel's own mount") for line in text)
 
 
-def test_an_anonymous_huge_page_has_its_name() -> None:
-    lines = watched(VICTIM, "hugetlb", json_lines=True)
+def test_an_anonymous_huge_page_has_its_name(tmp_path: Path) -> None:
+    lines = watched(named(tmp_path, str(VICTIM), NAMES[2]), "hugetlb", json_lines=True)
     (found,) = (json.loads(line) for line in lines if line.startswith("{"))
     assert (found["file"], found["deleted"], found["class"]) == ("/anon_hugepage", True, "hugetlb_exhausted")
 
@@ -94,5 +110,6 @@ def test_a_signal_that_is_raised_again_is_no_incident_of_its_own(tmp_path: Path)
         assert one["raised_again"] | {"after_ns": 0} == {
             "first_time_ns": first["time_ns"], "first_pid": first["pid"], "of_child": of_child, "after_ns": 0
         }  # fmt: skip
-    assert (itself["process"], parent["process"], itself["pid"]) == ("python3", "timeout", first["pid"])
-    assert (first["process"], first["comm"], first["tid"] == first["pid"]) == ("python3", "cache-worker", False)
+    assert (itself["process"], parent["process"], itself["pid"]) == ("incident-python", "timeout", first["pid"])
+    assert (first["process"], first["comm"]) == ("incident-python", "incident-worker")
+    assert first["tid"] != first["pid"]

@@ -15,7 +15,7 @@ from tracer.diagnosis.explainer import Explained, Repeated
 from tracer.export.json.failures import explained_dict, repeated_dict
 from tracer.export.json.records import json_line
 from tracer.model.calls import Initiator
-from tracer.model.failures import Failure, FailureSource
+from tracer.model.failures import Disposition, Failure, FailureSource
 from tracer.model.host_state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 from tracer.ui.sigbus import repeated, report
 
@@ -67,6 +67,15 @@ def test_a_thread_stands_beside_its_process_and_does_not_lend_it_its_name() -> N
     assert alone[0].endswith("  cache-worker[480]")
     record = explained_dict(explained(thread))
     assert (record["process"], record["comm"]) == ("squid", "cache-worker")
+
+
+@pytest.mark.parametrize("what", [Disposition.IGNORED, Disposition.BLOCKED])
+def test_a_signal_that_is_ignored_or_blocked_is_not_said_to_have_no_handler(what: Disposition) -> None:
+    text = report(explained(refused(errno.ENOSPC, overridden=what)), 200).plain
+    assert f"fatal: the process has it {what.value}, which does not hold for a fault of its own" in text
+    unseen = report(explained(refused(errno.ENOSPC, source=FailureSource.FAULT, fstype="tmpfs")), 200).plain
+    assert "fatal: no handler gets it: the process has none, or has it ignored or blocked" in unseen
+    assert explained_dict(explained(refused(errno.ENOSPC, overridden=what)))["overridden"] == what.value
 
 
 def test_an_inferred_errno_is_called_so() -> None:

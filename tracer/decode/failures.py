@@ -19,6 +19,7 @@ from tracer.probes.records import RawSeries
 SIGNAL_WITHIN_NS: Final = 500_000_000
 _SOURCES: Final = tuple(FailureSource)
 _IGNORED: Final = 1  # enum trace_signal_generate_result, include/trace/events/signal.h
+_SIG_IGN: Final = 1
 # FAULT_FLAG_*, include/linux/mm_types.h
 _WRITE, _USER = 0x1, 0x40
 # VM_FAULT_SIGBUS and VM_FAULT_HWPOISON*: what a signal follows
@@ -148,6 +149,7 @@ class FailureReader:
                 errno_from=self._inner[event.inner],
                 huge_page=1 << event.page_bits if _SOURCES[cause.source] is FailureSource.HUGETLB else 0,
                 inferred=self._inferred,
+                overridden=_overridden(event) if _SOURCES[cause.source] is FailureSource.PAGE_MKWRITE else None,
                 truncation=truncation,
             )
         )
@@ -162,12 +164,17 @@ def _signal(event: Any, name: bytes) -> Signal:
     return Signal(code, _disposition(event, code), event.address, sender, uid, module)
 
 
+def _overridden(event: Any) -> Disposition | None:
+    """What the process would have done with the signal, of a refusal that was seen before the signal was forced."""
+    return Disposition.BLOCKED if event.blocked else Disposition.IGNORED if event.action == _SIG_IGN else None
+
+
 def _disposition(event: Any, code: Code) -> Disposition:
     """What the action and the mask that the kernel had set when it generated the signal mean.
 
     A signal forced by a fault finds the default action if it was blocked or ignored (force_sig_info_to_task).
     """
-    if event.result == _IGNORED or event.action == 1:
+    if event.result == _IGNORED or event.action == _SIG_IGN:
         return Disposition.IGNORED
     if event.blocked and code.sent:
         return Disposition.BLOCKED

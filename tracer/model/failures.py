@@ -203,6 +203,8 @@ class Failure:
     ``model.calls.Filesystem``) and ``process``, which is the pid, and when it began (process_of in bpf/series.h), are
     what the kernel counts it under.
     ``huge_page`` is the size of hugetlb's pages, 0 for other files.
+    ``overridden``: the process ignored or blocked SIGBUS, which the kernel
+    undoes for its own fault (force_sig_info_to_task in kernel/signal.c); known of page_mkwrite only.
     ``inferred``: only the signal was seen; ``source`` and ``handler`` follow from the mapping that the address is in.
     """
 
@@ -247,6 +249,7 @@ class Failure:
     who: int = 0
     process: int = 0
     inferred: bool = False
+    overridden: Disposition | None = None
     truncation: Truncation | None = None
     signal: Signal | None = None
 

@@ -164,7 +164,14 @@ def _signal(failure: Failure) -> str:
     sender = ""
     if signal.sender:
         sender = f", sent by {printable(signal.sender.comm)}[{signal.sender.pid}], user {signal.sender_uid}"
-    return f"{signal.code.value}{sender}; {_DISPOSITIONS[signal.disposition]}"
+    what = _DISPOSITIONS[signal.disposition]
+    if failure.overridden and signal.disposition is Disposition.FATAL:
+        what = f"fatal: the process has it {failure.overridden.value}, which does not hold for a fault of its own"
+    elif signal.disposition is Disposition.FATAL and (
+        failure.inferred or failure.source is not FailureSource.PAGE_MKWRITE
+    ):
+        what = "fatal: no handler gets it: the process has none, or has it ignored or blocked"
+    return f"{signal.code.value}{sender}; {what}"
 
 
 def _access(failure: Failure, state: HostState) -> str:

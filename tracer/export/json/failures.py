@@ -129,6 +129,7 @@ def _of_fault(failure: Failure) -> dict[str, object]:
         "offset": failure.offset,
         "write": failure.write,
         "path": failure.path.value if failure.write else None,
+        "overridden": failure.overridden and failure.overridden.value,
         "initiator": failure.initiator.value,
         "syscall": syscalls.name(failure.syscall) if failure.syscall >= 0 else None,
         "handler": text(failure.handler),
