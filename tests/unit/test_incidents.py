@@ -88,6 +88,19 @@ def test_a_count_has_the_time_of_the_last_one(monkeypatch: pytest.MonkeyPatch) -
     assert repeated(more).plain.split()[1] != repeated(replace(more, last=(CUT,))).plain.split()[1]
 
 
+def test_a_fault_that_was_caught_and_then_kills_is_told_to_have_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    explained, _ = explainer(monkeypatch)
+    caught = replace(CUT, signal=Signal(Code.ADRERR, Disposition.CAUGHT, 1))
+    fatal = replace(CUT, time_ns=CUT.time_ns + 2_100_000)
+    list(explained.explain([caught, fatal]))
+    (more,) = explained.repeats({CUT.burst: 2})
+    assert repeated(more).plain.endswith("/srv/data; postgres[4242] dies of the last one, 2.1ms after it was caught")
+    last = json.loads(json_line(repeated_dict(more)))["last"]
+    assert last == [{"pid": 4242, "comm": "postgres", "time_ns": fatal.time_ns, "disposition": "fatal"}]
+    went_on = replace(more, last=(caught,))
+    assert repeated(went_on).plain.endswith("beyond_end on /srv/data")
+
+
 def test_what_the_kernel_has_forgotten_by_then_is_counted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     explained, _ = explainer(monkeypatch)
     list(explained.explain(workers(9_001)))
@@ -137,8 +150,9 @@ def test_a_signal_that_is_raised_again_names_the_report_of_the_fault(monkeypatch
     lines = [report(one, 80).plain for one in (again, of_child)]
     assert all("\n" not in line and "remedy" not in line for line in lines)
     moment = report(first, 80).plain.split("  ")[0].removeprefix("SIGBUS ")
-    assert lines[0].endswith(f"to itself: the SIGBUS of {moment} on /srv/data, which it had met, 9.0ms later")
-    assert lines[1].endswith("which its child died of, 11.0ms later")
+    assert f"to itself: the SIGBUS of {moment} on /srv/data, which it had met, 9.0ms later; " in lines[0]
+    assert lines[0].endswith("it dies of this one")
+    assert lines[1].endswith("which its child died of, 11.0ms later; it dies of this one")
     record = explained_dict(of_child)
     assert record["raised_again"] == {
         "first_time_ns": fault.time_ns, "first_pid": 9, "of_child": True, "after_ns": 11_000_000

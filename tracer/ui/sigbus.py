@@ -76,8 +76,17 @@ def repeated(more: Repeated) -> Text:
     who = _who(victims[-1])
     if more.processes > 1:
         who = f"{more.processes} processes, the last {', '.join(map(_who, victims))}:"
-    what = f"{diagnosis.kind.value}{errno}{where}"
+    what = f"{diagnosis.kind.value}{errno}{where}{_end(failure, victims[-1])}"
     return Text(f"{_time(victims[-1])}: {often}, {more.total} so far: {who} {what}")
+
+
+def _end(first: Failure, last: Failure) -> str:
+    """What became of a victim that had a handler at first: the last signal found none any more."""
+    caught = first.signal is not None and first.signal.disposition is Disposition.CAUGHT
+    if not caught or last.signal is None or last.signal.disposition is not Disposition.FATAL:
+        return ""
+    later = f", {duration(max(0, last.time_ns - first.time_ns))} after it was caught" if last.pid == first.pid else ""
+    return f"; {_who(last)} dies of the last one{later}"
 
 
 def _raised_again(failure: Failure, again: Again) -> Text:
@@ -86,7 +95,8 @@ def _raised_again(failure: Failure, again: Again) -> Text:
     after = duration(max(0, failure.time_ns - first.time_ns))
     on = f" on {_name(first)}" if first.inode else ""
     by = "which its child died of" if again.of_child else "which it had met"
-    what = f"the SIGBUS of {_time(first)}{on}, {by}, {after} later"
+    dies = failure.signal is not None and failure.signal.disposition is Disposition.FATAL
+    what = f"the SIGBUS of {_time(first)}{on}, {by}, {after} later{'; it dies of this one' if dies else ''}"
     return Text(f"SIGBUS {_time(failure)}  {_who(failure)} raised again, to itself: {what}", "yellow", end="\n")
 
 

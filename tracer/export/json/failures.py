@@ -80,7 +80,15 @@ def repeated_dict(more: Repeated) -> dict[str, object]:
         "processes": more.processes,
         "files": more.files,
         "other": more.other,
-        "last": [{"pid": victim.pid, "comm": text(victim.comm)} for victim in more.last],
+        "last": [
+            {
+                "pid": victim.pid,
+                "comm": text(victim.comm),
+                "time_ns": victim.time_ns,
+                "disposition": victim.signal and victim.signal.disposition.value,
+            }
+            for victim in more.last
+        ],
     }
 
 
