@@ -25,6 +25,7 @@ from tracer.mappings.risk import Demand, command, sentence
 from tracer.mappings.survey import Survey, survey
 from tracer.model.failures import Class, Fact, FailureSource
 from tracer.model.hooks import Backend
+from tracer.model.host_state import PARTLY
 from tracer.model.options import Options
 from tracer.session import Session
 from tracer.ui.sigbus import report
@@ -138,6 +139,32 @@ def test_a_report_names_the_file_as_it_is_here(ext4: Path) -> None:
         full = refused(errno.ENOSPC, **changes)
         line = diagnose(full, StateReader(lambda failure: False).read(full)).check
         assert line == f"df -h {ext4}" and str(ext4) in paste(line)
+
+
+def test_a_page_that_has_some_of_its_blocks_is_a_hole_in_part(tmp_path: Path) -> None:
+    """With blocks of 1 KiB; and a file that is removed has gone."""
+    (image := tmp_path / "image").touch()
+    os.truncate(image, 16 * MIB)
+    run("mkfs.ext4", "-q", "-b", "1024", str(image))
+    (place := tmp_path / "small").mkdir()
+    run("mount", "-o", "loop", str(image), str(place))
+    try:
+        path = sparse(place / "file")
+        with path.open("rb+") as stream:
+            stream.write(b"x" * 1024)
+            os.fsync(stream.fileno())
+        file = path.stat()
+        dev = os.major(file.st_dev) << 20 | os.minor(file.st_dev)
+        changes = {"dev": dev, "inode": file.st_ino, "file": str(path), "mountpoint": "", "pid": os.getpid()}
+        reader = StateReader(lambda failure: False)
+        first, second = (reader.read(refused(errno.ENOSPC, offset=at, **changes)) for at in (0, 4096))
+        assert first.file is not None and second.file is not None
+        assert (first.file.backing, second.file.backing) == (PARTLY, "hole")
+        path.unlink()
+        gone = reader.read(refused(errno.ENOSPC, **changes))
+        assert (first.file_gone, gone.file_gone, gone.file) == (False, True, None)
+    finally:
+        run("umount", str(place))
 
 
 def test_a_tmpfs_of_another_namespace_is_made_larger_and_not_the_one_that_is_here() -> None:

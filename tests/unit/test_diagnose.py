@@ -24,7 +24,7 @@ from tracer.model.failures import (
     Truncation,
     code_of,
 )
-from tracer.model.host_state import ChunkState, HostState, HugeState, QuotaState
+from tracer.model.host_state import PARTLY, ChunkState, FileState, HostState, HugeState, QuotaState
 
 
 def diagnose(failure: Failure, state: HostState) -> Diagnosis:
@@ -267,3 +267,24 @@ def test_a_process_of_the_host_is_not_looked_for_from_a_container() -> None:
     failure = replace(REFUSED, source=FailureSource.SIGNAL, signal=signal)
     assert diagnose(failure, HostState()).check.endswith(" -p 9")
     assert diagnose(failure, HostState(host_pids=False)).check == ""
+
+
+@pytest.mark.parametrize(
+    ("fstype", "file", "words"),
+    [
+        ("ext4", FileState(1 << 20, 0, "hole"), "The page has no block on disk yet, and /srv"),
+        ("ext4", FileState(1 << 20, 1024, PARTLY), "Part of the page has no block on disk yet, and /srv"),
+        ("ext4", None, "The page needs a block on disk, and /srv"),
+        ("btrfs", None, "The page needs a new block, whether it has one or not (copy on write), and /srv"),
+        ("btrfs", FileState(1 << 20, 4096, "written"), "The page needs a new block, since its own is not written over"),
+    ],
+)
+def test_what_a_page_has_is_said_only_where_it_is_known(fstype: str, file: FileState | None, words: str) -> None:
+    found = diagnose(refused(errno.ENOSPC, fstype=fstype), HostState(space=FULL, file=file))
+    assert found.cause.startswith(words)
+
+
+def test_a_file_that_was_removed_meanwhile_may_be_what_made_room() -> None:
+    failure = refused(errno.ENOSPC)
+    assert "removed meanwhile" in diagnose(failure, HostState(space=ROOMY, file_gone=True)).cause
+    assert "removed meanwhile" not in diagnose(failure, HostState(space=ROOMY)).cause

@@ -78,6 +78,18 @@ def test_a_signal_that_is_ignored_or_blocked_is_not_said_to_have_no_handler(what
     assert explained_dict(explained(refused(errno.ENOSPC, overridden=what)))["overridden"] == what.value
 
 
+def test_what_was_not_written_back_is_not_told_as_not_there() -> None:
+    gone = refused(errno.ENOSPC, size=8 << 20, allocated=0)
+    assert (
+        "; inode 131, 8.0 MiB, 0 B allocated without what was not written back yet"
+        in report(explained(gone), 200).plain
+    )
+    asked = HostState(space=FULL, file=FileState(8 << 20, 976 << 10, "promised"))
+    assert "976 KiB allocated, sparse, the page: promised" in report(explained(gone, asked), 200).plain
+    memory = replace(gone, fstype="tmpfs")
+    assert "8.0 MiB, 0 B allocated, sparse" in report(explained(memory), 200).plain
+
+
 def test_an_inferred_errno_is_called_so() -> None:
     assert "ENOSPC, inferred from statfs" in report(explained(REFUSED), 200).plain
 

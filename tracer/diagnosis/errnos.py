@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from tracer.model.failures import Failure
 from tracer.model.filesystems import Fallocate, rules
-from tracer.model.host_state import HostState
+from tracer.model.host_state import PARTLY, HostState
 from tracer.text import printable, shell_word, size_text
 
 
@@ -63,18 +63,31 @@ def _no_space(failure: Failure, state: HostState) -> Reason:
         return _quota(failure, state)._replace(check=check)
     if failure.errno_from in ("btrfs_delalloc_reserve_metadata", "btrfs_start_transaction"):
         return _no_metadata(failure, state)
-    cause = f"The page has no block on disk yet, and {where} has none to give."
-    if state.file and state.file.backing in _TAKEN:
-        copied = "since its own is not written over (copy on write)"
-        cause = f"The page needs a new block, {copied}, and {where} has none to give."
+    cause = f"{_needs(failure, state)}, and {where} has none to give."
     if state.space and state.space.free >= _PLENTY:
         cause = f"{where} refused to reserve a block, though it has {size_text(state.space.free)} free by statfs now."
-        if failure.fstype == "btrfs":
+        if state.file_gone:
+            cause += " The file was removed meanwhile, which may be what made room."
+        elif failure.fstype == "btrfs":
             check = command(failure, state, "btrfs filesystem usage")
             cause += " On btrfs the space may be allotted to the other kind of data, or promised."
     elif state.space and state.space.free_to_root > state.space.free:
         cause += f" Only root may use the last {size_text(state.space.free_to_root - state.space.free)}."
     return Reason(cause, f"Free some space. {_preallocate(failure)}", check)
+
+
+def _needs(failure: Failure, state: HostState) -> str:
+    """What the page asked for, as far as it is known what it has."""
+    backing = state.file.backing if state.file else ""
+    if backing == "hole":
+        return "The page has no block on disk yet"
+    if backing == PARTLY:
+        return "Part of the page has no block on disk yet"
+    if backing in _TAKEN:
+        return "The page needs a new block, since its own is not written over (copy on write)"
+    if rules(failure.fstype).rewrites:
+        return "The page needs a new block, whether it has one or not (copy on write)"
+    return "The page needs a block on disk"
 
 
 def _no_metadata(failure: Failure, state: HostState) -> Reason:

@@ -22,7 +22,7 @@ from tracer.host.reach import Found, MountFinder, path_here
 from tracer.host.space import huge_cgroup_free, space
 from tracer.model.failures import Fact, Failure, FailureSource
 from tracer.model.filesystems import rules
-from tracer.model.host_state import ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
+from tracer.model.host_state import PARTLY, ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
 
 _PAGE: Final = 4096
 #: Processes of the victim's cgroup that are looked at for its mounts: they are in one container, or in none.
@@ -83,6 +83,7 @@ class StateReader:
                 quotas=() if directory is None or mount is None else tuple(_quotas(failure, directory, file, mount)),
                 huge=_huge(failure, self._cgroups.root, cgroup),
                 file=None if file is None else _file(failure, file),
+                file_gone=file is None and _is_gone(failure, root if directory is not None else ""),
             )
         finally:
             if found:
@@ -146,6 +147,15 @@ def _open_file(failure: Failure, found: Found) -> int | None:
     # An overlay has the files of its upper filesystem under their inode numbers.
     where = [mount.mount_id for mount in found.mounts if mount.dev == failure.dev or mount.fstype == "overlay"]
     return OPENER.file(found.held[0], failure.file, where, failure.inode)
+
+
+def _is_gone(failure: Failure, root: str) -> bool:
+    """Whether the file had a name when it was refused and has none below ``root`` now."""
+    if not root or failure.deleted or failure.file.count("/") < 2:
+        return False
+    with suppress(OSError, ValueError):
+        return Path(f"{root}{failure.file}").lstat().st_ino != failure.inode
+    return True
 
 
 def _file_here(
@@ -249,7 +259,9 @@ def _file(failure: Failure, file: int) -> FileState | None:
             kinds = backing(file, [page], status.st_size, os.fstatvfs(file).f_frsize)
         names = ("holes", "promised", "unwritten", "shared", "encoded", "written")
         at = next((name for name in names if kinds and getattr(kinds, name)), "")
-        return FileState(status.st_size, status.st_blocks * 512, "hole" if at == "holes" else at)
+        if kinds and at == "holes":
+            at = PARTLY if any(getattr(kinds, name) for name in names[1:]) else "hole"
+        return FileState(status.st_size, status.st_blocks * 512, at)
     return None
 
 

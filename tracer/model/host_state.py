@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,16 @@ class HugeState:
     cgroup_free: int = 0
 
 
+#: What backs a page of which some blocks are there and some not.
+PARTLY: Final = "a hole in part"
+
+
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """The file a moment later. ``backing`` at the refused page: hole, promised, unwritten, shared, ..., "" unknown."""
+    """The file a moment later; ``allocated`` counts blocks that are reserved for what is dirty, too.
+
+    ``backing`` at the refused page: hole, ``PARTLY``, promised, unwritten, shared, ..., "" unknown.
+    """
 
     size: int
     allocated: int
@@ -63,7 +71,7 @@ class HostState:
     ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
     ``mountpoint`` is as the victim sees it, or as we do; ``mount_source`` is what is mounted there, and ``limit`` the
     mount's ``size=``. ``subvolume_read_only``: only that part of a btrfs is. ``after_ns`` is how long after the failure
-    this was read. For commands, that are typed here:
+    this was read. ``file_gone``: the name leads to that file no more. For commands, that are typed here:
 
     - ``enter`` makes one run where the mount is: "" here, None where nobody is known to be who has it; ``entered_at``
       is its mount point then, "" for ``mountpoint``.
@@ -93,3 +101,4 @@ class HostState:
     quotas: tuple[QuotaState, ...] = ()
     huge: HugeState | None = None
     file: FileState | None = None
+    file_gone: bool = False

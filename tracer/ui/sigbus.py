@@ -212,12 +212,20 @@ def _file(failure: Failure, state: HostState) -> str:
     if not failure.inode:
         return ""
     page = f"offset {offset_text(failure.offset)} (page {failure.offset // 4096})"
+    sizes = f"{size_text(failure.size)}, {_allocated(failure, state)}"
+    inode = f"inode {failure.inode}, " if failure.file else ""
+    return f"{_name(failure)}{_whose(failure, state)}, {page}; {inode}{sizes}"
+
+
+def _allocated(failure: Failure, state: HostState) -> str:
+    """The blocks that the file has: with those that are reserved for what is dirty, where it could be asked."""
+    if state.file is None and failure.fstype not in ("tmpfs", "devtmpfs", "hugetlbfs"):
+        # inode.i_blocks alone: delayed allocation is in no field that all filesystems have.
+        return f"{size_text(failure.allocated)} allocated without what was not written back yet"
     allocated = failure.allocated if state.file is None else state.file.allocated
     sparse = ", sparse" if allocated < failure.size and failure.source is not FailureSource.HUGETLB else ""
     backing = f", the page: {state.file.backing}" if state.file and state.file.backing else ""
-    sizes = f"{size_text(failure.size)}, {size_text(allocated)} allocated{sparse}{backing}"
-    inode = f"inode {failure.inode}, " if failure.file else ""
-    return f"{_name(failure)}{_whose(failure, state)}, {page}; {inode}{sizes}"
+    return f"{size_text(allocated)} allocated{sparse}{backing}"
 
 
 def _whose(failure: Failure, state: HostState) -> str:
