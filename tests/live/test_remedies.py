@@ -6,11 +6,12 @@ The victim lives in a mount namespace or below a root of its own, where the same
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tests.unit.failure_samples import refused
 from tracer.diagnosis.diagnose import diagnose
 from tracer.diagnosis.explainer import Explained, Explainer
 from tracer.host.state import StateReader
-from tracer.mappings.risk import Demand, command, sentence
+from tracer.mappings.risk import Demand, LimitKind, command, sentence
 from tracer.mappings.survey import Survey, survey
 from tracer.model.failures import Class, Fact, FailureSource
 from tracer.model.hooks import Backend
@@ -32,6 +33,7 @@ from tracer.ui.sigbus import report
 
 pytestmark = pytest.mark.native
 MIB = 1 << 20
+IMAGE = LimitKind.IMAGE
 MAP = (
     "import mmap, sys; file = open(sys.argv[1], 'r+b'); kept = mmap.mmap(file.fileno(), 0);"
     "print(flush=True); sys.stdin.readline()"
@@ -165,6 +167,35 @@ def test_a_page_that_has_some_of_its_blocks_is_a_hole_in_part(tmp_path: Path) ->
         assert (first.file_gone, gone.file_gone, gone.file) == (False, True, None)
     finally:
         run("umount", str(place))
+
+
+def test_a_sparse_image_that_its_filesystem_cannot_fill_is_a_limit(tmp_path: Path) -> None:
+    """What the loop device's filesystem has free is of no use: msync(2) can fail. Then the printed command helps."""
+    (outer := tmp_path / "outer").mkdir()
+    (place := tmp_path / "in").mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=96m", "none", str(outer))
+    (image := outer / "image").touch()
+    os.truncate(image, 64 * MIB)
+    run("mkfs.ext4", "-q", str(image))
+    run("mount", "-o", "loop", str(image), str(place))
+    try:
+        path = sparse(place / "file")
+        with path.open("rb+") as stream, closing(mmap.mmap(stream.fileno(), 0)) as mapped:
+            assert IMAGE not in {limit.kind for limit in asked(survey([os.getpid()]), os.getpid()).limits}
+            (filler := outer / "filler").write_bytes(bytes(os.statvfs(outer).f_bavail * 4096))
+            demand = asked(survey([os.getpid()]), os.getpid())
+            (limit,) = (limit for limit in demand.limits if limit.kind is IMAGE)
+            assert (limit.who, limit.free, limit.total) == (str(image), 0, 64 * MIB)
+            assert demand.asks(IMAGE) == 8 * MIB
+            filler.unlink()
+            paste(command(demand, limit))
+            assert image.stat().st_blocks * 512 == 64 * MIB
+            assert IMAGE not in {limit.kind for limit in asked(survey([os.getpid()]), os.getpid()).limits}
+            mapped[: 8 * MIB] = bytes(8 * MIB)
+            mapped.flush()
+    finally:
+        run("umount", str(place))
+        run("umount", str(outer))
 
 
 def test_a_tmpfs_of_another_namespace_is_made_larger_and_not_the_one_that_is_here() -> None:

@@ -121,6 +121,8 @@ def test_nothing_is_lost_in_the_sum(parts: list[tuple[int, int, int]]) -> None:
         (limit(GIB, LimitKind.HUGE_PAGES), "Add huge pages for 8.0 GiB",
          "echo 4718592 > /sys/kernel/mm/hugepages/hugepages-4kB/nr_hugepages"),
         (limit(GIB, LimitKind.HUGE_CGROUP, who="/a"), "cgroup /a", ""),
+        (limit(GIB, LimitKind.IMAGE, who="/img/a b"), "on the filesystem that has /img/a b; then give the image",
+         "fallocate -l 10737418240 '/img/a b'"),
         (limit(GIB, place=LimitedFilesystem("tmpfs", "", 27)), "Make the filesystem larger by 8.0 GiB.", ""),
     ],
 )  # fmt: skip
@@ -144,6 +146,7 @@ def test_a_remedy_is_run_where_the_mount_is() -> None:
 def test_what_a_filesystem_takes_and_loses_later_is_said_so() -> None:
     assert "lost at writeback" in consequence(limit(0, place=LimitedFilesystem("vfat", "/boot", 1)))
     assert "SIGBUS" in consequence(limit(0))
+    assert "lost at writeback" in consequence(limit(0, LimitKind.IMAGE))
 
 
 def verdict(new: int, free: int, rewrites: int = 0) -> Assessment:

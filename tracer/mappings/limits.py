@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tracer.host import btrfs
+from tracer.host.images import Image, image_of
 from tracer.host.mapped import MappedFile
 from tracer.host.mounts import Mounts, preferred
 from tracer.host.processes import Process
@@ -28,6 +29,7 @@ class Limits:
         self._spaces: dict[int, Space] = {}
         self._quotas: dict[int, Quotas] = {}
         self._pools: dict[int, tuple[str, int] | None] = {}
+        self._images: dict[int, Image | None] = {}
         self._subvolumes: dict[tuple[int, int], Quota | None] = {}
         cgroups = preferred(mount for mount in Mounts.read() if mount.fstype == "cgroup2")
         #: What may limit them, and could not be seen.
@@ -54,6 +56,10 @@ class Limits:
             self._pools[file.dev] = self._pool(file, place)
         if pool := self._pools[file.dev]:
             limits.append(Limit(place, LimitKind.THIN_POOL, pool[0], pool[1]))
+        if file.dev not in self._images:
+            self._images[file.dev] = image_of(file.dev)
+        if image := self._images[file.dev]:
+            limits.append(Limit(place, LimitKind.IMAGE, image.path, image.free, image.size))
         if file.fstype == "btrfs":
             limits += self._subvolume(fd, file, place)
         return tuple(limits)

@@ -28,9 +28,12 @@ class LimitKind(StrEnum):
     HUGE_PAGES = "huge pages"
     HUGE_CGROUP = "huge pages of a cgroup"
     THIN_POOL = "thin pool"
+    IMAGE = "image file"
 
 
 _MIB: Final = 1 << 20
+#: What lies below a filesystem, which knows nothing of it.
+_BELOW: Final = (LimitKind.THIN_POOL, LimitKind.IMAGE)
 _SPACES: Final = (LimitKind.SPACE, LimitKind.ROOT_SPACE)
 
 
@@ -73,7 +76,7 @@ class Limit:
 class Demand:
     """What one file may still ask for, in bytes. ``who`` maps it, as "comm[pid]"; ``limits`` are all that it meets.
 
-    ``given`` is preallocated and unwritten: the filesystem has placed it, a thin pool below has not. ``enter`` makes a
+    ``given`` is preallocated and unwritten: the filesystem has placed it, what lies below has not. ``enter`` makes a
     command see the mount, where it is in another mount namespace; ``here`` is a path by which a command reaches the
     file from here, "" where none is known. ``block`` is what the filesystem
     gives at a time.
@@ -95,7 +98,7 @@ class Demand:
 
     def asks(self, kind: LimitKind) -> int:
         """What is new to a limit of this kind."""
-        return self.new + self.given if kind is LimitKind.THIN_POOL else self.new
+        return self.new + self.given if kind in _BELOW else self.new
 
     @property
     def free(self) -> int:
@@ -153,7 +156,7 @@ def assess(demands: Iterable[Demand]) -> tuple[Assessment, ...]:
         takers = several
         if limit.kind in _SPACES:
             takers = [demand for kind in _SPACES for demand in meeting.get((limit.place, kind, ""), ())]
-        elif limit.kind is LimitKind.THIN_POOL:  # one for the filesystems on all its volumes
+        elif limit.kind in _BELOW:  # one for the filesystems on all its volumes
             takers = [d for (_, kind, who), some in meeting.items() if (kind, who) == key[1:] for d in some]
         new, rewrites = sum(d.asks(limit.kind) for d in takers), sum(d.rewrites for d in takers)
         verdicts.append(Assessment(limit, tuple(several), new, rewrites))
@@ -183,7 +186,7 @@ def sentence(demand: Demand, limit: Limit) -> str:
 
 def consequence(limit: Limit) -> str:
     """What becomes of the write that finds no space."""
-    if limit.kind is LimitKind.THIN_POOL or rules(limit.place.fstype).refusal is Refusal.WRITEBACK:
+    if limit.kind in _BELOW or rules(limit.place.fstype).refusal is Refusal.WRITEBACK:
         return "The write that finds no space is accepted, and lost at writeback: only msync(2) or fsync(2) tell."
     return "The write that finds no space ends with SIGBUS, or EFAULT from a system call."
 
@@ -201,6 +204,9 @@ def remedy(demand: Demand, limit: Limit) -> str:
             return f"Raise the limit of subvolume {limit.who} by {lacking}."
         case LimitKind.USER | LimitKind.GROUP | LimitKind.PROJECT:
             return f"Raise the hard limit of {limit.kind.value.partition(' ')[0]} {limit.who} on {place} by {lacking}."
+        case LimitKind.IMAGE:
+            where = f"the filesystem that has {printable(limit.who)}"
+            return f"Make room for {lacking} on {where}; then give the image its space, so that nobody else gets it."
         case LimitKind.THIN_POOL:
             return f"Extend the pool by {lacking} (lvextend); fallocate does not help, a thin volume writes elsewhere."
     if limit.place.fstype in ("tmpfs", "devtmpfs"):
@@ -220,6 +226,8 @@ def command(demand: Demand, limit: Limit) -> str:
     """The command that does it, to be pasted; "" where none can, or what it needs is not known."""
     if not limit.total or not limit.place.mountpoint or limit.kind in (LimitKind.THIN_POOL, LimitKind.HUGE_CGROUP):
         return ""
+    if limit.kind is LimitKind.IMAGE:
+        return f"fallocate -l {limit.total} {shell_word(limit.who)}"
     place = shell_word(limit.place.mountpoint)
     more = limit.total + _lacking(demand, limit)
     match limit.kind:
