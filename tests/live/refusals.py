@@ -193,7 +193,7 @@ class Stage:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._known: list[Failure] = []
-        self._explainer = Explainer(session.has_ended)
+        self._explainer = Explainer(session.has_ended, every=True)
 
     def victim(
         self,
