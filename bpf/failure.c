@@ -165,7 +165,7 @@ static __always_inline void refuse(struct fault *fault)
 	f->cgroup = bpf_get_current_cgroup_id();
 	f->uid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(f->comm, sizeof(f->comm));
-	fill_process(f->process, (void *)task);
+	fill_process(f->process_comm, (void *)task);
 	f->refusal = 0;
 	f->pgoff = fault->pgoff;
 	f->address = fault->address;

@@ -116,7 +116,7 @@ struct failure {
 	u32 path_bytes;
 	u32 page_bits; /* of hugetlb's pages */
 	char comm[16];
-	char process[16]; /* the name of its first thread */
+	char process_comm[16]; /* the name of its first thread */
 	char fstype[16];
 	char truncated_comm[16];
 	char sender_comm[16];

@@ -104,7 +104,7 @@ int signal_generated(u64 *ctx)
 	f->parent = READ(READ(task, real_parent), tgid);
 	f->uid = READ(READ(task, real_cred), uid);
 	bpf_probe_read_kernel_str(f->comm, sizeof(f->comm), &task->comm);
-	fill_process(f->process, task);
+	fill_process(f->process_comm, task);
 	fill_action(f, task);
 	f->sender = bpf_get_current_pid_tgid();
 	f->sender_uid = bpf_get_current_uid_gid();

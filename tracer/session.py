@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 from tracer.decode.failures import SIGNAL_WITHIN_NS, FailureReader
 from tracer.decode.names import Naming, path_of
+from tracer.decode.slow_calls import CallReader
 from tracer.decode.snapshots import Tally
 from tracer.decode.unread import Unread
 from tracer.errors import MkwriteError
@@ -38,7 +39,6 @@ from tracer.probes import failures, in_flight, wait_functions
 from tracer.probes.arrival import Arrival
 from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
 from tracer.probes.program import runs
-from tracer.slow_calls import CallReader
 
 T = TypeVar("T")
 

@@ -19,9 +19,9 @@ from rich.console import Console
 from shown import ESCAPED, render
 
 from tracer.cli.main import cli
-from tracer.cut import Cut
 from tracer.errors import Exit
 from tracer.export.json.host import risk_dict
+from tracer.mappings.cut import Cut
 from tracer.mappings.risk import (
     Assessment,
     Demand,

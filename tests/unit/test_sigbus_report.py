@@ -58,12 +58,12 @@ def test_the_state_of_the_filesystem_is_in_the_report() -> None:
 
 
 def test_a_thread_stands_beside_its_process_and_does_not_lend_it_its_name() -> None:
-    thread = refused(errno.ENOSPC, comm="cache-worker", process="squid", pid=480, tid=482)
+    thread = refused(errno.ENOSPC, comm="cache-worker", process_comm="squid", pid=480, tid=482)
     lines = report(explained(thread), 200).plain.split("\n")
     assert lines[0].endswith("  squid[480], thread cache-worker[482]")
     assert lines[1].startswith("  victim  squid, process 480, thread 482 (cache-worker), user 7")
     assert repeated(Repeated(explained(thread), 1, 2, 3)).plain.split(": ")[2].startswith("squid[480], thread cache-")
-    alone = report(explained(replace(thread, process="cache-worker")), 200).plain.split("\n")
+    alone = report(explained(replace(thread, process_comm="cache-worker")), 200).plain.split("\n")
     assert alone[0].endswith("  cache-worker[480]")
     record = explained_dict(explained(thread))
     assert (record["process"], record["comm"]) == ("squid", "cache-worker")

@@ -96,7 +96,7 @@ class FailureReader:
             tid=event.id & 0xFFFFFFFF,
             uid=event.uid,
             comm=_text(event.comm),
-            process=_text(event.process),
+            process_comm=_text(event.process_comm),
             cgroup_id=event.cgroup,
             namespace_pid=event.namespace_pid,
             parent=event.parent,

@@ -64,6 +64,13 @@ class Opener:
         """The same for asking about it only (O_PATH)."""
         return self._ask(root, path, mounts=list(mounts), inode=inode, opened=False)[0]
 
+    def gone(self, root: int, path: str, mounts: Collection[int], inode: int) -> bool:
+        """Whether the answer is that nothing, or another file, has that name."""
+        found, error = self._ask(root, path, mounts=list(mounts), inode=inode, opened=False)
+        if found is not None:
+            os.close(found)
+        return found is None and error in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+
     def mount_id(self, path: str) -> int | None:
         """The id of the mount that a path leads to from here, symbolic links included; None without an answer."""
         root = os.open("/", os.O_PATH | os.O_CLOEXEC)

@@ -83,7 +83,7 @@ class StateReader:
                 quotas=() if directory is None or mount is None else tuple(_quotas(failure, directory, file, mount)),
                 huge=_huge(failure, self._cgroups.root, cgroup),
                 file=None if file is None else _file(failure, file),
-                file_gone=file is None and _is_gone(failure, root if directory is not None else ""),
+                file_gone=found is not None and directory is not None and file is None and _is_gone(failure, found),
             )
         finally:
             if found:
@@ -144,18 +144,19 @@ def _open_file(failure: Failure, found: Found) -> int | None:
     """The file itself, if it is still found under its name. Looked at before it is opened: no driver runs for it."""
     if not failure.file.startswith("/") or failure.deleted:
         return None
-    # An overlay has the files of its upper filesystem under their inode numbers.
-    where = [mount.mount_id for mount in found.mounts if mount.dev == failure.dev or mount.fstype == "overlay"]
-    return OPENER.file(found.held[0], failure.file, where, failure.inode)
+    return OPENER.file(found.held[0], failure.file, _where(failure, found), failure.inode)
 
 
-def _is_gone(failure: Failure, root: str) -> bool:
-    """Whether the file had a name when it was refused and has none below ``root`` now."""
-    if not root or failure.deleted or failure.file.count("/") < 2:
+def _where(failure: Failure, found: Found) -> list[int]:
+    """The ids of mounts on which the file may be: an overlay has its upper filesystem's under their inode numbers."""
+    return [mount.mount_id for mount in found.mounts if mount.dev == failure.dev or mount.fstype == "overlay"]
+
+
+def _is_gone(failure: Failure, found: Found) -> bool:
+    """Whether the file had a name when it was refused and has none now; no answer is none."""
+    if failure.deleted or failure.file.count("/") < 2:
         return False
-    with suppress(OSError, ValueError):
-        return Path(f"{root}{failure.file}").lstat().st_ino != failure.inode
-    return True
+    return OPENER.gone(found.held[0], failure.file, _where(failure, found), failure.inode)
 
 
 def _file_here(

@@ -13,12 +13,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.cut import Cut
 from tracer.host import files, smaps
 from tracer.host.extents import Backing, backing
 from tracer.host.mapped import MappedFile, Scan, scan
 from tracer.host.mappings import covered
 from tracer.host.space import UNLIMITED
+from tracer.mappings.cut import Cut
 from tracer.mappings.limits import Limits
 from tracer.mappings.risk import Assessment, Demand, LimitedFilesystem, assess
 from tracer.model.filesystems import Refusal, Rules, rules

@@ -193,7 +193,7 @@ class Failure:
 
     The victim is the task that wrote: with the initiator ``remote``, the one that wrote to another's memory.
     ``pid`` is the host's, ``namespace_pid`` that of the innermost pid namespace, the same outside of containers;
-    ``parent`` is the parent process. ``comm`` names the thread, ``process`` the process: its first thread.
+    ``parent`` is the parent process. ``comm`` names the thread, ``process_comm`` the process: its first thread.
     ``errno`` is what ``errno_from``, a function below the handler, returned; 0 where none was seen. ``verdict`` is what
     follows from all that the kernel said, decided when the failure was decoded, and has ``errno_name``. ``size`` and
     ``allocated`` are the file's, in bytes, at that moment. ``latency_ns`` is known of page_mkwrite only.
@@ -216,7 +216,7 @@ class Failure:
     comm: str
     cgroup_id: int
     verdict: Diagnosed = Diagnosed()  # noqa: RUF009  # immutable
-    process: str = ""
+    process_comm: str = ""
     namespace_pid: int = 0
     parent: int = 0
     command: tuple[str, ...] = ()

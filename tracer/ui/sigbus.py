@@ -140,17 +140,17 @@ def _time(failure: Failure) -> str:
 
 def _who(failure: Failure) -> str:
     """The process, and beside it the thread where that has a name of its own."""
-    process = failure.process or failure.comm
+    process = failure.process_comm or failure.comm
     thread = "" if process == failure.comm else f", thread {printable(failure.comm)}[{failure.tid}]"
     return f"{printable(process)}[{failure.pid}]{thread}"
 
 
 def _victim(failure: Failure, state: HostState) -> str:
-    parts = [f"{printable(failure.process or failure.comm)}, process {failure.pid}"]
+    parts = [f"{printable(failure.process_comm or failure.comm)}, process {failure.pid}"]
     if failure.namespace_pid not in (0, failure.pid):
         parts.append(f"{failure.namespace_pid} in its pid namespace")
     if failure.tid != failure.pid:
-        name = f" ({printable(failure.comm)})" if failure.comm != (failure.process or failure.comm) else ""
+        name = f" ({printable(failure.comm)})" if failure.comm != (failure.process_comm or failure.comm) else ""
         parts.append(f"thread {failure.tid}{name}")
     parts.append(f"user {failure.uid}")
     if state.container:

@@ -102,7 +102,7 @@ def _members(failure: Failure) -> dict[str, object]:
         "namespace_pid": failure.namespace_pid or failure.pid,
         "uid": failure.uid,
         "comm": text(failure.comm),
-        "process": text(failure.process or failure.comm),
+        "process": text(failure.process_comm or failure.comm),
         "command": [text(argument) for argument in failure.command],
         "command_cut": failure.command_cut,
         "cgroup_id": failure.cgroup_id,
