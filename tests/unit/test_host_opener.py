@@ -19,7 +19,8 @@ from tracer.host import files
 from tracer.host.mappings import Mapping
 from tracer.host.mounts import Mounts
 from tracer.host.opener import Opener
-from tracer.host.state import _mount, _open, _open_file
+from tracer.host.reach import MountFinder
+from tracer.host.state import _open, _open_file
 
 
 @pytest.fixture
@@ -106,18 +107,20 @@ def test_another_filesystem_with_the_same_inode_number_is_not_asked() -> None:
         there = Mounts.read(Path(f"/proc/{victim.pid}/mountinfo")).at("/mnt")
         inode = Path(f"/proc/{victim.pid}/root/mnt/file").stat().st_ino
         assert there is not None
-        failure = replace(REFUSED, pid=victim.pid, dev=there.dev, inode=inode, file="/mnt/file", deleted=False)
+        failure = replace(
+            REFUSED, pid=victim.pid, dev=there.dev, inode=inode, fstype="tmpfs", file="/mnt/file", deleted=False
+        )
         mapping = Mapping(victim.pid, 0, 4096, 0, True, there.dev, inode, "/mnt/file")
         found = []
         for _ in range(2):
-            mount, mounts, held = _mount(failure, ())
-            assert mount is not None
-            directory, _ = _open(mount, mounts, held[0])
-            found.append((names(_open_file(failure, mounts, held[0])), directory is not None))
+            place = MountFinder(lambda failure: False).find(failure, ())
+            assert place is not None
+            directory, _ = _open(place)
+            found.append((names(_open_file(failure, place)), directory is not None))
             found.append((names(files.open_quietly([mapping]) if len(found) == 1 else None), False))
-            for descriptor in (directory, *held):
-                if descriptor is not None:
-                    os.close(descriptor)
+            place.close()
+            if directory is not None:
+                os.close(directory)
             victim.stdin.write(b"\n")
             victim.stdin.flush()
             victim.stdout.readline()
