@@ -204,7 +204,7 @@ static __always_inline int page_refused(struct fault *fault, int error)
 static __always_inline void pinning_refused(u64 mm, u64 address, u64 pages, u64 flags, int result)
 {
 	struct fault fault = {.flags = flags & FAULT_FLAG_WRITE, .vm_fault = VM_FAULT_SIGBUS, .record = OF_PINNING};
-	int is_short = config(FLAGS_ARG) != 2 && result > 0 && result < pages;
+	int is_short = config(FLAGS_ARG) != 2 && result >= 0 && result < pages;
 	u64 task = bpf_get_current_task();
 
 	if (!is_short && result != -EFAULT && result != -EHWPOISON)
@@ -217,6 +217,9 @@ static __always_inline void pinning_refused(u64 mm, u64 address, u64 pages, u64 
 	fault.place = PLACE_PINNED | (u32)flags;
 	if (is_short) {
 		fault.place |= PLACE_SHORT;
+		note_beginning(address, result ? address + ((u64)result << 12) : 0);
+		if (!result)
+			return;
 		address += (u64)result << 12;
 	}
 	if (!find_place(&fault, (void *)mm, address) || READ(fault.vma, vm_flags) & (VM_IO | VM_PFNMAP))

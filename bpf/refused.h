@@ -8,7 +8,9 @@
  *  - where its page differs, or anything with which the task entered the kernel: a register, or the numbers of read and
  *    write system calls so far, which the kernel raises at the end of each (inc_syscr, fs/read_write.c); else,
  *  - outside of these system calls, where it ends at a place at which one of the same failure has ended before. A place
- *    is an instruction that faulted, or a way to pin. After a refusal, a system call goes on elsewhere or returns.
+ *    is an instruction that faulted, or a way to pin. After a refusal, a system call goes on elsewhere or returns. But
+ *    MADV_POPULATE_* asks for the page again in the same way once it has those of the mapping that are before it. Each
+ *    call begins with the first of these, which is seen (madvise_populate, mm/madvise.c).
  */
 
 struct fault {
@@ -36,6 +38,7 @@ struct refused {
 	u64 told; /* 0: counted only */
 	u64 user; /* 1: a signal is to follow */
 	u64 entry;
+	u64 begun_again; /* 1: pages from another address on were to be pinned since */
 	u64 places[PLACES];
 };
 BPF_TABLE("lru_hash", u64, struct refused, refusals, 4096);
@@ -53,6 +56,9 @@ BPF_TABLE("lru_hash", u64, struct kept_call, kept_calls, 4096);
 
 #define ENOSYS 38
 #define USER_CS 0x33
+#define SYS_MADVISE 28
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
 
 /*
  * Whether the task is in a read or write system call of 64-bit programs: arch/x86/entry/syscalls/syscall_64.tbl. `ax`
@@ -78,6 +84,23 @@ static __always_inline int in_numbered_call(struct pt_regs *registers)
 	}
 #endif
 	return 0;
+}
+
+/*
+ * Whether the task is in madvise(MADV_POPULATE_*) of pages before this one, in the same mapping: up to 6.8, the kernel
+ * begins with each mapping anew.
+ */
+static __always_inline int populates_from_before(struct pt_regs *registers, struct fault *fault)
+{
+	u64 advice = READ(registers, dx), page = fault->address >> 12;
+
+	if (READ(registers, ax) != -ENOSYS || READ(registers, cs) != USER_CS)
+		return 0;
+	if (READ(registers, orig_ax) != SYS_MADVISE)
+		return 0;
+	if ((u32)advice != MADV_POPULATE_READ && (u32)advice != MADV_POPULATE_WRITE)
+		return 0;
+	return READ(registers, di) >> 12 < page && READ(fault->vma, vm_start) >> 12 < page;
 }
 
 static __always_inline u64 mixed(u64 hash, u64 value)
@@ -108,6 +131,21 @@ static __always_inline u64 entry_of(u64 address)
 	}
 #endif
 	return hash;
+}
+
+/*
+ * Pages from this address on were to be pinned, but `refused` was not, or the first was not at once (0). Where a call
+ * of page_mkwrite has told of `refused`, and not ended yet, this is its end.
+ */
+static __always_inline void note_beginning(u64 address, u64 refused)
+{
+	u64 task = bpf_get_current_task();
+	struct refused *last = refusals.lookup(&task);
+
+	if (!last || last->address >> 12 == address >> 12)
+		return;
+	if (last->places[0] || last->address >> 12 != refused >> 12)
+		last->begun_again = 1;
 }
 
 /* Whether one of the failure's refusals has ended at this place; if not, one has now. */
@@ -157,13 +195,19 @@ static __always_inline int kept_with_last(struct fault *fault)
 static __always_inline int of_last_failure(struct fault *fault)
 {
 	u64 task = bpf_get_current_task();
+	struct pt_regs *registers = entry_registers();
 	struct refused *last = refusals.lookup(&task);
 	struct kept_call *call;
+	int ended, another;
 
 	fault->entry = entry_of(fault->address);
 	if (!last || last->user || last->entry != fault->entry)
 		return 0;
-	if (!ended_at(last, fault->place) || in_numbered_call(entry_registers())) {
+	ended = !!last->places[0];
+	another = ended_at(last, fault->place);
+	if (ended && populates_from_before(registers, fault))
+		another = last->begun_again;
+	if (!another || in_numbered_call(registers)) {
 		kept_calls.delete(&task);
 		inner_errors.delete(&task);
 		return 1;

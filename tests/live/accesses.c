@@ -107,7 +107,10 @@ static ssize_t queue(int opcode, int fd, int flags)
 	return result < 0 ? -1 : result;
 }
 
-/* sendfile and splice have nothing but an offset in memory: all, or nothing. */
+/*
+ * sendfile and splice have nothing but an offset in memory: all, or nothing. Where populate_apart is, a mapping begins
+ * with the page that is refused.
+ */
 #define WAYS(WAY)                                                                                                      \
 	WAY(read, read(source, at, length))                                                                            \
 	WAY(pread, pread(source, at, length, 0))                                                                       \
@@ -133,6 +136,7 @@ static ssize_t queue(int opcode, int fd, int flags)
 	WAY(vm_writev_from, between(SYS_process_vm_writev, at, buffer))                                                \
 	WAY(populate_read, populate(POPULATE_READ))                                                                    \
 	WAY(populate_write, populate(POPULATE_WRITE))                                                                  \
+	WAY(populate_apart, populate(POPULATE_WRITE))                                                                  \
 	WAY(uring_read, queue(IORING_OP_READ, source, 0))                                                              \
 	WAY(uring_write, queue(IORING_OP_WRITE, sink, 0))                                                              \
 	WAY(uring_recv, queue(IORING_OP_RECV, sockets[0], MSG_DONTWAIT))                                               \
@@ -195,6 +199,8 @@ int main(int argc, char **argv)
 	if (fd < 0 || page == MAP_FAILED || madvise(page, 2 * offset, MADV_RANDOM))
 		err(1, "%s", argv[2]);
 	page += offset;
+	if (way->access == by_populate_apart && madvise(page, offset, MADV_NORMAL))
+		err(1, "%s", argv[2]);
 	at = page - before;
 	length = before + LENGTH;
 	for (int i = 0; i < n; i++) {

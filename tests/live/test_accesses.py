@@ -33,7 +33,8 @@ OFFSET = 6 * PAGE
 #: System calls by the way of access, of those that write to memory, and of those that read it.
 TO_MEMORY = {
     "read": 0, "pread": 17, "readv": 19, "preadv": 295, "direct": 17, "recv": 45, "recvmsg": 47, "vm_readv_to": 310,
-    "vm_writev_to": 311, "populate_write": 28, "sendfile": 40, "splice": 275, "uring_read": 426, "uring_recv": 426,
+    "vm_writev_to": 311, "populate_write": 28, "populate_apart": 28, "sendfile": 40, "splice": 275, "uring_read": 426,
+    "uring_recv": 426,
 }  # fmt: skip
 FROM_MEMORY = {
     "write": 1, "pwrite": 18, "writev": 20, "pwritev": 296, "write_socket": 1, "writev_socket": 20, "send": 44,
@@ -41,10 +42,10 @@ FROM_MEMORY = {
     "uring_write": 426, "uring_send": 426,
 }  # fmt: skip
 if RELEASE < (5, 14):
-    del TO_MEMORY["populate_write"], FROM_MEMORY["populate_read"]
+    del TO_MEMORY["populate_write"], TO_MEMORY["populate_apart"], FROM_MEMORY["populate_read"]
 WAYS = {**TO_MEMORY, **FROM_MEMORY}
 #: Those by which the kernel pins pages of the memory, rather than access it.
-PINNED = ("direct", "vmsplice", "vm_writev_to", "vm_readv_from", "populate_read", "populate_write")
+PINNED = ("direct", "vmsplice", "vm_writev_to", "vm_readv_from", "populate_read", "populate_write", "populate_apart")
 #: For a page that cannot be read. Before 6.9, MADV_POPULATE_* asks for it for ever (faultin_page_range, mm/gup.c); to
 #: 5.15, pinning it is not told (docs/commands/sigbus.md).
 READABLE = {
@@ -54,8 +55,8 @@ READABLE = {
 }
 #: In these, the kernel asks for the rest by itself once it has a part, as another call would: docs/internals.md.
 ASKS_AGAIN = (
-    "vmsplice", "vm_readv_to", "vm_readv_from", "vm_writev_to", "vm_writev_from", "populate_read", "populate_write",
-    "uring_read", "uring_write",
+    "vmsplice", "vm_readv_to", "vm_readv_from", "vm_writev_to", "vm_writev_from", "uring_read", "uring_write",
+    "populate_apart",
 )  # fmt: skip
 #: Bytes of each call that lie before the page that is refused.
 BEFORE = (0, 1024)
