@@ -10,8 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.guest import NO_LOSS, ROOT, SIZES, Backend, Options, cgroup, inside, load_modules, lost, run, workload
+from tests.live.guest import (
+    NO_LOSS,
+    ROOT,
+    SIZES,
+    Backend,
+    Options,
+    cgroup,
+    frozen,
+    inside,
+    load_modules,
+    lost,
+    run,
+    workload,
+)
 from tests.live.refusals import SIZE, VICTIM, Stage, fill
+from tests.live.slow_disk import Waiter
 from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.host.mounts import Mounts
 from tracer.model.failures import Class
@@ -200,6 +214,23 @@ def test_a_filesystem_of_another_mount_namespace_is_not_named_after_the_hosts_ol
     assert str(PLACES["full"]) not in f"{diagnosis.remedy}{diagnosis.run}{diagnosis.check}"
     assert diagnosis.run == f"nsenter -t {shell.pid} -m mount -o remount,size=2m {inner}"
     assert failures(final) == {**OLD, ("tmpfs", "", Class.TMPFS_FULL, "ENOSPC"): 1}
+
+
+def test_a_call_in_flight_is_on_the_filesystem_that_has_the_number_now(number: int, backend: Backend) -> None:
+    with Session(Options(backend, waits=True)) as session:
+        refuse(Stage(session))
+        session.snapshot()
+        run("umount", str(PLACES["full"]))
+        assert btrfs(PLACES["b"]) == number
+        with Waiter(PLACES["b"] / "file", FIRST) as waiter:
+            with frozen(PLACES["b"]):
+                waiter.store(0)
+                waiter.blocked()
+                (call,) = session.in_flight()
+            waiter.took()
+            assert (call.pid, call.dev, call.fstype, call.mountpoint) == (waiter.pid, number, "btrfs", str(PLACES["b"]))
+            assert call.file == str(PLACES["b"] / "file")
+        assert failures(session.finish()) == OLD
 
 
 @pytest.mark.native
