@@ -163,7 +163,7 @@ static __always_inline void refuse(struct fault *fault)
 	f->namespace_pid = namespace_pid((void *)task);
 	f->parent = READ(READ((struct task_struct *)task, real_parent), tgid);
 	f->cgroup = bpf_get_current_cgroup_id();
-	f->uid = bpf_get_current_uid_gid();
+	f->uid = user_of((void *)task);
 	bpf_get_current_comm(f->comm, sizeof(f->comm));
 	fill_process(f->process_comm, (void *)task);
 	f->refusal = 0;

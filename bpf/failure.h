@@ -29,6 +29,12 @@ static __always_inline struct pt_regs *entry_registers(void)
 	return READ(task, stack) + THREAD_SIZE - sizeof(struct pt_regs);
 }
 
+/* Not the credentials that a task has taken meanwhile, as those of who mounted an overlay that it reads. */
+static __always_inline u32 user_of(struct task_struct *task)
+{
+	return READ(READ(task, real_cred), uid);
+}
+
 /* struct pid's numbers, one for each namespace from the host's inwards (include/linux/pid.h). */
 struct upid {
 	u64 nr; /* and a hole */

@@ -102,7 +102,7 @@ int signal_generated(u64 *ctx)
 	f->result = (u32)ctx[4];
 	f->namespace_pid = namespace_pid(task);
 	f->parent = READ(READ(task, real_parent), tgid);
-	f->uid = READ(READ(task, real_cred), uid);
+	f->uid = user_of(task);
 	bpf_probe_read_kernel_str(f->comm, sizeof(f->comm), &task->comm);
 	fill_process(f->process_comm, task);
 	fill_action(f, task);

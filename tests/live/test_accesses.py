@@ -58,6 +58,8 @@ ASKS_AGAIN = (
     "vmsplice", "vm_readv_to", "vm_readv_from", "vm_writev_to", "vm_writev_from", "uring_read", "uring_write",
     "populate_apart",
 )  # fmt: skip
+#: A case of its own: calls of a user, with data of an overlay.
+USER, BY_USER = 1000, ("end", "read of an overlay", 0)
 #: Bytes of each call that lie before the page that is refused.
 BEFORE = (0, 1024)
 
@@ -174,6 +176,10 @@ def told(backend: Backend, mounts: dict[str, Path]) -> Iterator[Told]:
                 place = stack.enter_context(cgroup("accesses", **limits))
                 for way, before in product(what.ways, BEFORE):
                     said[name, way, before] = _access(place, way, file, what.offset, before, CALLS, good)
+                if name == "end":
+                    file.chmod(0o666)
+                    other = stack.enter_context(_of_overlay(good.parent / "read"))
+                    said[BY_USER] = _access(place, "read", file, what.offset, 0, CALLS, other, user=USER)
             failures += session.failures()
         result.final = session.finish()
         failures += session.failures()
@@ -184,9 +190,28 @@ def told(backend: Backend, mounts: dict[str, Path]) -> Iterator[Told]:
     good.unlink()
 
 
-def _access(place: Path, *arguments: object) -> tuple[int, int, int]:
+@contextmanager
+def _of_overlay(base: Path) -> Iterator[Path]:
+    """A file of an overlay: while the kernel reads it, the task has the credentials of who mounted that."""
+    layers = {name: base / name for name in ("lower", "upper", "work", "merged")}
+    for layer in layers.values():
+        layer.mkdir(parents=True)
+    run("modprobe", "overlay")
+    options = ",".join(f"{name}dir={layers[name]}" for name in ("lower", "upper", "work"))
+    run("mount", "-t", "overlay", "-o", options, "overlay", str(layers["merged"]))
+    file = layers["merged"] / "good"
+    file.write_bytes(bytes(PAGE))
+    file.chmod(0o666)
+    try:
+        yield file
+    finally:
+        run("umount", str(layers["merged"]))
+        shutil.rmtree(base)
+
+
+def _access(place: Path, *arguments: object, user: int = 0) -> tuple[int, int, int]:
     """The process, how many of its calls got EFAULT, and how many less than they asked for."""
-    command = inside(place, ACCESSES, *map(str, arguments))
+    command = inside(place, "setpriv", f"--reuid={user}", "--clear-groups", ACCESSES, *map(str, arguments))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     output, errors = process.communicate()
     assert process.returncode == 0, f"{arguments}: exit code {process.returncode}: {errors}"
@@ -221,6 +246,11 @@ def test_each_report_says_by_which_call_and_what_refused(told: Told, name: str) 
             assert worker or failure.comm == "accesses", (way, before)
             assert (failure.file, failure.offset) == (str(told.files[name]), what.offset), (way, before)
             assert (failure.verdict.kind, failure.verdict.errno) == (what.kind, what.errno), (way, before)
+
+
+def test_the_user_is_who_calls_also_where_an_overlay_reads_as_another(told: Told) -> None:
+    users = {case: {failure.uid for failure in got.failures} for case, got in told.got.items()}
+    assert users == {case: {USER if case == BY_USER else 0} for case in told.got}
 
 
 def test_nothing_is_lost_meanwhile(told: Told) -> None:
