@@ -168,7 +168,17 @@ def test_huge_pages_tell_the_pool_from_the_cgroup() -> None:
     assert pool.kind is Class.HUGETLB
     assert pool.run == "echo 9 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
     limited = diagnose(failure, HostState(huge=HugeState(2 << 20, 8, 5, 0, "/pg", 0)))
-    assert "/pg" in limited.cause
+    assert "/pg may take no more" in limited.cause
+    assert "without a reservation" not in limited.cause
+
+
+def test_a_cgroup_whose_victim_has_given_its_huge_pages_back_is_still_the_cause() -> None:
+    failure = replace(REFUSED, source=FailureSource.HUGETLB, fstype="hugetlbfs")
+    gone = diagnose(failure, HostState(huge=HugeState(2 << 20, 8, 8, 0, "/pg", 8 << 20, 1)))
+    assert gone.cause.startswith("The limit of cgroup /pg refused a huge page; now 8.0 MiB are left.")
+    assert gone.remedy.startswith("Raise hugetlb.*.max of that cgroup.")
+    for huge in (HugeState(2 << 20, 8, 8, 0, "/pg", 8 << 20, 0), HugeState(2 << 20, 8, 3, 3, "/pg", 8 << 20, 1)):
+        assert diagnose(failure, HostState(huge=huge)).remedy.startswith("Raise the pool: sysctl vm.nr_hugepages=N.")
 
 
 def test_a_signal_that_was_sent_has_nothing_to_do_with_files() -> None:

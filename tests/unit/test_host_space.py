@@ -12,7 +12,7 @@ import pytest
 
 from tracer.host import space as space_module
 from tracer.host.extents import Backing, _kind, backing
-from tracer.host.space import huge_cgroup_free, space
+from tracer.host.space import huge_cgroup_free, huge_cgroup_refusals, space
 from tracer.host.thin import _dmsetup, free_of, pool_of
 
 SHM = Path("/dev/shm")
@@ -122,3 +122,11 @@ def test_no_dmsetup_of_the_callers_path_is_run(tmp_path: Path, monkeypatch: pyte
     with suppress(OSError):
         _dmsetup("table", "254:0")
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_the_limit_of_a_cgroup_has_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "hugetlb.2MB.events").write_text("max 7\n")
+    assert huge_cgroup_refusals(str(tmp_path), "/a", 2 << 20) == 7
+    assert huge_cgroup_refusals(str(tmp_path), "/a", 1 << 30) == 0
+    assert huge_cgroup_refusals(str(tmp_path), "/none", 2 << 20) == 0

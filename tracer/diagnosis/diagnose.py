@@ -11,7 +11,7 @@ from typing import Final
 
 from tracer.diagnosis.errnos import Reason, command, df, explain_errno, file_command, lines, place
 from tracer.model.failures import Class, Code, Fact, Failure, FailureSource
-from tracer.model.host_state import HostState
+from tracer.model.host_state import HostState, HugeState
 from tracer.text import duration, printable, size_text
 
 _MIB: Final = 1 << 20
@@ -133,23 +133,37 @@ def _enlarge(failure: Failure, state: HostState) -> str:
 def _hugetlb(failure: Failure, state: HostState, errno: str, inferred: str) -> Diagnosis:
     pool, run = state.huge, ""
     why, remedy = "The pool of huge pages had none free.", "Raise the pool."
+    reservation = "The mapping was made without a reservation (MAP_NORESERVE, fork, or a limit of the mount)."
+    learn = "Programs that reserve their huge pages learn it from mmap(2) instead."
     if pool:
         lacking = max(1, -(-(failure.size - failure.allocated) // pool.page) - pool.free)
         run = f"echo {pool.total + lacking} > /sys/kernel/mm/hugepages/hugepages-{pool.page >> 10}kB/nr_hugepages"
-    if pool and pool.cgroup and pool.cgroup_free < pool.page:
+    if pool and _limited(pool):
         why = f"The cgroup {printable(pool.cgroup)} may take no more huge pages."
+        if pool.cgroup_free >= pool.page:
+            left = size_text(pool.cgroup_free)
+            why = f"The limit of cgroup {printable(pool.cgroup)} refused a huge page; now {left} are left."
         remedy, run = "Raise hugetlb.*.max of that cgroup.", ""
+        reservation = "That is met when a page is first accessed, also where mmap(2) has reserved it."
+        learn = "With a limit on reservations (hugetlb.*.rsvd.max), programs learn it from mmap(2) instead."
     elif pool and pool.free > pool.reserved:
         why = f"A huge page could not be had; now the pool has {pool.free - pool.reserved} free."
     return Diagnosis(
         Class.HUGETLB,
-        f"{why} The mapping was made without a reservation (MAP_NORESERVE, fork, or a limit of the mount).",
-        f"{remedy} Programs that reserve their huge pages learn it from mmap(2) instead.",
+        f"{why} {reservation}",
+        f"{remedy} {learn}",
         lines("grep -i huge /proc/meminfo", "grep -r . /sys/fs/cgroup --include 'hugetlb.*.max'"),
         errno,
         inferred,
         run,
     )
+
+
+def _limited(pool: HugeState) -> bool:
+    """Whether it was the cgroup's limit: what its victim had may be given back by now, but the limit has refused."""
+    if pool.cgroup and pool.cgroup_free < pool.page:
+        return True
+    return bool(pool.cgroup_refusals) and pool.free > pool.reserved
 
 
 def _beyond_end(failure: Failure, state: HostState) -> Diagnosis:

@@ -68,7 +68,7 @@ def huge_pages_free(page: int, *, unreserved: bool) -> tuple[int, int] | None:
 
 def huge_cgroup_free(root: str, cgroup: str, page: int) -> tuple[str, int] | None:
     """The one of a cgroup and those above it that has the least left, and how many bytes; None without a limit."""
-    name = f"{page >> 30}GB" if page >= 1 << 30 else f"{page >> 20}MB" if page >= 1 << 20 else f"{page >> 10}KB"
+    name = _huge_name(page)
     least = None
     at = Path(cgroup)
     for group in (at, *at.parents):
@@ -81,3 +81,19 @@ def huge_cgroup_free(root: str, cgroup: str, page: int) -> tuple[str, int] | Non
         if most != "max" and (least is None or int(most) - used < least[1]):
             least = (str(group), int(most) - used)
     return least
+
+
+def huge_cgroup_refusals(root: str, cgroup: str, page: int) -> int:
+    """How often the limit of a cgroup or of one below it has refused a huge page so far; 0 where nothing says so.
+
+    ``hugetlb_event`` in mm/hugetlb_cgroup.c.
+    """
+    try:
+        events = Path(root, cgroup.lstrip("/"), f"hugetlb.{_huge_name(page)}.events").read_text().split()
+        return int(events[events.index("max") + 1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _huge_name(page: int) -> str:
+    return f"{page >> 30}GB" if page >= 1 << 30 else f"{page >> 20}MB" if page >= 1 << 20 else f"{page >> 10}KB"

@@ -19,7 +19,7 @@ from tracer.host.mounts import Mount, Mounts
 from tracer.host.opener import OPENER
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
 from tracer.host.reach import Found, MountFinder, path_here
-from tracer.host.space import huge_cgroup_free, space
+from tracer.host.space import huge_cgroup_free, huge_cgroup_refusals, space
 from tracer.model.failures import Fact, Failure, FailureSource
 from tracer.model.filesystems import rules
 from tracer.model.host_state import PARTLY, ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
@@ -247,7 +247,10 @@ def _huge(failure: Failure, root: Path | None, cgroup: str) -> HugeState | None:
             int((pool / f"{name}_hugepages").read_text()) for name in ("nr", "free", "resv")
         )  # fmt: skip
         limited = huge_cgroup_free(str(root), cgroup, page) if root else None
-        return HugeState(page, total, free, reserved, *(limited or ("", 0)))
+        if root is None or limited is None:
+            return HugeState(page, total, free, reserved)
+        refusals = huge_cgroup_refusals(str(root), limited[0], page)
+        return HugeState(page, total, free, reserved, *limited, refusals)
     return None
 
 

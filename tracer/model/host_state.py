@@ -38,7 +38,10 @@ class ChunkState:
 
 @dataclass(frozen=True, slots=True)
 class HugeState:
-    """The pool of huge pages of ``page`` bytes, in pages; ``cgroup`` has least left of those that have a limit."""
+    """The pool of huge pages of ``page`` bytes, in pages; ``cgroup`` has least left of those that have a limit.
+
+    ``cgroup_refusals``: how often that limit has refused a page so far.
+    """
 
     page: int
     total: int
@@ -46,6 +49,7 @@ class HugeState:
     reserved: int
     cgroup: str = ""
     cgroup_free: int = 0
+    cgroup_refusals: int = 0
 
 
 #: What backs a page of which some blocks are there and some not.
