@@ -20,7 +20,7 @@ FILESYSTEM_PACKAGES := cifs-utils diod dosfstools exfatprogs fuse-overlayfs fuse
 BENCH_PACKAGES := binutils bpfcc-tools bpftrace linux-perf
 
 # What the programs are written in whose reports the docs show.
-EXAMPLE_PACKAGES := default-jdk-headless
+EXAMPLE_PACKAGES := apache2-bin default-jdk-headless postgresql
 
 # What makes the root file systems of other releases.
 RELEASE_PACKAGES := mmdebstrap

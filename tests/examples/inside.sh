@@ -29,3 +29,10 @@ mkwrite sigbus -- sh full.sh
 mkwrite sigbus -- sh truncated.sh
 mkwrite sigbus -- python3 wal.py /srv/app.db
 mkwrite sigbus -- sh container.sh
+ip link set lo up
+mkdir www
+head -c 16M /dev/urandom >www/release.tar
+mkwrite sigbus -- sh httpd.sh
+echo 100 >/proc/sys/vm/nr_hugepages
+install -d -o postgres pg
+mkwrite sigbus -- sh initdb.sh

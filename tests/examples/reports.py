@@ -72,6 +72,28 @@ EXPECTED: Final[Mapping[str, Mapping[str, str]]] = {
         "class": r"tmpfs_full \(ENOSPC\)",
         "exit": "135",
     },
+    "sigbus -- sh httpd.sh": {
+        "victim": r"apache2, process {pid}, user \d+, cgroup /",
+        "command": r"apache2 -X -f /srv/httpd\.conf",
+        "signal": "none: writev returns EFAULT, or less than it was asked for",
+        "access": "read by the kernel for the program; .+",
+        "file": r"/srv/www/release\.tar, offset .+; .+, 1\.0 MiB, 1\.0 MiB allocated",
+        "class": "beyond_end",
+        "cause": r"The page at .+ is beyond the end of the file: truncate\[\d+\] had cut it to 1\.0 MiB .+ ago\.",
+        "exit": "0",
+    },
+    "sigbus -- sh initdb.sh": {
+        "victim": r"postgres, process {pid}, user \d+, cgroup /database",
+        "command": "/usr/lib/postgresql/.+/bin/postgres --boot .+",
+        "signal": "BUS_ADRERR; fatal: .+",
+        "refused": "by hugetlb; hugetlbfs on .+",
+        "errno": "ENOSPC, returned by alloc_hugetlb_folio",
+        "pool": r"\d+ of 100 huge pages of 2\.0 MiB free, \d+ reserved; cgroup /database: .+ left",
+        "class": r"hugetlb_exhausted \(ENOSPC\)",
+        "cause": "The (limit of )?cgroup /database .+",
+        "remedy": r"Raise hugetlb\.\*\.max of that cgroup\. .+",
+        "exit": "1",
+    },
 }
 _BLOCK: Final = re.compile(r"^    \$ mkwrite (.+)\n((?:    .*\n)*)", re.MULTILINE)
 
@@ -101,7 +123,7 @@ def labels(text: str) -> dict[str, str]:
     """The first report in a text, what was wrapped in one line again."""
     found: dict[str, str] = {}
     label = ""
-    for line in text.partition("\nSIGBUS ")[2].splitlines() if not text.startswith("SIGBUS ") else text.splitlines():
+    for line in re.split("^(?:SIGBUS|EFAULT) ", text, maxsplit=1, flags=re.MULTILINE)[-1].splitlines():
         if match := re.match(r"  (\w+) +(.+)", line):
             if (label := match[1]) in found:
                 break
