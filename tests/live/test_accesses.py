@@ -238,6 +238,7 @@ def test_each_refused_call_is_told_once(told: Told, name: str) -> None:
 def test_each_report_says_by_which_call_and_what_refused(told: Told, name: str) -> None:
     what = BACKINGS[name]
     for way, before in product(what.ways, BEFORE):
+        assert told.got[name, way, before].failures, (way, before)
         for failure in told.got[name, way, before].failures:
             assert (failure.source, failure.signal) == (what.source, None), (way, before)
             assert failure.initiator is (Initiator.REMOTE if way in PINNED else Initiator.KERNEL), (way, before)

@@ -30,9 +30,11 @@ from tests.live.guest import (
     workload,
 )
 from tests.live.slow_disk import WAITER, Disk
+from tracer.kernel.btf import Btf
 from tracer.kernel.preemption import preemptible
 from tracer.model.snapshot import Snapshot
 from tracer.model.waits import Wait
+from tracer.probes.tracer import HookPoint, Tracer
 from tracer.session import Session
 
 #: Threads of one process, and processes that store to many pages each.
@@ -52,19 +54,36 @@ while True:
 
 
 @pytest.mark.newest
-def test_calls_that_slept_when_the_hooks_came(exact: Backend | None, mounts: dict[str, Path]) -> None:
-    """Each returns without an entry, from do_page_mkwrite and from do_wp_page; what comes after is counted exactly."""
-    place = mounts["ext4"]
+def test_calls_that_slept_when_the_hooks_came(
+    exact: Backend | None, mounts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each returns without an entry, from do_page_mkwrite and from do_wp_page; what comes after is counted exactly.
+
+    Some begin before all hooks, others when only returns are hooked.
+    """
+    place, attach = mounts["ext4"], Tracer.attach
     with truth("do_page_mkwrite") as entered:
-        steps = Steps("blocked", place / f"before-{exact}", 97, THREADS)
-        steps.reach()
-        before = entered.hits()
-        with frozen(place):
+        before, between = (Steps("blocked", place / f"{name}-{exact}", 97, THREADS) for name in ("before", "between"))
+
+        def block(steps: Steps) -> None:
+            earlier = entered.hits()
             steps.go()
-            assert eventually(lambda: entered.hits() - before == THREADS)
+            assert eventually(lambda: entered.hits() - earlier == THREADS)
+
+        def attached(tracer: Tracer, hook: HookPoint, types: Btf | None = None) -> None:
+            if hook.program == "page_mkwrite_entry":
+                block(between)
+            attach(tracer, hook, types)
+
+        monkeypatch.setattr(Tracer, "attach", attached)
+        before.reach()
+        between.reach()
+        with frozen(place):
+            block(before)
             session = Session(Options(exact, filters=Filters(fs=("ext4",)), waits=True))
         with session:
-            steps.end()
+            before.end()
+            between.end()
             workload("first-write", place / f"after-{exact}", 41)
             final = session.finish()
         entered_since = entered.hits() - before - THREADS
