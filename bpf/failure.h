@@ -101,6 +101,7 @@ struct failure {
 	u64 ip;
 	u64 ip_offset; /* in the file that it is mapped from, whose name is the path of a signal */
 	u64 seen;      /* failures of this process, file and cause so far, those that were not told of included */
+	u64 burst_ns;  /* when they began to be counted */
 	u64 truncated_ns;
 	u64 truncated_to;
 	u64 truncated_by;
@@ -174,6 +175,7 @@ struct burst_key {
 struct burst {
 	u64 seen;
 	u64 told_ns;
+	u64 began_ns; /* tells it from one before it that had to make room */
 };
 BPF_TABLE("lru_hash", struct burst_key, struct burst, bursts, 4096);
 
@@ -193,15 +195,17 @@ static __always_inline void count_cause(struct cause *cause)
 static __always_inline int count_failure(struct failure *f)
 {
 	struct burst_key key = {.cause = f->cause, .inode = f->inode, .process = f->process};
-	struct burst fresh = {}, *burst;
+	struct burst fresh = {.began_ns = f->time_ns}, *burst;
 
 	count_cause(&key.cause);
 	f->seen = 1;
+	f->burst_ns = f->time_ns;
 	burst = bursts.lookup_or_try_init(&key, &fresh);
 	if (!burst)
 		return 1;
 	lock_xadd(&burst->seen, 1);
 	f->seen = burst->seen;
+	f->burst_ns = burst->began_ns;
 	if (f->seen > BURST && f->time_ns - burst->told_ns < BURST_NS)
 		return 0;
 	burst->told_ns = f->time_ns;

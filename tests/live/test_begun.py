@@ -63,6 +63,7 @@ def test_calls_that_slept_when_the_hooks_came(
     """
     place, attach = mounts["ext4"], Tracer.attach
     with truth("do_page_mkwrite") as entered:
+        earliest = entered.hits()
         before, between = (Steps("blocked", place / f"{name}-{exact}", 97, THREADS) for name in ("before", "between"))
 
         def block(steps: Steps) -> None:
@@ -86,7 +87,7 @@ def test_calls_that_slept_when_the_hooks_came(
             between.end()
             workload("first-write", place / f"after-{exact}", 41)
             final = session.finish()
-        entered_since = entered.hits() - before - THREADS
+        entered_since = entered.hits() - earliest - 2 * THREADS
     assert calls(final, path=FaultPath.FIRST_WRITE) == 41
     # A page whose entry had changed while its call slept is asked for once more.
     assert calls(final) == entered_since

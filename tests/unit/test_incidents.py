@@ -44,7 +44,10 @@ def explainer(monkeypatch: pytest.MonkeyPatch, every: bool = False, now_ns: int 
 def workers(number: int, **changes: object) -> list[Failure]:
     """Failures of one file in so many processes, a millisecond apart."""
     one = replace(CUT, **changes)  # type: ignore[arg-type]
-    return [replace(one, pid=100 + n, tid=100 + n, time_ns=CUT.time_ns + n * 1_000_000) for n in range(number)]
+    return [
+        replace(one, pid=100 + n, tid=100 + n, process=100 + n, time_ns=CUT.time_ns + n * 1_000_000)
+        for n in range(number)
+    ]
 
 
 def sent(pid: int, after_ns: int = 0, sender: int | None = None, comm: str = "python3", parent: int = 0) -> Failure:
@@ -53,7 +56,7 @@ def sent(pid: int, after_ns: int = 0, sender: int | None = None, comm: str = "py
     signal = Signal(Code.TKILL, Disposition.FATAL, 0, by)
     return decide(
         replace(REFUSED, source=FailureSource.SIGNAL, kernel_error=0xFFFFFFFA, signal=signal, pid=pid, tid=pid,
-                comm=comm, dev=0, inode=0, file="", time_ns=CUT.time_ns + after_ns, parent=parent)
+                process=pid, comm=comm, dev=0, inode=0, file="", time_ns=CUT.time_ns + after_ns, parent=parent)
     )  # fmt: skip
 
 

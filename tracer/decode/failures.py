@@ -108,6 +108,7 @@ class FailureReader:
             kernel_error=event.cause.error,
             who=event.cause.who,
             process=event.process,
+            burst_monotonic_ns=event.burst_ns,
         )
 
     def _unrefused(self, event: Any, signal: Signal) -> Failure:

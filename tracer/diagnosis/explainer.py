@@ -196,7 +196,7 @@ class Explainer:
     def repeats(self, seen: dict[Burst, int]) -> Iterator[Repeated]:
         """What has been counted since the last time; ``seen`` are the kernel's counts (``Session.bursts``).
 
-        What the kernel has forgotten begins anew when it comes again.
+        What the kernel has forgotten begins anew when it comes again: it is another burst.
         """
         for burst, count in seen.items():
             if burst in self._bursts:

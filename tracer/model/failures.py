@@ -73,11 +73,15 @@ class Cause(NamedTuple):
 
 
 class Burst(NamedTuple):
-    """Failures of which the first are told one by one, and the rest counted (struct burst_key of bpf/failure.h)."""
+    """Failures of which the first are told one by one, and the rest counted (struct burst_key of bpf/failure.h).
+
+    ``began_monotonic_ns`` tells it from one before it of the same kind, which the kernel forgot to make room.
+    """
 
     process: int
     inode: int
     cause: Cause
+    began_monotonic_ns: int = 0
 
     @property
     def tgid(self) -> int:
@@ -201,7 +205,7 @@ class Failure:
     ``command`` holds the first 511 bytes of the arguments, ``command_cut`` if there were more. ``ordinal`` counts the
     failures of this process, file and cause: 1 is the first. ``kernel_error``, ``who``, ``generation`` (see
     ``model.calls.Filesystem``) and ``process``, which is the pid, and when it began (process_of in bpf/series.h), are
-    what the kernel counts it under.
+    what the kernel counts it under since ``burst_monotonic_ns``.
     ``huge_page`` is the size of hugetlb's pages, 0 for other files.
     ``overridden``: the process ignored or blocked SIGBUS, which the kernel
     undoes for its own fault (force_sig_info_to_task in kernel/signal.c); known of page_mkwrite only.
@@ -248,6 +252,7 @@ class Failure:
     kernel_error: int = 0
     who: int = 0
     process: int = 0
+    burst_monotonic_ns: int = 0
     inferred: bool = False
     overridden: Disposition | None = None
     truncation: Truncation | None = None
@@ -274,7 +279,7 @@ class Failure:
         """What the kernel counts it under."""
         source = tuple(FailureSource).index(self.source)
         cause = Cause(self.who, self.dev, self.generation, self.kernel_error, source, int(self.facts))
-        return Burst(self.process, self.inode, cause)
+        return Burst(self.process, self.inode, cause, self.burst_monotonic_ns)
 
 
 #: What a session tells one by one.

@@ -39,6 +39,7 @@ class _Changes(NamedTuple):
 
 _CAUSE: Final = struct.Struct("<QIIIHH")
 _INODE_AND_PROCESS: Final = struct.Struct("<QQ")
+_BURST: Final = struct.Struct("<QQQ")
 _WAIT: Final = struct.Struct("<QIIQ")
 _FILESYSTEM: Final = struct.Struct("<II")
 _NUMBER: Final = struct.Struct("<QQQ")
@@ -222,7 +223,8 @@ class Maps:
         found = {}
         for key, value in self._entries("bursts"):
             cause, (inode, process) = Cause(*_CAUSE.unpack_from(key)), _INODE_AND_PROCESS.unpack_from(key, _CAUSE.size)
-            found[Burst(process, inode, cause)] = int.from_bytes(value[:8], "little")
+            seen, _, began_ns = _BURST.unpack(value)
+            found[Burst(process, inode, cause, began_ns)] = seen
         return found
 
     def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:
