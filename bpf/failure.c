@@ -97,6 +97,7 @@ static __always_inline void fill_truncation(struct failure *f)
 		return;
 	f->truncated_ns = last->time_ns;
 	f->truncated_to = last->to;
+	f->truncated_from = last->from;
 	f->truncated_by = last->by;
 	__builtin_memcpy(f->truncated_comm, last->comm, sizeof(last->comm));
 }

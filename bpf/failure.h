@@ -104,6 +104,7 @@ struct failure {
 	u64 burst_ns;  /* when they began to be counted */
 	u64 truncated_ns;
 	u64 truncated_to;
+	u64 truncated_from;
 	u64 truncated_by;
 	u64 action; /* SIG_DFL, SIG_IGN or the handler */
 	u64 sender;
@@ -224,10 +225,20 @@ struct file_key {
 struct truncation {
 	u64 time_ns;
 	u64 to;
+	u64 from;
 	u64 by;
+	u64 process;
 	char comm[16];
 };
 BPF_TABLE("lru_hash", struct file_key, struct truncation, truncations, 4096);
+
+/* By task: what it is about to cut, and what there was in `truncations` of that file. */
+struct cutting {
+	u64 inode;
+	struct file_key key;
+	struct truncation before;
+};
+BPF_TABLE("lru_hash", u64, struct cutting, cuttings, 1024);
 
 static __always_inline void send_failure(struct failure *f)
 {

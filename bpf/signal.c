@@ -125,8 +125,9 @@ int signal_generated(u64 *ctx)
  */
 int truncating(context_t *ctx)
 {
-	struct truncation mine = {};
-	struct file_key key = {};
+	u64 task = bpf_get_current_task();
+	struct truncation mine = {}, *last;
+	struct cutting cutting = {};
 	struct dentry *dentry;
 	struct iattr *change;
 	struct inode *inode;
@@ -143,15 +144,50 @@ int truncating(context_t *ctx)
 		return 0;
 	to = READ(change, ia_size);
 	inode = READ(dentry, d_inode);
-	if (to >= READ(inode, i_size))
+	mine.from = READ(inode, i_size);
+	if (to >= mine.from)
 		return 0;
-	key.inode = READ(inode, i_ino);
-	key.dev = READ(READ(inode, i_sb), s_dev);
-	key.generation = generation_of(key.dev);
+	cutting.inode = (u64)inode;
+	cutting.key.inode = READ(inode, i_ino);
+	cutting.key.dev = READ(READ(inode, i_sb), s_dev);
+	cutting.key.generation = generation_of(cutting.key.dev);
 	mine.time_ns = bpf_ktime_get_ns();
 	mine.to = to;
 	mine.by = bpf_get_current_pid_tgid();
+	mine.process = process_of((void *)task);
 	bpf_get_current_comm(mine.comm, sizeof(mine.comm));
-	truncations.update(&key, &mine);
+	last = truncations.lookup(&cutting.key);
+	if (last) {
+		cutting.before = *last;
+		/* Bit by bit, or again after it grew: what was cut off first is gone as well. */
+		if (last->process == mine.process && last->from > mine.from)
+			mine.from = last->from;
+	}
+	cuttings.update(&task, &cutting);
+	/* At once: pages may be missed while blocks are still being freed. */
+	truncations.update(&cutting.key, &mine);
+	return 0;
+}
+
+/*
+ * The return of notify_change: where the file was left as it was, nobody cut it. Of an overlay's file and the one below
+ * it, whose calls are nested, only the latter's is found, which is the one that matters.
+ */
+int truncated(context_t *ctx)
+{
+	u64 task = bpf_get_current_task();
+	struct cutting *mine = cuttings.lookup(&task);
+	struct truncation *last;
+
+	if (!mine)
+		return 0;
+	last = truncations.lookup(&mine->key);
+	if ((int)returned(ctx) < 0 && last && READ((struct inode *)mine->inode, i_size) > last->to) {
+		if (mine->before.time_ns)
+			truncations.update(&mine->key, &mine->before);
+		else
+			truncations.delete(&mine->key);
+	}
+	cuttings.delete(&task);
 	return 0;
 }

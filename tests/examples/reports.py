@@ -49,7 +49,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, str]]] = {
         **_RMI,
         "refused": r"by shmem_fault; tmpfs on /tmp \(tmpfs\)",
         "class": "beyond_end",
-        "cause": r"The page at 0 B is beyond the end of the file: truncate\[\d+\] had cut it to 0 B .+ ago\.",
+        "cause": r"The page at 0 B is beyond the end of the file: truncate\[\d+\] had cut it from .+ to 0 B .+ ago\.",
     },
     "sigbus -- python3 wal.py /srv/app.db": {
         "victim": "python3, process {pid}, user 0, cgroup /",
@@ -58,7 +58,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, str]]] = {
         "access": "read by the program; .+",
         "file": r"/srv/app\.db-shm, offset 0x0 \(page 0\); .+",
         "class": "beyond_end",
-        "cause": r"The page at 0 B is beyond the end of the file: truncate\[\d+\] had cut it to 0 B .+ ago\.",
+        "cause": r"The page at 0 B is beyond the end of the file: truncate\[\d+\] had cut it from .+ to 0 B .+ ago\.",
         "exit": "135",
     },
     "sigbus -- sh container.sh": {

@@ -141,7 +141,8 @@ def test_a_page_beyond_the_end_names_who_truncated(victims: Victims, fstype: str
         False,
     )
     assert failure.truncation is not None
-    assert (failure.truncation.size, failure.truncation.by.pid) == (8193, int(met.lines[0]))
+    sizes = (failure.truncation.from_size, failure.truncation.size)
+    assert (*sizes, failure.truncation.by.pid) == (SIZE, 8193, int(met.lines[0]))
     assert failure.truncation.by.comm == "victim"
 
 

@@ -89,14 +89,38 @@ def test_other_errnos_are_kept_apart(number: int, word: str) -> None:
 
 
 def test_a_page_beyond_the_end_names_the_truncating_process() -> None:
-    cut = Truncation(REFUSED.time_ns - 2_000_000, 100, Actor(77, 78, "logrotate"))
+    cut = Truncation(REFUSED.time_ns - 2_000_000, 100, Actor(77, 78, "logrotate"), 0x4000)
     failure = replace(REFUSED, source=FailureSource.FAULT, facts=Fact.BEYOND_END, size=100, write=False, truncation=cut)
     found = diagnose(failure, HostState())
     assert found.kind is Class.BEYOND_END
     assert "logrotate[77]" in found.cause
-    assert "2.0ms" in found.cause
+    assert "from 16.0 KiB to 100 B 2.0ms ago" in found.cause
     nobody = diagnose(replace(failure, truncation=None), HostState())
     assert "Nobody was seen" in nobody.cause
+
+
+@pytest.mark.parametrize(
+    ("size", "cut", "offset", "blamed"),
+    [
+        (0, (0x4000, 0), 0x3000, True),
+        (0, (0x4000, 0), 0, True),
+        (0x1000, (0x4000, 0x1000), 0x1000, True),
+        (0, (0x3001, 0), 0x3000, True),
+        # never in the file, since it never was so large
+        (0, (0x3000, 0), 0x3000, False),
+        (100, (0x3000, 100), 0x7000, False),
+        # grown again and shortened by somebody else who was not seen
+        (0, (0x4000, 0x2000), 0x1000, False),
+    ],
+)
+def test_only_a_page_between_the_new_end_and_the_old_one_is_blamed_on_who_cut_the_file(
+    size: int, cut: tuple[int, int], offset: int, blamed: bool
+) -> None:
+    truncation = Truncation(REFUSED.time_ns - 72 * 3600 * 10**9, cut[1], Actor(99, 99, "cp"), cut[0])
+    changes = {"facts": Fact.BEYOND_END, "size": size, "offset": offset, "truncation": truncation}
+    found = diagnose(replace(REFUSED, source=FailureSource.FAULT, **changes), HostState())  # type: ignore[arg-type]
+    assert ("cp[99] had cut it" in found.cause, "cp[99]" in found.remedy) == (blamed, blamed)
+    assert ("Nobody was seen to cut off this page" in found.cause) != blamed
 
 
 def test_a_fault_within_the_file_is_a_media_error() -> None:
@@ -208,7 +232,7 @@ def test_other_signals(code: Code, number: int, kind: Class) -> None:
 
 
 def test_names_are_escaped() -> None:
-    cut = Truncation(REFUSED.time_ns, 0, Actor(77, 77, "\x1b[31mevil\n"))
+    cut = Truncation(REFUSED.time_ns, 0, Actor(77, 77, "\x1b[31mevil\n"), 0x4000)
     failure = replace(
         REFUSED, source=FailureSource.FAULT, facts=Fact.BEYOND_END, size=0, truncation=cut, file="/a\n\x1b]0;b"
     )

@@ -43,7 +43,7 @@ REFUSAL = replace(
     file=f"/{NASTY}",
     handler=NASTY,
     signal=Signal(Code.USER, Disposition.FATAL, 1, Actor(1, 1, NASTY), 0, f"{NASTY}+0x1"),
-    truncation=Truncation(REFUSED.time_ns, 0, Actor(77, 77, NASTY)),
+    truncation=Truncation(REFUSED.time_ns, 0, Actor(77, 77, NASTY), 1),
 )
 STATE = HostState(
     cgroup=f"/{NASTY}", container=NASTY, module=NASTY, mountpoint=f"/{NASTY}", mount_source=NASTY, limit=NASTY,

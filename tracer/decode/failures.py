@@ -124,7 +124,9 @@ class FailureReader:
         truncation = None
         if event.truncated_ns:
             by = Actor(event.truncated_by >> 32, event.truncated_by & 0xFFFFFFFF, _text(event.truncated_comm))
-            truncation = Truncation(self._naming.clock.at(event.truncated_ns), event.truncated_to, by)
+            truncation = Truncation(
+                self._naming.clock.at(event.truncated_ns), event.truncated_to, by, event.truncated_from
+            )
         return decide(
             replace(
                 self._met(event, _SOURCES[cause.source]),

@@ -169,12 +169,13 @@ def _limited(pool: HugeState) -> bool:
 def _beyond_end(failure: Failure, state: HostState) -> Diagnosis:
     size, offset = size_text(failure.size), size_text(failure.offset)
     cut = failure.truncation
-    if cut is not None and failure.offset >= cut.size:
+    who = ago = sizes = ""
+    if cut is not None:
         who = f"{printable(cut.by.comm)}[{cut.by.pid}]"
-        ago = duration(max(0, failure.time_ns - cut.time_ns))
-        cause = (
-            f"The page at {offset} is beyond the end of the file: {who} had cut it to {size_text(cut.size)} {ago} ago."
-        )
+        ago = f"{duration(max(0, failure.time_ns - cut.time_ns))} ago"
+        sizes = f"from {size_text(cut.from_size)} to {size_text(cut.size)}"
+    if cut is not None and cut.size <= failure.offset < cut.from_size:
+        cause = f"The page at {offset} is beyond the end of the file: {who} had cut it {sizes} {ago}."
         remedy = (
             f"Keep {who} from truncating a file that others have mapped: replace the file (write another, rename it) "
             "instead."
@@ -184,6 +185,8 @@ def _beyond_end(failure: Failure, state: HostState) -> Diagnosis:
         cause += (
             "Who cut it, if somebody did, is not seen with the tracepoint backend."
             if failure.inferred
+            else f"Nobody was seen to cut off this page: {who} cut the file {sizes} {ago}."
+            if cut is not None
             else "Nobody was seen to cut it since mkwrite was started."
         )
         remedy = "Have the program check the file's size before it uses the mapping, and find out who truncates it."

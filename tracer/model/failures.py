@@ -184,11 +184,15 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """The last time that the file was made shorter: when (CLOCK_REALTIME), to which size, by whom."""
+    """The last time that the file was made shorter: when (CLOCK_REALTIME), to which size, by whom.
+
+    ``from_size`` is the size that it had; where the same process made it shorter before, the largest that it had then.
+    """
 
     time_ns: int
     size: int
     by: Actor
+    from_size: int
 
 
 @dataclass(frozen=True, slots=True)

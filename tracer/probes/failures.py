@@ -57,8 +57,10 @@ def places(filters: Filters, backend: Backend, btf: Btf) -> Iterator[HookPoint]:
         yield HookPoint(program, _SIGNAL, backend, tracepoint=True, optional=True)
     if (parameters := _arity(btf, _CHANGE)) is not None:
         # notify_change(dentry, change, ...) up to 5.11; later the mount's id mapping comes first.
-        own = ((_DENTRY_ARG, parameters - 3),)
+        own = ((_DENTRY_ARG, parameters - 3), (_ARITY, parameters))
+        # The entry comes first: it tells without the return, too, but for attempts that failed.
         yield HookPoint("truncating", _CHANGE, backend, optional=True, own=own)
+        yield HookPoint("truncated", _CHANGE, backend, at_return=True, optional=True, own=own)
     if filters.handlers:
         return
     yield HookPoint("access_refused", _FIXUP, backend, optional=True)

@@ -144,7 +144,9 @@ def _of_fault(failure: Failure) -> dict[str, object]:
         "outcome": failure.outcome and failure.outcome.value,
         "latency_ns": failure.latency_ns,
         "vm_fault": failure.vm_fault,
-        "truncated": None if cut is None else {"time_ns": cut.time_ns, "size": cut.size, "by": _actor(cut.by)},
+        "truncated": None
+        if cut is None
+        else {"time_ns": cut.time_ns, "from_size": cut.from_size, "size": cut.size, "by": _actor(cut.by)},
     }
 
 
