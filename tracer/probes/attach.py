@@ -133,7 +133,10 @@ class ReturnProbes:
         """Attach ``program`` to the returns of ``function``. Returns the descriptor; close it before ``close``."""
         if self._janitor is None:
             self._janitor = subprocess.Popen(
-                [sys.executable, "-I", "-S", janitor.__file__, str(self._tracefs / "kprobe_events"), self._group],
+                [
+                    *(sys.executable, "-I", "-S", janitor.__file__),
+                    *(str(self._tracefs / "kprobe_events"), self._group, str(os.getpid())),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -173,10 +176,15 @@ class ReturnProbes:
         """Remove the events and let the janitor go."""
         if self._janitor is not None:
             assert self._janitor.stdin is not None
-            # It sweeps on end of file: one way of cleaning up, always taken.
-            self._janitor.stdin.close()
+            # One way of cleaning up, always taken.
+            with suppress(BrokenPipeError), self._janitor.stdin as stdin:
+                stdin.write(b"\n")
             self._janitor.wait()
             self._janitor = None
+
+    def abandon(self) -> None:
+        """Leave the events to the process that made them, whose fork this is."""
+        self._janitor = None
 
 
 def _tracefs() -> Path:

@@ -1,14 +1,16 @@
 """Removes a tracer's return probes from tracefs when the tracer is gone, however it went.
 
 A return probe with a pool large enough for calls that sleep can only be made as a tracefs event, and such an event
-outlives the process that made it. This program waits for the end of its standard input, which the kernel closes when
-the tracer dies, then deletes the tracer's events. Arguments: tracefs's kprobe_events file, the events' group.
+outlives the process that made it. This program waits for a byte on its standard input, or for the tracer to die, then
+deletes the tracer's events. It does not wait for the end of its input: a child that the tracer forked holds that, too.
+Arguments: tracefs's kprobe_events file, the events' group, the tracer's pid.
 It imports nothing of mkwrite, so that it stays small.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -38,13 +40,24 @@ def sweep(events: str, group: str) -> bool:
     return clean
 
 
+def wait_for(tracer: int) -> None:
+    """Wait until the tracer is done, or gone."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    try:
+        poll.register(os.pidfd_open(tracer), select.POLLIN)
+    except ProcessLookupError:
+        return
+    if os.getppid() == tracer:  # else the pid was another's
+        poll.poll()
+
+
 def main() -> None:
-    """Wait for the end of standard input, then sweep until nothing is left (10 s at most)."""
+    """Wait for the tracer, then sweep until nothing is left (10 s at most)."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    events, group = sys.argv[1:3]
-    while os.read(0, 4096):
-        pass
+    events, group, tracer = sys.argv[1:4]
+    wait_for(int(tracer))
     # The dying tracer's descriptors, which hold the events, are closed in no order that we know.
     for _ in range(200):
         if sweep(events, group):

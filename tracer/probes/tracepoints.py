@@ -24,6 +24,7 @@ from tracer.probes import failures, program
 from tracer.probes.attach import attach_raw_tracepoint
 from tracer.probes.build import build, text
 from tracer.probes.entries import entries
+from tracer.probes.forks import let_go_in_forks
 from tracer.probes.program import c_type
 from tracer.probes.settings import settings, wanted
 from tracer.probes.source import source
@@ -58,6 +59,7 @@ class TracepointCounts:
         self._programs: dict[str, int] = {}
         self._maps: dict[str, int] = {}
         self._hooks: list[Hook] = []
+        let_go_in_forks(self)
         self._jiffy_ns = round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9)
         selection = list(wanted(filters, symbols, mounts, by_address=True))
         common = settings(Options(filters=filters), selection, cpus=0, cells=1, raced=False, handlers=False)
@@ -125,6 +127,10 @@ class TracepointCounts:
         """Remove the hooks; the counts stay readable."""
         while self._descriptors:
             os.close(self._descriptors.pop())
+
+    def abandon(self) -> None:
+        """Let go of the hooks, in a fork of the process that attached (see ``forks``)."""
+        self.detach()
 
     def close(self) -> None:
         """Detach, and free programs and maps."""

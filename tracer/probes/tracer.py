@@ -15,6 +15,7 @@ from tracer.kernel.refusals import denied, refusal_text
 from tracer.model.hooks import Backend, Hook
 from tracer.probes import program
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe, attach_multi, attach_raw_tracepoint
+from tracer.probes.forks import let_go_in_forks
 from tracer.probes.maps import Events, Maps
 from tracer.probes.program import BpfObject
 
@@ -80,6 +81,7 @@ class Tracer:
         self._maps: Maps | None = None
         self._events: Events | None = None
         self._failures: Events | None = None
+        let_go_in_forks(self)
         try:
             specs = {name: spec for bpf in objects.values() for name, spec in bpf.maps.items()}
             self._state.maps = program.create_maps(specs)
@@ -246,6 +248,14 @@ class Tracer:
                 time.sleep(_SETTLE_S)
         if self._returns:
             self._returns.close()
+            self._returns = None
+
+    def abandon(self) -> None:
+        """Let go of the hooks, in a fork of the process that attached (see ``forks``)."""
+        while self._state.attached:
+            os.close(self._state.attached.pop()[1])
+        if self._returns:
+            self._returns.abandon()
             self._returns = None
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from tracer.model.hooks import Backend, Hook
 from tracer.model.waits import Wait
 from tracer.probes import program, wait_functions
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe
+from tracer.probes.forks import let_go_in_forks
 from tracer.probes.in_flight import ITERATOR, InFlightReader
 from tracer.probes.maps import REASONS
 from tracer.probes.program import BpfObject
@@ -47,6 +48,7 @@ class WaitHooks:
         self._hooked: set[str] = set()
         self._dirty_code = 0
         self._in_flight: InFlightReader | None = None
+        let_go_in_forks(self)
         try:
             self._open_in_flight()
             self.follow_modules()
@@ -172,6 +174,14 @@ class WaitHooks:
             os.close(self._attached.pop()[-1])
         if self._returns:
             self._returns.close()
+            self._returns = None
+
+    def abandon(self) -> None:
+        """Let go of the hooks, in a fork of the process that attached (see ``forks``)."""
+        while self._attached:
+            os.close(self._attached.pop()[-1])
+        if self._returns:
+            self._returns.abandon()
             self._returns = None
 
     def close(self) -> None:
