@@ -18,7 +18,7 @@ from tracer.model.asked import FAILURES, WAITS
 from tracer.model.failures import Class, FailureSeries
 from tracer.model.histogram import Histogram
 from tracer.model.hooks import Backend
-from tracer.model.options import Filters, Options
+from tracer.model.options import By, Filters, Options
 from tracer.model.snapshot import Snapshot
 
 LEAN = replace(snapshot({series(): Histogram.of(4000)}), failures=FAILURES, waits=WAITS)
@@ -64,6 +64,30 @@ def test_options_that_do_nothing_together_are_refused_by_name(options: dict[str,
 def test_a_filter_that_is_no_tuple_is_refused(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=rf"Filters\({name}="):
         Filters(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "value"), [("pids", "42"), ("fs", 5), ("comms", b"db"), ("mounts", None)])
+def test_a_filter_of_another_type_is_refused(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=rf"Filters\({name}=.*, which is no"):
+        Filters(**{name: (value,)})  # type: ignore[arg-type]
+
+
+def test_names_of_backends_and_labels_are_taken_for_what_they_name() -> None:
+    options = Options(backend="kprobe", by="process")  # type: ignore[arg-type]
+    assert options.backend is Backend.KPROBE
+    assert options.by is By.PROCESS
+    with pytest.raises(UsageError, match="waits does nothing"):
+        Options(backend="tracepoint", waits=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("backend", "ftrace"), ("backend", 1), ("by", "nobody"), ("by", ""), ("slower_ns", -1), ("slower_ns", 0.5),
+     ("max_series", 0), ("max_series", None), ("max_series", "4096")],
+)  # fmt: skip
+def test_an_option_that_means_nothing_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"{name}={value!r}"):
+        Options(**{name: value})  # type: ignore[arg-type]
 
 
 class Source:

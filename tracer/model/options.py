@@ -21,7 +21,7 @@ class By(StrEnum):
 class Filters:
     """What to trace; an empty tuple means all. Several values of one kind are alternatives.
 
-    Raises UsageError for a value that is no tuple.
+    Raises UsageError for what is no tuple, and for a value that is no string, or no number among ``pids``.
     """
 
     fs: tuple[str, ...] = ()
@@ -38,12 +38,19 @@ class Filters:
                 raise UsageError(
                     f"Filters({one.name}={value!r}) is no tuple.", f"For one value, write Filters({one.name}=(value,))."
                 )
+            kind = int if one.name == "pids" else str
+            if wrong := [each for each in value if not isinstance(each, kind)]:
+                raise UsageError(
+                    f"Filters({one.name}={value!r}) has {wrong[0]!r}, which is no {kind.__name__}.",
+                    f"{one.name} takes values of the type {kind.__name__} only.",
+                )
 
 
 @dataclass(frozen=True)  # no slots: the defaults are read from the class
 class Options:
-    """How a session traces. Raises UsageError for options that would do nothing together.
+    """How a session traces. Raises UsageError for options that would do nothing together, and for a value that is none.
 
+    ``backend`` and ``by`` may be given by name, such as "fentry" and "process".
     ``slower_ns``: send an event for calls at least that slow. ``max_series``: room in the kernel for so many series,
     see docs/internals.md. ``failures``: tell of each, and count them by class and errno; a call that succeeds pays
     nothing for that, and without them a session starts faster. ``every_errno``: hook functions, too, that run at calls
@@ -63,6 +70,13 @@ class Options:
     waits: bool = False
 
     def __post_init__(self) -> None:
+        self._resolve("backend", Backend)
+        self._resolve("by", By)
+        for name, least in (("slower_ns", 0), ("max_series", 1)):
+            value = getattr(self, name)
+            unset = value is None and name == "slower_ns"
+            if not unset and (not isinstance(value, int) or value < least):
+                raise UsageError(f"{name}={value!r} is no number to trace with.", f"Give an int from {least} on.")
         of_calls = {
             "slower_ns": self.slower_ns is not None,
             "every_errno": self.every_errno,
@@ -75,3 +89,12 @@ class Options:
             )
         if self.every_errno and not self.failures:
             raise UsageError("every_errno does nothing without failures.", "Leave every_errno or failures=False out.")
+
+    def _resolve(self, name: str, kind: type[StrEnum]) -> None:
+        """Make a member of its enum of what may be the member's name."""
+        value = getattr(self, name)
+        if value is None:
+            return
+        if value not in list(kind):
+            raise UsageError(f"{name}={value!r} is none that there is.", f"There are: {', '.join(kind)}.")
+        object.__setattr__(self, name, kind(value))  # frozen
