@@ -297,9 +297,11 @@ def test_paths_are_numbered_as_the_programs_do() -> None:
     assert path_in(VALID | WRITE_PROTECT) is FaultPath.WRITE_PROTECT and not FaultPath.WRITE_PROTECT.dax
 
 
-def test_names_of_files_that_nothing_is_counted_under_are_dropped_once_there_are_too_many(host: Host) -> None:
-    naming = host.naming(By.FILE)
+@pytest.mark.parametrize(("by", "name"), [(By.FILE, "/srv/7"), (By.PROCESS, "dd[7]")])
+def test_names_that_nothing_is_counted_under_are_dropped_once_there_are_too_many(host: Host, by: By, name: str) -> None:
+    naming = host.naming(by)
     for number in range(100):
-        naming.name_series(Filesystem(1), number, b"", f"/srv/{number}")
+        naming.name_series(Filesystem(1), number, b"dd", f"/srv/{number}")
         naming.keep([(Filesystem(1), 7)], 50)
-    assert len(naming._who) <= 51 and naming._who[Filesystem(1), 7] == "/srv/7"
+    assert len(naming._who) <= 51
+    assert naming.series(raw(7, dev=1), {}).who == name

@@ -104,9 +104,10 @@ class Naming:
         self._who = {key: name for key, name in self._who.items() if not is_over(key[0])}
 
     def keep(self, counted: Iterable[tuple[Filesystem, int]], room: int) -> None:
-        """Drop names of files that nothing is counted under, if there are more than ``room``: (whose, who) of all."""
-        if self._by is By.FILE and len(self._who) > room:
-            self._who = {key: self._who[key] for key in set(counted) & self._who.keys()}
+        """Drop names that nothing is counted under, if there are more than ``room``: (whose, who) of all that is."""
+        if len(self._who) > room:
+            keys = {self._key(*each) for each in counted}
+            self._who = {key: self._who[key] for key in keys & self._who.keys()}
 
     def event(self, event: Any, file: str) -> CallEvent:
         """An event with its names. ``event`` is a struct event of bpf/event.h, ``file`` its path."""
