@@ -47,6 +47,18 @@ int inner_probe(struct pt_regs *ctx)
 	return 0;
 }
 
+/*
+ * xfs_mountfs(mp): what was shut down at this address is another filesystem, that was unmounted. Not at its end: an xfs
+ * may be shut down while it is being unmounted, and one whose mount fails has no superblock to end.
+ */
+int mounting(struct pt_regs *ctx)
+{
+	u64 filesystem = ctx->di;
+
+	shut_down.delete(&filesystem);
+	return 0;
+}
+
 static __always_inline void note_shut_down(u64 filesystem)
 {
 	u8 yes = 1;

@@ -24,6 +24,15 @@ static __always_inline void fill_command(struct failure *f)
 	f->command_bytes = bpf_probe_read_user(f->command, bytes, (void *)start) ? 0 : bytes;
 }
 
+/* Another type may have what it keeps of a filesystem where an xfs had it. */
+static __always_inline int is_xfs(struct super_block *sb)
+{
+	u32 name = 0;
+
+	bpf_probe_read_kernel(&name, sizeof(name), READ(READ(sb, s_type), name));
+	return name == ('x' | 'f' << 8 | 's' << 16);
+}
+
 static __always_inline u32 facts_of(struct fault *fault, struct inode *inode, struct super_block *sb)
 {
 	u32 facts = 0, flags = READ(inode, i_flags);
@@ -46,7 +55,7 @@ static __always_inline u32 facts_of(struct fault *fault, struct inode *inode, st
 	/* Without a page cache, ->fault is what allocates. */
 	if (flags & S_DAX && fault->flags & FAULT_FLAG_WRITE)
 		facts |= FACT_DAX_WRITE;
-	if (shut_down.lookup(&filesystem))
+	if (is_xfs(sb) && shut_down.lookup(&filesystem))
 		facts |= FACT_SHUT_DOWN;
 	return facts;
 }

@@ -213,7 +213,7 @@ static __always_inline int count_failure(struct failure *f)
 	return 1;
 }
 
-/* Filesystems that were seen to be shut down, by super_block.s_fs_info. */
+/* The xfs that were seen to be shut down, by super_block.s_fs_info. */
 BPF_TABLE("lru_hash", u64, u8, shut_down, 256);
 
 /* The last time that each file was made shorter. */

@@ -44,11 +44,7 @@ int filesystem_ended(context_t *ctx)
 {
 	struct super_block *sb = (void *)FIRST_ARGUMENT(ctx);
 	u32 dev = READ(sb, s_dev);
-#ifdef FAILURES
-	u64 filesystem = (u64)READ(sb, s_fs_info);
 
-	shut_down.delete(&filesystem);
-#endif
 	if (dev)
 		begin_generation(dev);
 	return 0;

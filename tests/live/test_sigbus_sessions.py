@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.live.refusals import OFFSET, REFUSALS, SIZE, VICTIM, Stage, prepare
+from tests.live.bad_disk import BadDisk
+from tests.live.guest import run, truth
+from tests.live.refusals import OFFSET, REFUSALS, SIZE, VICTIM, Refusal, Stage, prepare
 from tests.live.victims import refuse_now
 from tracer.diagnosis.explainer import Explainer
 from tracer.model.calls import Initiator
-from tracer.model.failures import Class
+from tracer.model.failures import Class, Fact
 from tracer.model.hooks import Backend
 from tracer.model.options import Filters, Options
+from tracer.probes.failures import _SHUTDOWN
 from tracer.session import Session
 
+SYMBOLS = Path("/proc/kallsyms")
 pytestmark = pytest.mark.newest
 
 
@@ -50,6 +55,26 @@ def test_a_shutdown_that_was_not_seen_is_told_by_what_cannot_be_opened(backend: 
     assert "shut down" in explained.diagnosis.inferred_from
     assert explained.state.shut_down
     assert explained.state.space is not None
+
+
+@pytest.mark.nightly
+def test_an_xfs_is_not_shut_down_since_one_before_it_was(backend: Backend) -> None:
+    """One is shut down while it is unmounted, after all that tells of its end; the next one is where it was."""
+    file = prepare(Refusal("xfs", "xfs", "ENOSPC", size=320), f"-next-{backend}")
+    run("umount", str(file.parent))
+    disk = BadDisk(f"ended-{backend}", "xfs", 320)
+    with Session(Options(backend)) as session, ExitStack() as stack:
+        shuts = [stack.enter_context(truth(name)) for name in _SHUTDOWN if f" {name}\t" in SYMBOLS.read_text()]
+        stage = Stage(session)
+        disk.fail()
+        run("taskset", "-c", "0", "umount", str(disk.place))  # writes a record into the log, last of all
+        assert any(shut.hits() for shut in shuts)
+        image = str(file.parent.with_suffix(".img"))
+        run("taskset", "-c", "0", "mount", "-o", "loop", image, str(file.parent))  # memory freed there is found there
+        met = stage.victim("store", file, SIZE, OFFSET)
+    (failure,) = met.failures
+    assert (failure.errno_name, failure.facts & Fact.SHUT_DOWN) == ("ENOSPC", Fact.NONE)
+    assert not met.explained.state.shut_down
 
 
 def test_failures_of_a_handler_that_is_hooked_itself_are_whole(refusing: dict[str, Path]) -> None:

@@ -31,6 +31,8 @@ _SHUTDOWN: Final = {
     "xlog_force_shutdown": "log_shutting_down",
     "xfs_log_force_umount": "shutting_down",
 }
+#: Hooked before them: it begins another life of what they name.
+_MOUNT: Final = {"xfs_mountfs": "mounting"}
 
 # settings of bpf/failure.h and bpf/fault.c
 _INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS, _FLAGS_ARG = 16, 17, 18, 19, 20, 21
@@ -38,7 +40,7 @@ _INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS, _FLAGS_ARG = 16, 17, 18, 19, 
 
 def functions() -> tuple[str, ...]:
     """Every function that may be hooked."""
-    return (_FIXUP, *_PINNING, _CHANGE, *_SHUTDOWN, *inner.names())
+    return (_FIXUP, *_PINNING, _CHANGE, *_MOUNT, *_SHUTDOWN, *inner.names())
 
 
 def settings(filters: Filters, btf: Btf) -> dict[int, int]:
@@ -96,7 +98,7 @@ class InnerHooks:
             if found.function not in self._hooked:
                 self._hooked.add(found.function)
                 self._hook(btf, number, found)
-        for function, program in _SHUTDOWN.items():
+        for function, program in (_MOUNT | _SHUTDOWN).items():
             if function not in self._hooked and self._symbols.find(function):
                 self._hooked.add(function)
                 self._attach(HookPoint(program, function, Backend.KPROBE, optional=True))
