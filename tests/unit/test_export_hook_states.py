@@ -16,29 +16,30 @@ DENIED = Hook("space", "ext4_da_reserve_space", Backend.KPROBE, attached=False, 
 REFUSED = Hook("wp", "do_wp_page", Backend.FENTRY, attached=False, detail="notrace")
 
 
-def reasons(states: HookStates, *hooks: Hook) -> dict[str, tuple[str, int]]:
-    """Reason and state by hook, after a reading."""
+def reasons(states: HookStates, *hooks: Hook) -> dict[str, str]:
+    """Of those that are missing, by hook, after a reading."""
     states.note(hooks)
-    return {labels[0]: (labels[3], attached) for labels, attached in states.states(hooks).items()}
+    return {labels[0]: labels[3] for labels in states.missing(hooks)}
 
 
 def test_what_was_not_allowed_at_the_start_never_will_be() -> None:
     states = HookStates()
-    expected = {"call": ("", 1), "space": ("rights", 0), "wp": ("kernel", 0)}
+    expected = {"space": "rights", "wp": "kernel"}
     assert reasons(states, CALL, DENIED, REFUSED) == expected
     later = Hook("other", "btrfs_start_transaction", Backend.KPROBE, attached=False, denied=True)
-    assert reasons(states, CALL, DENIED, REFUSED, later) == {**expected, "other": ("rights", 0)}
+    assert reasons(states, CALL, DENIED, REFUSED, later) == {**expected, "other": "rights"}
 
 
 def test_what_comes_when_the_rights_are_gone_wants_a_restart() -> None:
     states = HookStates()
-    assert reasons(states, CALL, REFUSED) == {"call": ("", 1), "wp": ("kernel", 0)}
-    assert reasons(states, CALL, REFUSED, DENIED)["space"] == ("late", 0)
+    assert reasons(states, CALL, REFUSED) == {"wp": "kernel"}
+    assert reasons(states, CALL, REFUSED, DENIED)["space"] == "late"
 
 
 def test_a_hook_that_is_attached_once_is_attached() -> None:
     again = Hook(CALL.name, CALL.function, CALL.backend, attached=False, denied=True)
-    assert reasons(HookStates(), again, CALL) == {"call": ("", 1)}
+    assert reasons(HookStates(), again, CALL) == {}
+    assert HookStates().attached([again, CALL, CALL, REFUSED]) == {"fentry": 1}
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,11 @@ class _Families:
         self.lost = CounterMetricFamily("mkwrite_lost", "What the tracer missed, by kind.", labels=["kind"])
         self.hooks = GaugeMetricFamily(
             "mkwrite_hook_attached",
-            "Whether a hook of the tracer is attached (1) or not (0).",
+            "0 for each hook of the tracer that is not attached; those that are have no series.",
             labels=["hook", "function", "backend", "reason"],
+        )
+        self.hooks_attached = GaugeMetricFamily(
+            "mkwrite_hooks_attached", "Hooks of the tracer that are attached.", labels=["backend"]
         )
         self.sigbus = CounterMetricFamily(
             "mkwrite_sigbus", "SIGBUS that tasks brought on themselves (tracepoint backend only)."
@@ -233,6 +236,8 @@ class MkwriteCollector(Collector):
                 failed = [place.fstype, place.mountpoint, failure.kind.value, failure.errno, *place.who]
                 families.failures.add_metric(failed, number)
         if not snapshot.tracepoints:
+            # No alert needs zeros of a filesystem that nobody writes to by mappings.
+            places &= {MountLabels(fstype, mountpoint) for (fstype, mountpoint, *_), _ in self._ledger.calls()}
             if asked(snapshot.waits):
                 for place, reason, ns in self._waits.counts(places):
                     families.waits.add_metric([place.fstype, place.mountpoint, reason.value], ns / 1e9)
@@ -249,8 +254,7 @@ class MkwriteCollector(Collector):
             families.run_time.add_metric([program], ns / 1e9)
         families.in_flight.add_metric([], snapshot.in_flight)
         families.oldest.add_metric([], snapshot.oldest_in_flight_ns / 1e9)
-        for labels, attached in self._hooks.states(snapshot.hooks).items():
-            families.hooks.add_metric(labels, attached)
+        self._hooks.fill(families.hooks, families.hooks_attached, snapshot.hooks)
 
     def _fill_tracepoints(self, families: _Families, found: Tracepoints) -> None:
         self._count(families.sigbus, (), found.sigbus)
