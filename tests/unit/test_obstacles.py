@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hosts import BCC, GOOD, UNPRIVILEGED, function, without
 
+from tracer.doctor.checkup import judge
 from tracer.errors import Exit
 from tracer.kernel import parsing
 from tracer.kernel.checks import obstacles
@@ -232,6 +233,30 @@ def test_hidden_addresses_cost_the_handlers_names() -> None:
 
 def test_a_pid_namespace_costs_the_meaning_of_pids() -> None:
     check(replace(GOOD, initial_pid_namespace=False), "pid-namespace", Exit.FAILED, frozenset(), "hostPID")
+
+
+#: Hosts where rights are missing, each in its way.
+RIGHTS = (
+    UNPRIVILEGED,
+    *(without("CAP_SYS_ADMIN", name) for name in ("CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE")),
+    without("CAP_SYS_ADMIN"),
+    replace(GOOD, tracefs_writable=False),
+    replace(GOOD, addresses_hidden=True),
+)
+
+
+@pytest.mark.parametrize("features", RIGHTS)
+def test_root_is_not_told_to_be_root(features: Features) -> None:
+    told = [obstacle.cure for obstacle in obstacles(features)]
+    assert any("as root" in cure for cure in told)
+    assert not [o.cure for o in obstacles(replace(features, root=True)) if "as root" in o.cure]
+
+
+@pytest.mark.parametrize(("root", "words"), [(False, "as root"), (True, "keep root from it")])
+def test_files_that_may_not_be_read_have_advice_for_who_asks(root: bool, words: str) -> None:
+    rows = judge(replace(GOOD, unread=("/sys/kernel/tracing/kprobe_profile",), root=root), None).rows
+    (row,) = (row for row in rows if row.name == "not readable")
+    assert words in row.cure and ("as root" in row.cure) is not root
 
 
 def test_what_ends_all_tracing_comes_first() -> None:

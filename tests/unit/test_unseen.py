@@ -155,6 +155,6 @@ def test_a_daemon_that_may_not_be_seen_is_not_taken_for_none() -> None:
     rows = filesystems(mounts, [], lambda name: True)
     assert unknown_peers(rows, lambda: 0) == ()
     (sentence,) = unknown_peers(rows, lambda: 3)
-    assert sentence == "The daemons of /home: 3 processes may not be looked at; root sees more."
+    assert sentence == "The daemons of /home: 3 processes may not be looked at; that takes CAP_SYS_PTRACE."
     local = filesystems(Mounts.parse(b"32 1 8:1 / /data rw - ext4 /dev/sda1 rw\n"), [], lambda name: True)
     assert unknown_peers(local, lambda: 3) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,7 +65,8 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
     if stacks and not readable():
         raise MkwriteError(
             "Kernel stacks cannot be read: that takes CAP_SYS_ADMIN and CONFIG_STACKTRACE.",
-            "Run as root; without --stacks, mkwrite waits tells the reasons all the same.",
+            ("Add CAP_SYS_ADMIN" if os.geteuid() == 0 else "Run as root")
+            + "; without --stacks, mkwrite waits tells the reasons all the same.",
             Exit.NO_PERMISSION,
         )
     sampler = StackSampler()

@@ -160,7 +160,11 @@ def _environment(features: Features, found: list[Obstacle]) -> Iterator[Finding]
             yield Finding("host", subject.value, state, text)
     if features.unread:
         text = f"This process may not read {', '.join(features.unread)}."
-        yield Finding("host", "not readable", FindingState.UNKNOWN, text, "", "Run mkwrite doctor as root to see all.")
+        cure = "Lockdown, a security module or the mounts of this container keep root from it: allow it there."
+        yield Finding(
+            "host", "not readable", FindingState.UNKNOWN, text, "",
+            cure if features.root else "Run mkwrite doctor as root to see all.",
+        )  # fmt: skip
 
 
 def _fact(features: Features, subject: Subject) -> tuple[FindingState, str]:

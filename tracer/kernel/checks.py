@@ -11,7 +11,7 @@ from typing import Final
 
 from tracer.errors import Exit
 from tracer.kernel.features import KPROBE_PROGRAM, TRACING_PROGRAM, Features
-from tracer.kernel.functions import functions, names
+from tracer.kernel.functions import functions, gain, names
 from tracer.kernel.needs import bcc, btf, foreign_btf, memlock_short, memory
 from tracer.kernel.obstacles import Obstacle, Subject
 from tracer.kernel.parsing import Lockdown
@@ -50,7 +50,10 @@ def _privileges(features: Features) -> Iterator[Obstacle]:
             Subject.PRIVILEGES,
             f"This process lacks {' and '.join(missing)}.",
             _NOTHING,
-            "Run mkwrite as root, e.g. with sudo.",
+            f"Root lacks {'it' if len(missing) == 1 else 'them'} here: add {' and '.join(missing)} to the container or "
+            "the service."
+            if features.root
+            else "Run mkwrite as root, e.g. with sudo.",
             Exit.NO_PERMISSION,
             _BOTH,
         )
@@ -60,7 +63,7 @@ def _privileges(features: Features) -> Iterator[Obstacle]:
             Subject.PRIVILEGES,
             "This process lacks CAP_SYS_PTRACE.",
             "Other users' mappings cannot be read: maps and risk leave them out, sigbus names no library.",
-            "Run mkwrite as root, or add CAP_SYS_PTRACE.",
+            gain(features, "CAP_SYS_PTRACE"),
             Exit.NO_PERMISSION,
         )
     if not missing and not features.initial_user_namespace:
@@ -189,7 +192,7 @@ def _kprobes(features: Features) -> Iterator[Obstacle]:
             Subject.KPROBES,
             f"kernel.perf_event_paranoid is {features.perf_event_paranoid}, and this process lacks CAP_SYS_ADMIN.",
             "The kprobe backend cannot be used: CAP_PERFMON is not enough then.",
-            "Lower it: sysctl kernel.perf_event_paranoid=2. Or run mkwrite as root.",
+            f"Lower it: sysctl kernel.perf_event_paranoid=2. {gain(features, 'CAP_SYS_ADMIN')}",
             Exit.NO_PERMISSION,
             _KPROBE,
         )
@@ -209,7 +212,7 @@ def _kprobes(features: Features) -> Iterator[Obstacle]:
             Subject.TRACEFS,
             f"This process may not write to {features.tracefs}.",
             "The kprobe backend cannot be used: it would lose the returns of calls that sleep.",
-            "Run mkwrite as root, or add CAP_DAC_OVERRIDE; in a container, mount tracefs writable.",
+            f"{gain(features, 'CAP_DAC_OVERRIDE')} In a container, mount tracefs writable.",
             Exit.NO_TRACEFS,
             _KPROBE,
         )

@@ -70,7 +70,8 @@ class Features:
     ``memlock`` is RLIMIT_MEMLOCK in bytes (None: unlimited), ``memlock_charged`` whether BPF maps count.
     ``load_errors`` has, by BPF program type, the errno of loading a program that does nothing, 0 for success;
     a tracing program without a target gets EINVAL where tracing programs are allowed. ``btf_foreign``: what lies at
-    the BTF's place is not of sysfs, so of another kernel. ``seccomp``: this process is under a filter.
+    the BTF's place is not of sysfs, so of another kernel. ``seccomp``: this process is under a filter. ``root``: it is
+    user 0, whatever it may do.
     """
 
     release: str
@@ -100,6 +101,7 @@ class Features:
     bcc: Bcc
     btf_foreign: bool = False
     seccomp: bool = False
+    root: bool = False
     unread: tuple[str, ...] = ()
 
     def can(self, capability: str) -> bool:
@@ -205,6 +207,7 @@ def read(root: Path = Path("/"), *, trial: Callable[[int], int] = try_load) -> F
         jit=None if jit is None else jit > 0,
         ftrace_enabled=None if ftrace is None else ftrace > 0,
         preemptible=preemptible(root / MODE.relative_to("/"), reader.text(f"{kernel}/version") or ""),
+        root=os.geteuid() == 0,
         tracefs=tracefs,
         tracefs_writable=tracefs is not None and reader.writable(tracefs / "kprobe_events"),
         functions=tuple(

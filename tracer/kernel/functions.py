@@ -70,18 +70,23 @@ def functions(features: Features) -> Iterator[Obstacle]:
 def names(features: Features) -> Iterator[Obstacle]:
     """What is in the way of naming handlers."""
     if features.addresses_hidden:
-        yield hidden(features.kptr_restrict)
+        yield hidden(features)
 
 
-def hidden(kptr_restrict: int | None) -> Obstacle:
+def gain(features: Features, capability: str) -> str:
+    """How this process gets a capability."""
+    return f"Add {capability}: root lacks it here." if features.root else f"Run mkwrite as root, or add {capability}."
+
+
+def hidden(features: Features) -> Obstacle:
     """That the kernel shows no addresses, from whom, and why."""
-    always = kptr_restrict == 2
+    always = features.kptr_restrict == 2
     return Obstacle(
         "addresses-hidden",
         Subject.NAMES,
         "The kernel hides the addresses of its functions"
         + (" from everybody (kernel.kptr_restrict = 2)." if always else " from this process."),
         "Handlers cannot be named: they are shown as addresses.",
-        "Set it to 1: sysctl kernel.kptr_restrict=1." if always else "Run as root, or add CAP_SYSLOG.",
+        "Set it to 1: sysctl kernel.kptr_restrict=1." if always else gain(features, "CAP_SYSLOG"),
         Exit.HIDDEN,
     )

@@ -79,14 +79,14 @@ class Limits:
             if left := quotas.left(fd, kind, number):
                 limits.append(Limit(place, name, str(number), left.free, left.limit))
         if quotas.refused:
-            self.unseen.add(f"Quotas on {place.mountpoint}: those of others take root to see.")
+            self.unseen.add(f"Quotas on {place.mountpoint}: those of others take CAP_SYS_ADMIN to see.")
         return limits
 
     def _pool(self, file: MappedFile, place: LimitedFilesystem) -> tuple[str, int] | None:
         try:
             return pool_free(file.dev)
         except OSError:
-            self.unseen.add(f"Whether {place.mountpoint} is on a thin pool: that takes root and dmsetup to see.")
+            self.unseen.add(f"Whether {place.mountpoint} is on a thin pool: to see it takes CAP_SYS_ADMIN, dmsetup.")
             return None
 
     def _subvolume(self, fd: int, file: MappedFile, place: LimitedFilesystem) -> list[Limit]:

@@ -86,7 +86,7 @@ def unknown_peers(rows: Iterable[MountedFilesystem], hidden: Callable[[], int]) 
         return ()
     processes = counted(number, "process", "processes")
     mounts = ", ".join(map(printable, lacking))
-    return (f"The daemons of {mounts}: {processes} may not be looked at; root sees more.",)
+    return (f"The daemons of {mounts}: {processes} may not be looked at; that takes CAP_SYS_PTRACE.",)
 
 
 def _row(mount: Mount, behind: Mount, daemons: Sequence[FuseDaemon], has: Callable[[str], bool]) -> MountedFilesystem:

@@ -91,7 +91,7 @@ def wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool)
         for name in filters.handlers:
             # Where addresses are hidden they are 0, of which no call ever is.
             if not known[name].address:
-                raise hidden(read().kptr_restrict).error()
+                raise hidden(read()).error()
             yield Wanted(_HANDLER, known[name].address)
 
 
