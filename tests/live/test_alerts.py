@@ -115,7 +115,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     rules = [hasty(DASHBOARDS / name, directory) for name in ("rules.yml", "alerts.yml")]
     with (
         exporter("--risk") as (_, risk),
-        exporter("--max-series", "1") as (spare, address),
+        exporter("--max-sources", "1") as (spare, address),
         node_exporter() as node,
         Prometheus(
             directory, {"mkwrite": risk, "spare": address, "node": node, "later": later}, rules, SCRAPE_S
@@ -272,7 +272,7 @@ def test_a_module_that_comes_when_the_rights_to_hook_it_are_gone(host: Host) -> 
     assert {(one["job"], "f2fs" in one["function"], one["reason"]) for one in missing} == {("spare", True, "late")}
     host.spare.send_signal(signal.SIGTERM)
     assert host.spare.wait(300) == 0
-    with exporter("--listen", host.address, "--max-series", "1"):
+    with exporter("--listen", host.address, "--max-sources", "1"):
         host.resolves("MkwriteHookMissing")
         hooked = 'mkwrite_hooks_attached{job="spare"} unless on (job) mkwrite_hook_attached{job="spare"}'
         eventually(lambda: host.server.query(hooked), "what is missing is still not hooked")

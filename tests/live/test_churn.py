@@ -142,7 +142,7 @@ def lost(samples: Samples) -> Samples:
 def test_a_thousand_filesystems_come_and_go_each_at_a_place_of_its_own(devices: list[str]) -> None:
     began, made, most = time.monotonic(), Counter[str](), 0
     with (
-        exporter("--max-series", str(ROOM)) as (_, address),
+        exporter("--max-sources", str(ROOM)) as (_, address),
         Watch(address) as watch,
         ThreadPoolExecutor(8) as pool,
     ):

@@ -119,7 +119,7 @@ def test_filesystems_that_come_and_go_keep_their_counts() -> None:
     run("umount", str(place))
     image = place.with_suffix(".img")
     before: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-    with exporter("--max-series", "3") as (process, address):
+    with exporter("--max-sources", "3") as (process, address):
         status = Path(f"/proc/{process.pid}/status").read_text()
         assert re.findall(r"^Cap(?:Prm|Eff|Bnd):\s+(\w+)$", status, re.MULTILINE) == [f"{1 << 39:016x}"] * 3  # CAP_BPF
         # Where it has return probes in tracefs, which belongs to root, it stays root.

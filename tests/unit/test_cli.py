@@ -73,7 +73,6 @@ def test_slower_reaches_the_session_in_ns(text: str, ns: int) -> None:
         "count -d 9999999h",
         "count -o /no/such/directory/file",
         "top --once -n 3",
-        "top --once -d 5s",
         "risk -i 1s",
         "risk --above nan",
         "risk --above 1e999",

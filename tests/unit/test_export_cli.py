@@ -207,14 +207,14 @@ def test_root_leaves_for_nobody_and_for_no_user_that_there_is_not() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--once", "--listen", "127.0.0.1:0"), ("--cgroups", "--per", "file"), ("--per", "pid"), ("--top", "0")],
+    [("--once", "--listen", "127.0.0.1:0"), ("--cgroups", "--by", "file"), ("--by", "pid"), ("--top", "0")],
 )
 def test_what_contradicts_itself_is_bad_usage(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).returncode == 2
 
 
 def test_per_process_is_a_label_of_its_own() -> None:
-    result = run("--once", "--per", "process")
+    result = run("--once", "--by", "process")
     assert 'process="other"' in result.stdout
     result = run("--once", "--cgroups")
     assert 'container_id=""' in result.stdout and 'pod_uid=""' in result.stdout

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tracer.cli.names import PROGRAM, version
-from tracer.cli.options import duration_option, given, session_options, tracing_options
+from tracer.cli.options import Renaming, by_option, duration_option, given, session_options, tracing_options
 from tracer.model.options import By, Options
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ Examples:
   mkwrite export --once -d 10s        ten seconds' metrics on stdout
 """
 
+#: How long --once counts.
+_ONCE_NS: Final = 1_000_000_000
 #: What ends a service; SIGHUP is another request.
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 DEFAULT_LISTEN: Final = "127.0.0.1:9788"
@@ -79,7 +81,7 @@ def _give_up_rights(
     keep(capabilities, user)
 
 
-@click.command(epilog=EXAMPLES, context_settings={"default_map": {"max_series": 1000}})
+@click.command(cls=Renaming, former={"--per": "--by"}, epilog=EXAMPLES)
 @click.option("--listen", metavar="HOST:PORT", help=f"Where to serve.  [default: {DEFAULT_LISTEN}]")
 @click.option(
     "--web.config.file",
@@ -94,9 +96,16 @@ def _give_up_rights(
     metavar="DIR",
     help="Write DIR/mkwrite.prom every 10 s, and serve only with --listen.",
 )
-@click.option("--once", is_flag=True, help="Print the metrics, after --duration if given, and end.")
-@click.option("--per", type=click.Choice([by.value for by in By]), help="A label for the busiest of these.")
-@click.option("--top", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, with --per.")
+@click.option("--once", is_flag=True, help="Print one interval's metrics (-d, 1 s unless given), and end.")
+@by_option
+@click.option("--top", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, with --by.")
+@click.option(
+    "--max-sources",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Filesystems and handlers (with --by, each of whom) that have series of their own.",
+)
 @click.option("--cgroups", is_flag=True, help="Labels for container and pod.")
 @click.option("--risk", is_flag=True, help="What mapped files may still ask of each filesystem, too.")
 @click.option("--user", default="nobody", show_default=True, metavar="NAME", help="Whom root becomes once it traces.")
@@ -110,8 +119,9 @@ def export(
     web_config: Path | None,
     textfile: Path | None,
     once: bool,
-    per: str | None,
+    by: str | None,
     top: int,
+    max_sources: int,
     cgroups: bool,
     risk: bool,
     user: str,
@@ -138,28 +148,32 @@ def export(
 
     if once and (listen or web_config):
         raise click.UsageError("--once does not serve: leave --listen and --web.config.file out")
-    if cgroups and per not in (None, By.CGROUP):
-        raise click.UsageError(f"--cgroups tells calls apart by cgroup: leave --per {per} out")
-    if given(context, "top") and not per:
-        raise click.UsageError("--top says how many of --per: give that, too.")
+    if cgroups and by not in (None, By.CGROUP):
+        raise click.UsageError(f"--cgroups tells calls apart by cgroup: leave --by {by} out")
+    if given(context, "top") and not by:
+        raise click.UsageError("--top says how many of --by: give that, too.")
+    if given(context, "max_series") and not given(context, "max_sources"):
+        said = "--max-series is room in the kernel; only in this release it bounds the sources, too (--max-sources)."
+        click.echo(f"{PROGRAM}: {said}", err=True)
+        max_sources = tracing["max_series"]
     address = None if textfile and not listen else Address.parse(listen or DEFAULT_LISTEN)
     load = partial(WebConfig.load, web_config) if web_config else WebConfig
     load()  # before it takes the time to attach
     become = User.named(user)
     file = Textfile(textfile) if textfile else None
-    who = Who(By(per) if per else None, top, cgroups)
-    options = session_options(**tracing, by=By.CGROUP if cgroups else per, waits=True)
+    who = Who(By(by) if by else None, top, cgroups)
+    options = session_options(**tracing, by=By.CGROUP if cgroups else by, waits=True)
     # Sources that are gone keep their room in the kernel, so that has to be larger.
-    room = replace(options, max_series=max(options.max_series, Options.max_series), make_room=True)
+    room = replace(options, max_series=max(options.max_series, max_sources, Options.max_series), make_room=True)
     give_back_what_is_free()
     # A SIGHUP that comes while it attaches is for the configuration, too.
     hangup = Hangup()
     serving = nullcontext() if once else hangup
     with serving, opened(room) as session, Stop(Stop.SIGNALS if once else _ENDING) as stop:
-        collector = MkwriteCollector(session, version(), options.max_series, who, filters=options.filters)
+        collector = MkwriteCollector(session, version(), max_sources, who, filters=options.filters)
         more = [RiskCollector()] if risk else []
         if once:
-            for _ in follow(session, stop, until(duration or 0)):
+            for _ in follow(session, stop, until(_ONCE_NS if duration is None else duration)):
                 pass
             metrics = exposition(collector, *more)
             if file:

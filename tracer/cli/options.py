@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from tracer.cli.names import PROGRAM
 from tracer.model.hooks import Backend
 from tracer.model.options import By, Filters, Options
 from tracer.text import duration, parse_duration
@@ -92,6 +93,40 @@ duration_option = click.option("-d", "--duration", type=PERIOD, help="End after 
 all_option = click.option(
     "--all", "whole_host", is_flag=True, help="With COMMAND: the whole host, not COMMAND and its children alone."
 )
+
+
+number_option = click.option("-n", "--number", type=click.IntRange(min=1), help="End after showing so many.")
+once_option = click.option("--once", is_flag=True, help="The same as -n 1.")
+
+
+def shown(number: int | None, once: bool) -> int | None:
+    """After how many of what it shows (intervals, lines, looks, reports) a command ends; None for no such end."""
+    if once and number is not None:
+        raise click.UsageError("--once is the same as -n 1: leave one of them out.")
+    return 1 if once else number
+
+
+class Renaming(click.Command):
+    """A command some of whose options had other names, which work for one release more, with a note.
+
+    ``former`` has the new name by the old one.
+    """
+
+    def __init__(self, *arguments: Any, former: Mapping[str, str], **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.former = former
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line, old names taken for the new ones."""
+        renamed = []
+        for argument in args:
+            name, equals, value = argument.partition("=")
+            if new := self.former.get(name):
+                if not ctx.resilient_parsing:
+                    click.echo(f"{PROGRAM}: {name} is {new} now; the old name goes with the next release.", err=True)
+                argument = f"{new}{equals}{value}"
+            renamed.append(argument)
+        return super().parse_args(ctx, renamed)
 
 
 def filters_of(

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tracer.cli.options import all_option, duration_option, filter_options, filters_of, json_option
+from tracer.cli.options import (
+    all_option,
+    duration_option,
+    filter_options,
+    filters_of,
+    json_option,
+    number_option,
+    once_option,
+    shown,
+)
 
 if TYPE_CHECKING:
     from tracer.diagnosis.explainer import Explained, Explainer, Repeated
@@ -32,7 +41,8 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, context_settings={"allow_interspersed_args": False})
-@click.option("--once", is_flag=True, help="End after the first report; exit code 1 if none came in time.")
+@number_option
+@once_option
 @duration_option
 @json_option
 @all_option
@@ -42,6 +52,7 @@ Examples:
 def sigbus(
     context: click.Context,
     /,
+    number: int | None,
     once: bool,
     duration: int | None,
     as_json: bool,
@@ -51,7 +62,9 @@ def sigbus(
 ) -> None:
     """Explain each SIGBUS and each refused write: who, which file, which errno, why, and what to do.
 
-    Waits, and prints a report for each. What a process meets again and again is told once and then counted.
+    Waits, and prints a report for each; with -n the exit code is 1 if fewer came in time. What a process meets
+    again and again is told once and then counted.
+
     With COMMAND, that and its children are watched, in a cgroup of their own, unless --all, --pid or --cgroup
     say whom else. The exit code is then COMMAND's.
     """
@@ -65,8 +78,9 @@ def sigbus(
     from tracer.ui.sigbus import repeated, report
     from tracer.ui.status import status
 
-    if command and (once or duration is not None):
-        raise click.UsageError("A COMMAND sets the time: --once and -d/--duration cannot be given with it.")
+    most = shown(number, once)
+    if command and (most or duration is not None):
+        raise click.UsageError("A COMMAND sets the time: -n, --once and -d/--duration cannot be given with it.")
     if command:
         check_command(command)
     out, notices = Output(), Output(stderr=True)
@@ -90,7 +104,7 @@ def sigbus(
         session = stack.enter_context(opened(options))
         stop = stack.enter_context(Stop())
         announce(session)
-        watch = _Watch(session, Explainer(session.has_ended, every=as_json), show, count, once)
+        watch = _Watch(session, Explainer(session.has_ended, every=as_json), show, count, most)
         if command:
             code = watch.meanwhile(lambda: run_command(command, lambda: None, stop, own and own.entered()))
         else:
@@ -98,7 +112,7 @@ def sigbus(
             while not stop.requested and not watch.done and time.monotonic_ns() < end:
                 watch.step(min(_WAIT_S, max(0.0, (end - time.monotonic_ns()) / 1e9)))
                 check_reader()
-            code = 1 if once and not watch.done else 0
+            code = 1 if most and not watch.done else 0
         final = session.finish()
         watch.handle(session.failures())
         watch.tell_repeats()
@@ -115,13 +129,14 @@ class _Watch:
         explainer: Explainer,
         show: Callable[[Explained], object],
         count: Callable[[Repeated], object],
-        once: bool,
+        most: int | None,
     ) -> None:
         self._session = session
         self._explainer = explainer
         self._show = show
         self._count = count
-        self._once = once
+        self._most = most
+        self._shown = 0
         self._due = time.monotonic() + _REPEATS_S
         self._ended = False
         self._error: Exception | None = None
@@ -141,11 +156,12 @@ class _Watch:
             if self.done:
                 return
             self._show(explained)
-            self.done = self._once
+            self._shown += 1
+            self.done = self._shown == self._most
 
     def tell_repeats(self) -> None:
         """Tell how many more there were."""
-        if not self._once:
+        if self._most != 1:
             for more in self._explainer.repeats(self._session.bursts()):
                 self._count(more)
 

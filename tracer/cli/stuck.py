@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from tracer.cli.options import INTERVAL, Duration, duration_option, json_option
+from tracer.cli.options import (
+    INTERVAL,
+    Duration,
+    duration_option,
+    json_option,
+    number_option,
+    once_option,
+    shown,
+)
 
 EXAMPLES = """\b
 Examples:
@@ -21,17 +29,25 @@ Examples:
 )
 @click.option("-i", "--interval", type=INTERVAL, default="1s", show_default=True, help="Time between looks.")
 @duration_option
-@click.option("--once", is_flag=True, help="Look once, after the threshold, and end.")
+@number_option
+@once_option
 @json_option
 @click.pass_context
 def stuck(
-    context: click.Context, threshold: int, interval: int, duration: int | None, once: bool, as_json: bool
+    context: click.Context,
+    threshold: int,
+    interval: int,
+    duration: int | None,
+    number: int | None,
+    once: bool,
+    as_json: bool,
 ) -> None:
     """Show calls of page_mkwrite that have not returned for long.
 
     With age, victim, file, what it waits for and where in the kernel, the oldest first. Calls that began before the
     hooks were there are found by their stacks: their age is at least the one shown, and their file is not known.
-    The exit code is 28 where not all could be looked at.
+    With -n, the first look is after the threshold, and each is told of. The exit code is 28 where not all could be
+    looked at.
     """
     import time
     from contextlib import ExitStack
@@ -47,6 +63,7 @@ def stuck(
     from tracer.model.options import Options
     from tracer.ui.stuck import StuckView
 
+    left = shown(number, once)
     out = Output()
     calls = StuckCalls()
     calls.look(None, threshold)
@@ -60,12 +77,13 @@ def stuck(
             session = stack.enter_context(opened(Options(failures=False, waits=True), calls=True))
         except MkwriteError as error:
             Output(stderr=True).print(Text(f"Calls are found by their stacks alone: {error.problem}"))
-            once = once or not readable()  # there is nothing to look at, then
+            if not readable():
+                left = 1  # there is nothing to look at
         stop = stack.enter_context(Stop())
         if session:
             announce(session)
         # What is older than our first look is known to be stuck when it has lasted for the threshold since.
-        due = first + threshold if once else time.monotonic_ns()
+        due = first + threshold if left else time.monotonic_ns()
         while True:
             while not stop.requested and time.monotonic_ns() < min(due, end):
                 time.sleep(min(0.1, max(0.0, (min(due, end) - time.monotonic_ns()) / 1e9)))
@@ -78,10 +96,11 @@ def stuck(
                     "stuck": [stuck_dict(one) for one in found],
                     "unseen": [text(sentence) for sentence in unseen],
                 })  # fmt: skip
-            elif found or once or unseen != told:
+            elif found or left or unseen != told:
                 out.print(StuckView(found, () if unseen == told else unseen))
                 told = unseen
-            if once or stop.requested or time.monotonic_ns() >= end:
+            left = left and left - 1
+            if left == 0 or stop.requested or time.monotonic_ns() >= end:
                 break
             due = time.monotonic_ns() + interval
     if unseen:

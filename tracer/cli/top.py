@@ -8,10 +8,14 @@ import click
 
 from tracer.cli.options import (
     INTERVAL,
+    Renaming,
     by_option,
     duration_option,
     json_option,
+    number_option,
+    once_option,
     session_options,
+    shown,
     tracing_options,
 )
 
@@ -25,11 +29,11 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(cls=Renaming, former={"--iterations": "--number"}, epilog=EXAMPLES)
 @click.option("-i", "--interval", type=INTERVAL, default="1s", show_default=True, help="Time between updates.")
 @duration_option
-@click.option("-n", "--iterations", type=click.IntRange(min=1), help="End after so many updates.")
-@click.option("--once", is_flag=True, help="Print one interval, leave the screen alone, and end.")
+@number_option
+@once_option
 @click.option(
     "--sort",
     type=click.Choice(["calls", "p50", "p99", "max", "failed"]),
@@ -44,7 +48,7 @@ Examples:
 def top(
     interval: int,
     duration: int | None,
-    iterations: int | None,
+    number: int | None,
     once: bool,
     sort: str,
     cumulative: bool,
@@ -55,7 +59,7 @@ def top(
 
     One row per filesystem, handler and path, a second table of wp faults, the calls that have lasted for a
     second, and the last failures. Keys: q quits, s sorts by the next column, r reverses, p pauses. When the
-    output is no terminal, each interval is printed.
+    output is no terminal, each interval is printed, and so is that of -n 1.
     """
     from functools import partial
 
@@ -66,15 +70,14 @@ def top(
     from tracer.export.json.records import snapshot_dict, stuck_dict, total_dict
     from tracer.ui.top import TopView
 
-    if once and (iterations or duration is not None):
-        raise click.UsageError("--once is one interval: leave -n/--iterations and -d/--duration out.")
+    number = shown(number, once)
     out = Output()
     who = (tracing["by"] or "").upper()
     with opened(session_options(**tracing, waits=True)) as session, Stop() as stop:
         before = session.snapshot()
         announce(session)
-        ticks = partial(intervals, session, before, stop, interval, duration, 1 if once else iterations)
-        if out.is_terminal and not once and not as_json:
+        ticks = partial(intervals, session, before, stop, interval, duration, number)
+        if out.is_terminal and number != 1 and not as_json:
             LiveTop(stop, sort, cumulative, who).run(out, ticks)
             final = session.finish()
             out.print(TopView(final, final, sort=sort, who=who, totals=True))

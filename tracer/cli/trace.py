@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tracer.cli.options import Duration, duration_option, json_option, session_options, tracing_options
+from tracer.cli.options import (
+    Duration,
+    Renaming,
+    duration_option,
+    json_option,
+    number_option,
+    once_option,
+    session_options,
+    shown,
+    tracing_options,
+)
 
 if TYPE_CHECKING:
     from tracer.cli.output import Output
@@ -27,13 +37,16 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(cls=Renaming, former={"--lines": "--number"}, epilog=EXAMPLES)
 @click.option("--slower", type=Duration(), help="Print calls at least this slow, too; 0: every call.")
 @duration_option
-@click.option("-n", "--lines", type=click.IntRange(min=1), help="End after so many lines.")
+@number_option
+@once_option
 @json_option
 @tracing_options
-def trace(slower: int | None, duration: int | None, lines: int | None, as_json: bool, **tracing: Any) -> None:
+def trace(
+    slower: int | None, duration: int | None, number: int | None, once: bool, as_json: bool, **tracing: Any
+) -> None:
     """Print a line for each failure, and with --slower for each slow call."""
     from itertools import chain, islice
 
@@ -47,6 +60,7 @@ def trace(slower: int | None, duration: int | None, lines: int | None, as_json: 
 
     if slower is not None and tracing["backend"] == Backend.TRACEPOINT:
         raise click.UsageError("The tracepoint backend sees no calls: leave --slower out, or choose another backend.")
+    lines = shown(number, once)
     out, notices = Output(), Output(stderr=True)
     waits = slower is not None
     format_lines = TraceLines(out.width if out.is_terminal else None, waits)

@@ -21,7 +21,7 @@ class Meaning:
 MEANINGS: Final[Mapping[Loss, Meaning]] = {
     Loss.SERIES_FULL: Meaning(
         "calls, waits or failures of a series for which the kernel's map of series had no room",
-        "Raise --max-series, or count fewer series: filter by --fs or --mount, leave out --by, --per and --cgroups.",
+        "Raise --max-series, or count fewer series: filter by --fs or --mount, leave out --by and --cgroups.",
     ),
     Loss.INFLIGHT_FULL: Meaning(
         "calls, runs of do_wp_page or waits that were not followed, since more were under way at once than the "

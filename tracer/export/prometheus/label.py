@@ -55,7 +55,7 @@ class Busiest:
 
 
 class Who:
-    """Which labels the option ``--per`` and ``--cgroups`` add, and their values."""
+    """Which labels the option ``--by`` and ``--cgroups`` add, and their values."""
 
     def __init__(self, per: By | None = None, top: int = 20, containers: bool = False) -> None:
         self._busiest = Busiest(top) if per else None
