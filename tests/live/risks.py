@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.live.guest import ROOT, WORKLOAD, run
 from tracer.mappings.risk import Demand, LimitKind
 from tracer.mappings.survey import Survey, survey
+from tracer.model.options import Filters
 
 MIB = 1 << 20
 #: A large folio asks for all of its bytes at once: the last that does not fit is refused as a whole.
@@ -110,5 +111,5 @@ def sparse(path: Path, size: int, owner: int = 0) -> Path:
 
 def look(pid: int, path: Path) -> tuple[Survey, Demand]:
     """What `risk` says of a file that a process maps."""
-    found = survey([pid])
+    found = survey(Filters(pids=(pid,)))
     return found, next(demand for demand in found.demands if demand.path == str(path))

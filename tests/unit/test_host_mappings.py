@@ -6,6 +6,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 from tracer.host import files, mapped, processes, smaps
 from tracer.host.mappings import Mapping, MappingReader, beyond_end, covered, link, parse
+from tracer.host.mounts import Mounts
 from tracer.host.processes import container
 from tracer.mappings.rows import rows
 from tracer.model.calls import device_name
+from tracer.model.options import Filters
 
 MAPS = rb"""559e0f400000-559e0f401000 rw-p 00001000 fe:00 5271 /usr/bin/cat
 7f0000000000-7f0000003000 rw-s 00002000 08:11 4711                       /srv/led ger.dat (deleted)
@@ -97,7 +100,7 @@ def test_a_scan_counts_a_file_once_under_all_its_names(tmp_path: Path) -> None:
         memory[0] = 1
         (tmp_path / "b").hardlink_to(path)
         with (tmp_path / "b").open("rb+") as stream, closing(mmap.mmap(stream.fileno(), OTHER)):
-            found = mapped.scan([os.getpid()])
+            found = mapped.scan(Filters(pids=(os.getpid(),)))
             pages = smaps.of_all([(m.pid, m.start) for file in found.files for m in file.mappings])
     (file,) = (file for file in found.files if file.path.startswith(str(tmp_path)))
     assert (file.path, file.deleted, file.size, file.pids) == (str(tmp_path / "b"), False, HELD, (os.getpid(),))
@@ -113,7 +116,7 @@ def test_a_deleted_file_is_told_from_one_that_is_called_so(tmp_path: Path) -> No
     called, gone = tmp_path / "x (deleted)", tmp_path / "gone"
     with mapping_of(called, HELD), mapping_of(gone, HELD):
         gone.unlink()
-        files_found = mapped.scan([os.getpid()]).files
+        files_found = mapped.scan(Filters(pids=(os.getpid(),))).files
     assert {(Path(f.path), f.deleted) for f in files_found if f.path.startswith(str(tmp_path))} == {
         (called, False),
         (gone, True),
@@ -122,7 +125,7 @@ def test_a_deleted_file_is_told_from_one_that_is_called_so(tmp_path: Path) -> No
 
 def test_devices_are_no_files_and_memory_is_counted() -> None:
     with closing(mmap.mmap(-1, HELD)):
-        found = mapped.scan([os.getpid()])
+        found = mapped.scan(Filters(pids=(os.getpid(),)))
     assert found.memory >= 1
     assert not any(file.path == "/dev/zero" for file in found.files)
     assert any("shared anonymous memory" in note for note in found.notes)
@@ -205,11 +208,30 @@ def test_pages_beyond_the_end_of_a_file_that_was_cut_are_counted(tmp_path: Path,
     path.write_bytes(bytes(size))
     prot = mmap.PROT_READ if mode == "rb" else mmap.PROT_READ | mmap.PROT_WRITE
     with path.open(mode) as stream, closing(mmap.mmap(stream.fileno(), size, mmap.MAP_SHARED, prot)):
-        assert mapped.scan([os.getpid()]).cut == ()
+        assert mapped.scan(Filters(pids=(os.getpid(),))).cut == ()
         os.truncate(path, 2 * mmap.PAGESIZE + 1)
-        found = mapped.scan([os.getpid()])
+        found = mapped.scan(Filters(pids=(os.getpid(),)))
     (file,) = (file for file in found.cut if file.path == str(path))
     assert (file.beyond, file.pids) == (size - 3 * mmap.PAGESIZE, (os.getpid(),))
     assert (str(path) in {file.path for file in found.files}) == (mode == "rb+")
     assert beyond_end([*file.mappings, *file.mappings], 0) == size
     assert beyond_end(file.mappings, size - 1) == 0
+
+
+def test_every_filter_on_who_and_where_narrows_a_look_down(tmp_path: Path) -> None:
+    """Those of tracing, but for handlers: a mapping has none."""
+    path = tmp_path / "one"
+    own = Filters(pids=(os.getpid(),))
+    comm = Path("/proc/self/comm").read_text().rstrip("\n")
+    cgroup = Path("/proc/self/cgroup").read_text().rpartition("0::")[2].splitlines()[0]
+    here = max((m for m in Mounts.read() if tmp_path.is_relative_to(m.mountpoint)), key=lambda m: len(m.mountpoint))
+
+    def found(filters: Filters) -> bool:
+        return any(file.path == str(path) for file in mapped.scan(filters).files)
+
+    with mapping_of(path, HELD):
+        assert found(own)
+        for right in ({"comms": (comm,)}, {"cgroups": (cgroup,)}, {"mounts": (here.mountpoint,)}):
+            assert found(replace(own, **right)), right
+        for wrong in ({"comms": ("x",)}, {"cgroups": ("/none",)}, {"mounts": ("/proc",)}):
+            assert not found(replace(own, **wrong)), wrong

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from tracer.cli.options import json_option
+from tracer.cli.options import host_filters, host_options, json_option
 
 EXAMPLES = """\b
 Examples:
@@ -18,14 +20,11 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.option("--by", type=click.Choice(["process", "file"]), default="process", show_default=True, help="A row each.")
-@click.option("--pid", multiple=True, type=click.IntRange(min=1), metavar="PID", help="Only this process.")
-@click.option("--fs", multiple=True, metavar="TYPE", help="Only this filesystem type, such as ext4.")
+@host_options
 @click.option("--resident", is_flag=True, help="Show what is in memory, and dirty (reads page tables: slow).")
 @json_option
 @click.pass_context
-def maps(
-    context: click.Context, by: str, pid: tuple[int, ...], fs: tuple[str, ...], resident: bool, as_json: bool
-) -> None:
+def maps(context: click.Context, /, by: str, resident: bool, as_json: bool, **filters: Any) -> None:
     """List the files that are mapped shared and writable: writes to them ask the filesystem.
 
     Mappings of tmpfs and huge pages too, which refuse without page_mkwrite. Nothing is traced; root sees all
@@ -34,16 +33,12 @@ def maps(
     from tracer.cli.output import Output, print_json
     from tracer.errors import Exit
     from tracer.export.json.host import maps_dict
-    from tracer.host.filters import check
     from tracer.host.mapped import scan
-    from tracer.host.mounts import Mounts
     from tracer.host.smaps import of_all
     from tracer.mappings.rows import rows
-    from tracer.model.options import Filters
     from tracer.ui.maps import MapsView
 
-    check(Filters(fs=fs, pids=pid), Mounts.read(), ())
-    found = scan(pid, fs)
+    found = scan(host_filters(**filters))
     pages = of_all([(m.pid, m.start) for file in found.files for m in file.mappings]) if resident else None
     shown = rows(found, by_file=by == "file", resident=pages)
     if as_json:

@@ -55,6 +55,13 @@ def tracing_options(function: _Function) -> _Function:
     return function
 
 
+def host_options(function: _Function) -> _Function:
+    """Add the filters of what is mapped, which needs no tracing; the command passes them to ``host_filters``."""
+    for option in reversed(_TRACING[:5]):
+        function = option(function)
+    return function
+
+
 def filter_options(function: _Function) -> _Function:
     """Add the filters and ``--backend`` alone; the command passes them to ``filters_of``."""
     for option in reversed(_TRACING[:-1]):
@@ -142,6 +149,23 @@ def filters_of(
     """What ``filter_options`` ask for."""
     filters = Filters(fs=fs, mounts=mount, pids=pid, comms=comm, cgroups=cgroup, handlers=handler)
     return filters, None if backend == "auto" else Backend(backend)
+
+
+def host_filters(
+    *,
+    fs: tuple[str, ...],
+    mount: tuple[str, ...],
+    pid: tuple[int, ...],
+    comm: tuple[str, ...],
+    cgroup: tuple[str, ...],
+) -> Filters:
+    """What ``host_options`` ask for. Raises UsageError for what does not exist."""
+    from tracer.host.filters import check
+    from tracer.host.mounts import Mounts
+
+    filters = Filters(fs=fs, mounts=mount, pids=pid, comms=comm, cgroups=cgroup)
+    check(filters, Mounts.read(), ())
+    return filters
 
 
 def session_options(

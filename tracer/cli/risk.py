@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli.options import INTERVAL, duration_option, given, json_option
+from tracer.cli.options import INTERVAL, duration_option, given, host_filters, host_options, json_option
 
 if TYPE_CHECKING:
     from tracer.cli.run import Stop
@@ -29,8 +29,7 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--pid", multiple=True, type=click.IntRange(min=1), metavar="PID", help="Only this process.")
-@click.option("--fs", multiple=True, metavar="TYPE", help="Only this filesystem type, such as ext4.")
+@host_options
 @click.option(
     "--above",
     type=click.FloatRange(min=0),
@@ -48,14 +47,14 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
 @click.pass_context
 def risk(
     context: click.Context,
-    pid: tuple[int, ...],
-    fs: tuple[str, ...],
+    /,
     above: float,
     watch: bool,
     interval: int,
     duration: int | None,
     remote: bool,
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """Say which mapped files may ask for more space than is left for them.
 
@@ -67,11 +66,8 @@ def risk(
     from tracer.cli.run import Stop, until
     from tracer.errors import Exit
     from tracer.export.json.host import risk_dict
-    from tracer.host.filters import check
-    from tracer.host.mounts import Mounts
     from tracer.mappings.risk import Forecasts, forecasts
     from tracer.mappings.survey import Survey, survey
-    from tracer.model.options import Filters
     from tracer.ui.risk import RiskView
 
     out = Output()
@@ -84,14 +80,14 @@ def risk(
 
     if not watch and (duration is not None or given(context, "interval")):
         raise click.UsageError("-i/--interval and -d/--duration go with --watch.")
-    check(Filters(fs=fs, pids=pid), Mounts.read(), ())
-    found = survey(pid, fs, remote=remote)
+    chosen = host_filters(**filters)
+    found = survey(chosen, remote=remote)
     if watch:
         with Stop() as stop:
             end = until(duration)
             show(found, forecasts((), found.verdicts, 0))
             while time.monotonic_ns() < end and _waited(stop, min(time.monotonic_ns() + interval, end)):
-                before, found = found, survey(pid, fs, remote=remote)
+                before, found = found, survey(chosen, remote=remote)
                 if not as_json:
                     out.print()
                 show(found, forecasts(before.verdicts, found.verdicts, found.monotonic_ns - before.monotonic_ns))

@@ -41,9 +41,7 @@ class Cgroups:
                 "This host has no cgroup v2 hierarchy mounted, so a cgroup cannot be chosen.",
                 "Mount one with 'mount -t cgroup2 none /sys/fs/cgroup', or leave --cgroup out.",
             )
-        wanted = PurePosixPath(os.path.normpath(f"/{path.lstrip('/')}"))
-        if wanted.is_relative_to(self.root):
-            wanted = "/" / wanted.relative_to(self.root)
+        wanted = self.named(path)
         directory = self.root / wanted.relative_to("/")
         try:
             if directory.is_dir():
@@ -52,6 +50,13 @@ class Cgroups:
             pass
         problem = f"There is no cgroup '{printable(str(wanted))}'."
         raise UsageError(problem, _what_exists(self.root, directory))
+
+    def named(self, path: str) -> PurePosixPath:
+        """The path in the hierarchy of a cgroup that is named as for ``id_of``."""
+        wanted = PurePosixPath(os.path.normpath(f"/{path.lstrip('/')}"))
+        if self.root is not None and wanted.is_relative_to(self.root):
+            return "/" / wanted.relative_to(self.root)
+        return wanted
 
     def path_of(self, cgroup_id: int) -> str:
         """The path of a cgroup in its hierarchy, "/" for the root; "cgroup:ID" if it is gone or unseen."""

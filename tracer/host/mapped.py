@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tracer.host import files, processes
+from tracer.host.cgroups import Cgroups
 from tracer.host.mappings import Mapping, MappingReader, beyond_end, link
 from tracer.host.mount_namespaces import MountNamespaces
-from tracer.host.mounts import Mount
+from tracer.host.mounts import Mount, Mounts
 from tracer.host.processes import Process
 from tracer.host.reach import path_here
 from tracer.model import filesystems
+from tracer.model.options import Filters
 from tracer.text import counted
 
 #: Filesystems without files on them: windows into the kernel and into devices.
@@ -109,9 +111,12 @@ class Scan:
 
 
 def scan(
-    pids: Collection[int] = (), fstypes: Collection[str] = (), *, remote: bool = False, query: bool = True
+    filters: Filters = Filters(),  # noqa: B008  # frozen
+    *,
+    remote: bool = False,
+    query: bool = True,
 ) -> Scan:
-    """Look at all processes, or at ``pids``, for files on all filesystems, or on ``fstypes``.
+    """Look at the processes, for files on the filesystems, that ``filters`` let through (all but ``handlers``).
 
     ``remote``: files of network filesystems and FUSE are asked for their size, too, which can take forever.
     Processes that end meanwhile are as if they had never been.
@@ -121,7 +126,14 @@ def scan(
     groups: dict[tuple[int, int, str], tuple[Mount, list[Mapping]]] = {}
     hidden: dict[int, str] = {}
     memory = doubtful = 0
-    for pid in pids or processes.pids():
+    devices = _devices(filters.mounts)
+    hierarchy = Cgroups(Mounts.read()) if filters.cgroups else Cgroups(Mounts())
+    cgroups = [hierarchy.named(path) for path in filters.cgroups]
+    for pid in filters.pids or processes.pids():
+        if (filters.comms and processes.comm(pid) not in filters.comms) or (
+            cgroups and not processes.in_cgroup(pid, cgroups)
+        ):
+            continue
         try:
             found = reader.read(pid)
         except PermissionError:
@@ -135,7 +147,11 @@ def scan(
                 continue
             if mount is None:
                 memory += mapping.writable
-            elif mount.fstype not in _WINDOWS and mount.is_of(fstypes):
+            elif (
+                mount.fstype not in _WINDOWS
+                and mount.is_of(filters.fs)
+                and (mount.dev in devices or not filters.mounts)
+            ):
                 key = (mapping.dev, mapping.inode, mapping.name)
                 groups.setdefault(key, (mount, []))[1].append(mapping)
     merged: dict[tuple[int, int], list[MappedFile]] = {}
@@ -149,7 +165,13 @@ def scan(
     kept = tuple(file for file in changed if file.mappings)
     mapping_pids = sorted({pid for file in (*kept, *cut) for pid in file.pids})
     known = {pid: process for pid in mapping_pids if (process := processes.read(pid)) is not None}
-    return Scan(kept, known, hidden, memory, cut, "" if pids else processes.concealed(), doubtful)
+    return Scan(kept, known, hidden, memory, cut, "" if filters.pids else processes.concealed(), doubtful)
+
+
+def _devices(mountpoints: Collection[str]) -> set[int]:
+    """The filesystems that are mounted there."""
+    mounts = Mounts.read() if mountpoints else Mounts()
+    return {mount.dev for place in mountpoints if (mount := mounts.at(place))}
 
 
 def _beyond(file: MappedFile) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tracer.host.containers import container_of
@@ -63,6 +63,15 @@ def comm(pid: int) -> str:
         return os.fsdecode(_contents(f"/proc/{pid}/comm").removesuffix(b"\n"))
     except OSError:
         return "?"
+
+
+def in_cgroup(pid: int, paths: Iterable[PurePosixPath]) -> bool:
+    """Whether a process is in one of the cgroups, by their paths in the hierarchy, or below it."""
+    try:
+        own = PurePosixPath(_cgroup(_contents(f"/proc/{pid}/cgroup")))
+    except OSError:
+        return False
+    return any(own.is_relative_to(path) for path in paths)
 
 
 def pids() -> list[int]:

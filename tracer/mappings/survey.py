@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +21,7 @@ from tracer.mappings.cut import Cut
 from tracer.mappings.limits import Limits
 from tracer.mappings.risk import Assessment, Demand, LimitedFilesystem, assess
 from tracer.model.filesystems import Refusal, Rules, rules
+from tracer.model.options import Filters
 from tracer.text import counted
 
 _MEMORY: Final = ("tmpfs", "devtmpfs")
@@ -43,9 +43,9 @@ class Survey:
     cut: tuple[Cut, ...] = ()
 
 
-def survey(pids: Collection[int] = (), fstypes: Collection[str] = (), *, remote: bool = False) -> Survey:
-    """Look at the mappings that are writable now: of all processes or ``pids``, on all filesystems or ``fstypes``."""
-    found = scan(pids, fstypes, remote=remote)
+def survey(filters: Filters = Filters(), *, remote: bool = False) -> Survey:  # noqa: B008  # frozen
+    """Look at the mappings that are writable now, as far as ``filters`` let them through."""
+    found = scan(filters, remote=remote)
     limits = Limits()
     demands: list[Demand] = []
     refused: Counter[str] = Counter()
