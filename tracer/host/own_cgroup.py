@@ -25,6 +25,9 @@ class OwnCgroup:
             raise FileNotFoundError("there is no cgroup v2 hierarchy here")
         ours = _own()
         self._above = root / ours.lstrip("/")
+        # In a cgroup namespace, the hierarchy that is mounted here may be the host's: there, our path is another's.
+        if str(os.getpid()) not in (self._above / "cgroup.procs").read_text().split():
+            raise FileNotFoundError("our cgroup is not in the hierarchy that is mounted here")
         namespace = Path("/proc/self/ns/pid").stat().st_ino
         name = f"mkwrite-{namespace:x}-{os.getpid()}"
         self._directory = self._above / name
