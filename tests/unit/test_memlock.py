@@ -57,3 +57,13 @@ def test_what_is_refused_all_the_same_leaves_it_as_it_was(
     with pytest.raises(PermissionError):
         create_maps(MAPS)
     assert limits[-1] == (65536, 65536)
+
+
+def test_what_the_library_raises_is_put_back(monkeypatch: pytest.MonkeyPatch, limits: list[tuple[int, int]]) -> None:
+    def create(*_: Any) -> int:
+        limits.append(INFINITE)
+        return 1000
+
+    monkeypatch.setattr(program, "libbpf", lambda: SimpleNamespace(bpf_map_create=create))
+    assert create_maps(MAPS) == {"rows": 1000}
+    assert limits[-1] == (65536, 65536)

@@ -55,10 +55,6 @@ def libbpf() -> Any:
         function = getattr(lib, name)
         function.restype = result
         function.argtypes = arguments
-    # It would raise RLIMIT_MEMLOCK for good, where maps are charged to it; ``tracer.probes.program`` sees to that.
-    if hasattr(lib, "libbpf_set_memlock_rlim"):
-        lib.libbpf_set_memlock_rlim.argtypes = (ct.c_size_t,)
-        lib.libbpf_set_memlock_rlim(0)
     # It would print to stderr; every failure is reported by a return value too.
     lib.libbpf_set_print.argtypes = (ct.c_void_p,)
     lib.libbpf_set_print(None)

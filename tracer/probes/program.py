@@ -8,6 +8,7 @@ import mmap
 import os
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -194,20 +195,19 @@ def _charged(call: Callable[..., int], *arguments: Any) -> int:
     """The result of a libbpf function, with RLIMIT_MEMLOCK raised if that is in the way.
 
     Kernels before 5.11 charge maps and programs to it, and say EPERM. Only while they are made: it is our caller's, and
-    programs that we run inherit it.
+    programs that we run inherit it. libbpf may raise it by itself there (bump_rlimit_memlock), at its first call.
     """
-    result = call(*arguments)
-    if result != -errno.EPERM:
-        return result
     before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     try:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except (ValueError, OSError):  # it may not be raised
+        result = call(*arguments)
+        if result == -errno.EPERM:
+            with suppress(ValueError, OSError):  # it may not be raised
+                resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                result = call(*arguments)
         return result
-    try:
-        return call(*arguments)
     finally:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
+        if resource.getrlimit(resource.RLIMIT_MEMLOCK) != before:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
 
 
 def load(
