@@ -27,7 +27,7 @@ from tracer.mappings.survey import Survey, survey
 from tracer.model.failures import Class, Fact, FailureSource
 from tracer.model.hooks import Backend
 from tracer.model.host_state import PARTLY
-from tracer.model.options import Options
+from tracer.model.options import Filters, Options
 from tracer.session import Session
 from tracer.ui.sigbus import report
 
@@ -107,13 +107,13 @@ def tenant(ext4: Path, name: str, how: str = "") -> Iterator[tuple[subprocess.Po
 @pytest.mark.parametrize("how", ["bound", "hidden", "chroot"])
 def test_fallocate_allocates_the_file_that_is_mapped_and_makes_none_here(ext4: Path, how: str) -> None:
     with tenant(ext4, f"{how}.db", how) as (process, path):
-        demand = asked(survey([process.pid]), process.pid)
+        demand = asked(survey(Filters(pids=(process.pid,))), process.pid)
         (limit,) = demand.limits
         words, line = sentence(demand, limit), command(demand, limit)
         assert demand.new == 8 * MIB
         paste(line)
         assert path.stat().st_blocks * 512 == 8 * MIB
-        assert asked(survey([process.pid]), process.pid).new == 0
+        assert asked(survey(Filters(pids=(process.pid,))), process.pid).new == 0
         if how == "chroot":  # no name here leads there: what it maps does
             assert " (in the mount namespace of python3[" in words
         else:
@@ -181,16 +181,16 @@ def test_a_sparse_image_that_its_filesystem_cannot_fill_is_a_limit(tmp_path: Pat
     try:
         path = sparse(place / "file")
         with path.open("rb+") as stream, closing(mmap.mmap(stream.fileno(), 0)) as mapped:
-            assert IMAGE not in {limit.kind for limit in asked(survey([os.getpid()]), os.getpid()).limits}
+            assert IMAGE not in {limit.kind for limit in asked(survey(Filters(pids=(os.getpid(),))), os.getpid()).limits}
             (filler := outer / "filler").write_bytes(bytes(os.statvfs(outer).f_bavail * 4096))
-            demand = asked(survey([os.getpid()]), os.getpid())
+            demand = asked(survey(Filters(pids=(os.getpid(),))), os.getpid())
             (limit,) = (limit for limit in demand.limits if limit.kind is IMAGE)
             assert (limit.who, limit.free, limit.total) == (str(image), 0, 64 * MIB)
             assert demand.asks(IMAGE) == 8 * MIB
             filler.unlink()
             paste(command(demand, limit))
             assert image.stat().st_blocks * 512 == 64 * MIB
-            assert IMAGE not in {limit.kind for limit in asked(survey([os.getpid()]), os.getpid()).limits}
+            assert IMAGE not in {limit.kind for limit in asked(survey(Filters(pids=(os.getpid(),))), os.getpid()).limits}
             mapped[: 8 * MIB] = bytes(8 * MIB)
             mapped.flush()
     finally:
@@ -202,12 +202,12 @@ def test_a_tmpfs_of_another_namespace_is_made_larger_and_not_the_one_that_is_her
     there = "mount -t tmpfs -o size=2m none /dev/shm; truncate -s 8M /dev/shm/x; "
     before = os.statvfs("/dev/shm").f_blocks
     with inner(there + f'exec {sys.executable} -c "$1" /dev/shm/x', MAP) as process:
-        demand = asked(survey([process.pid]), process.pid)
+        demand = asked(survey(Filters(pids=(process.pid,))), process.pid)
         (limit,) = demand.limits
         line = command(demand, limit)
         assert line == f"nsenter -t {process.pid} -m mount -o remount,size=8m /dev/shm"
         paste(line)
-        (limit,) = asked(survey([process.pid]), process.pid).limits
+        (limit,) = asked(survey(Filters(pids=(process.pid,))), process.pid).limits
         assert (limit.total, limit.free) == (8 * MIB, 8 * MIB)
     assert os.statvfs("/dev/shm").f_blocks == before
 
