@@ -33,8 +33,15 @@ static __always_inline u32 write_path(char *to, struct file *file, u32 *deleted,
 	u32 used = 0;
 	int i, n;
 
-	*deleted = READ(dentry, d_hash.pprev) == NULL;
+	*deleted = READ(dentry, d_hash.pprev) == NULL && READ(dentry, d_parent) != dentry;
 	*cut = 1;
+	/* A memfd, System V segment or anonymous huge page is in no directory: its dentry is its own parent. */
+	if (READ(dentry, d_parent) == dentry && dentry != READ(vfsmount, mnt_root)) {
+		*deleted = 1;
+		*cut = 0;
+		n = bpf_probe_read_kernel_str(to, NAME_BYTES, READ(dentry, d_name.name));
+		return n > 0 ? n : 0;
+	}
 #pragma nounroll
 	for (i = 0; i < PATH_DEPTH; i++) {
 		/* Makes every way through the loop look alike to the verifier. */
@@ -44,8 +51,7 @@ static __always_inline u32 write_path(char *to, struct file *file, u32 *deleted,
 			break;
 		}
 		parent = READ(dentry, d_parent);
-		/* A memfd, System V segment or anonymous huge page is in no directory: its dentry is its own parent. */
-		if (dentry == READ(vfsmount, mnt_root) || (parent == dentry && i)) {
+		if (dentry == READ(vfsmount, mnt_root) || parent == dentry) {
 			mount = (void *)vfsmount - offsetof(struct mount, mnt);
 			above = READ(mount, mnt_parent);
 			if (above == mount) {
@@ -60,10 +66,6 @@ static __always_inline u32 write_path(char *to, struct file *file, u32 *deleted,
 		if (n <= 0 || used + n >= PATH_BYTES)
 			break;
 		used += n;
-		if (parent == dentry) {
-			*cut = 0;
-			break;
-		}
 		dentry = parent;
 	}
 	return used;
