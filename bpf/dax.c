@@ -56,7 +56,7 @@ int dax_entry(context_t *ctx)
 	}
 	/* The core adds FAULT_FLAG_MKWRITE for pfn_mkwrite, and leaves the others. */
 	if (!(flags & FAULT_FLAG_USER))
-		call.kind |= KIND_INITIATOR(initiator_of(flags & ~FAULT_FLAG_MKWRITE));
+		call.kind |= KIND_INITIATOR(initiator_of(flags & ~FAULT_FLAG_MKWRITE, vma));
 	call.start_ns = bpf_ktime_get_ns();
 	if (dax_calls.lookup(&task))
 		lose(UNMATCHED_ENTRY);

@@ -38,7 +38,7 @@ static __always_inline void refuse_wanted(struct fault *fault)
 	if (config(WANT_CALL) && !call_wanted(fault->handler, READ(sb, s_dev), sb))
 		return;
 	if (!(fault->flags & FAULT_FLAG_USER))
-		fault->kind |= KIND_INITIATOR(initiator_of(fault->flags));
+		fault->kind |= KIND_INITIATOR(initiator_of(fault->flags, fault->vma));
 	refuse(fault);
 }
 

@@ -155,12 +155,17 @@ static __always_inline u32 outcome_of(u32 vm_fault)
 /*
  * do_page_mkwrite gives the handler flags of its own, and then the fault's back. Who sees those of the handler, in the
  * handler or for a file in use as swap (where the core returns at once), does not know the initiator.
+ *
+ * get_user_pages() is not interruptible, for a task's own memory (O_DIRECT, MADV_POPULATE_WRITE, /proc/self/mem) as for
+ * another's: only the mm tells these apart.
  */
-static __always_inline u32 initiator_of(u32 flags)
+static __always_inline u32 initiator_of(u32 flags, struct vm_area_struct *vma)
 {
+	struct task_struct *task = (void *)bpf_get_current_task();
+
 	if (flags & FAULT_FLAG_MKWRITE)
 		return UNKNOWN;
-	return flags & FAULT_FLAG_INTERRUPTIBLE ? KERNEL : REMOTE;
+	return flags & FAULT_FLAG_INTERRUPTIBLE || READ(vma, vm_mm) == READ(task, mm) ? KERNEL : REMOTE;
 }
 
 static __always_inline u32 kind_of(struct vm_fault *vmf)
@@ -169,7 +174,7 @@ static __always_inline u32 kind_of(struct vm_fault *vmf)
 
 	/* The core sets ->pte before it calls the handler for a page that is mapped read-only, and only then. */
 	STEP(GET(vmf, pte), kind |= KIND_WRITE_PROTECT);
-	STEP(!(flags & FAULT_FLAG_USER), kind |= KIND_INITIATOR(initiator_of(flags)));
+	STEP(!(flags & FAULT_FLAG_USER), kind |= KIND_INITIATOR(initiator_of(flags, GET(vmf, vma))));
 	return kind;
 }
 

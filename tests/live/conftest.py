@@ -21,7 +21,7 @@ from tracer.session import Session
 __all__ = ["refusing", "victims"]
 
 #: Odd primes, so that nothing comes out right by accident.
-FIRST, AGAIN, READ_INTO, REMOTE = 101, 53, 31, 37
+FIRST, AGAIN, READ_INTO, REMOTE, OWN = 101, 53, 31, 37, 43
 
 
 @dataclass
@@ -98,6 +98,7 @@ def scenario(both: Backend, mounts: dict[str, Path]) -> Scenario:
             part(f"write-after-read {fstype}", "write-after-read", place / f"again-{backend}", AGAIN)
         ext4 = mounts["ext4"]
         part("read-into", "read-into", ext4 / f"read-{backend}", READ_INTO)
+        part("own-memory", "own-memory", ext4 / f"own-{backend}", OWN)
         part("remote-write", "remote-write", ext4 / f"remote-{backend}", REMOTE)
         session.failures()
         _fill_and_die(result, ext4)

@@ -241,7 +241,7 @@ def test_each_report_says_by_which_call_and_what_refused(told: Told, name: str) 
         assert told.got[name, way, before].failures, (way, before)
         for failure in told.got[name, way, before].failures:
             assert (failure.source, failure.signal) == (what.source, None), (way, before)
-            assert failure.initiator is (Initiator.REMOTE if way in PINNED else Initiator.KERNEL), (way, before)
+            assert failure.initiator is (Initiator.KERNEL), (way, before)
             assert failure.syscall == what.ways[way], (way, before)
             worker = way.startswith("uring") and failure.comm == f"iou-wrk-{failure.pid}"
             assert worker or failure.comm == "accesses", (way, before)

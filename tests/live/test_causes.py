@@ -187,8 +187,7 @@ def test_direct_io_into_a_refused_page_gets_efault(story: Story) -> None:
     assert ("0 0" if os.uname().release.startswith("5.10.") else f"-1 {errno.EFAULT}") in met.lines
     (failure,) = met.failures
     assert (failure.signal, failure.syscall) == (None, 0)
-    # Which, depends on the filesystem and the kernel.
-    assert failure.initiator in (Initiator.KERNEL, Initiator.REMOTE)
+    assert failure.initiator is Initiator.KERNEL
     assert (failure.offset, failure.errno_name) == (OFFSET // PAGE * PAGE, "ENOSPC")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.conftest import AGAIN, FIRST, READ_INTO, REMOTE, Scenario
+from tests.live.conftest import AGAIN, FIRST, OWN, READ_INTO, REMOTE, Scenario
 from tests.live.guest import HANDLERS, NO_LOSS, FaultPath, Outcome, calls
 from tracer.model.calls import Initiator, WpOutcome, device_name
 from tracer.model.failures import Class
@@ -59,6 +59,12 @@ def test_a_system_call_is_told_from_an_instruction(scenario: Scenario) -> None:
     snapshot = scenario.parts["read-into"]
     assert calls(snapshot, initiator=Initiator.KERNEL, path=FaultPath.FIRST_WRITE) == READ_INTO
     assert calls(snapshot, fstype="ext4") == READ_INTO
+
+
+def test_a_write_to_its_own_memory_by_get_user_pages_is_not_remote(scenario: Scenario) -> None:
+    snapshot = scenario.parts["own-memory"]
+    assert calls(snapshot, initiator=Initiator.KERNEL, path=FaultPath.FIRST_WRITE) == OWN
+    assert calls(snapshot, fstype="ext4") == OWN
 
 
 def test_a_write_by_another_process_is_remote(scenario: Scenario) -> None:

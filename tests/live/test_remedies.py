@@ -74,6 +74,11 @@ def sparse(path: Path) -> Path:
     return path
 
 
+def kinds(pid: int) -> set[LimitKind]:
+    """The limits of the one file that a process maps."""
+    return {limit.kind for limit in asked(survey(Filters(pids=(pid,))), pid).limits}
+
+
 def asked(found: Survey, pid: int) -> Demand:
     """The demand of a process's one file."""
     (demand,) = (demand for demand in found.demands if any(f"[{pid}]" in who for who in demand.who))
@@ -181,7 +186,7 @@ def test_a_sparse_image_that_its_filesystem_cannot_fill_is_a_limit(tmp_path: Pat
     try:
         path = sparse(place / "file")
         with path.open("rb+") as stream, closing(mmap.mmap(stream.fileno(), 0)) as mapped:
-            assert IMAGE not in {limit.kind for limit in asked(survey(Filters(pids=(os.getpid(),))), os.getpid()).limits}
+            assert IMAGE not in kinds(os.getpid())
             (filler := outer / "filler").write_bytes(bytes(os.statvfs(outer).f_bavail * 4096))
             demand = asked(survey(Filters(pids=(os.getpid(),))), os.getpid())
             (limit,) = (limit for limit in demand.limits if limit.kind is IMAGE)
@@ -190,7 +195,7 @@ def test_a_sparse_image_that_its_filesystem_cannot_fill_is_a_limit(tmp_path: Pat
             filler.unlink()
             paste(command(demand, limit))
             assert image.stat().st_blocks * 512 == 64 * MIB
-            assert IMAGE not in {limit.kind for limit in asked(survey(Filters(pids=(os.getpid(),))), os.getpid()).limits}
+            assert IMAGE not in kinds(os.getpid())
             mapped[: 8 * MIB] = bytes(8 * MIB)
             mapped.flush()
     finally:

@@ -178,6 +178,17 @@ static void read_into(const char *path, long n)
 			err(1, "read");
 }
 
+/* The kernel stores into the process's own mapping by way of get_user_pages(). */
+static void own_memory(const char *path, long n)
+{
+	volatile char *m = map(open_file(path, n * STRIDE), n * STRIDE, MAP_SHARED);
+	int memory = open("/proc/self/mem", O_WRONLY);
+
+	for (long i = 0; i < n; i++)
+		if (pwrite(memory, "", 1, (off_t)(m + i * STRIDE)) != 1)
+			err(1, "pwrite");
+}
+
 /* One process stores into the mapping of another. */
 static void remote_write(const char *path, long n)
 {
@@ -287,6 +298,8 @@ int main(int argc, char **argv)
 		blocked(argv[2], atol(argv[3]), atol(argv[4]));
 	else if (!strcmp(what, "read-into"))
 		read_into(argv[2], atol(argv[3]));
+	else if (!strcmp(what, "own-memory"))
+		own_memory(argv[2], atol(argv[3]));
 	else if (!strcmp(what, "remote-write"))
 		remote_write(argv[2], atol(argv[3]));
 	else if (!strcmp(what, "storm"))

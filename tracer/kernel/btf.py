@@ -37,7 +37,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "path": ("mnt", "dentry"),
     "file": ("f_inode", "f_path"),
     "vm_operations_struct": ("page_mkwrite",),
-    "vm_area_struct": ("vm_flags", "vm_ops", "vm_file"),
+    "vm_area_struct": ("vm_flags", "vm_ops", "vm_file", "vm_mm"),
     "vm_fault": ("vma", "pgoff", "address", "flags", "orig_pte", "pte"),
     "fs_struct": ("root",),
     "kernfs_node": ("id",),
@@ -58,6 +58,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "tgid",
         "pid",
         "comm",
+        "mm",
     ),
 }
 

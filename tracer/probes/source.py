@@ -32,7 +32,6 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "sigpending": ("signal",),
     "mm_struct": ("arg_start", "arg_end"),
     "task_struct": (
-        "mm",
         "flags",
         "pagefault_disabled",
         "pending",
