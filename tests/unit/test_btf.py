@@ -34,7 +34,12 @@ OFFSETS: Final[dict[str, dict[str, int | tuple[int, int, int, int]]]] = {
     "path": {"mnt": 0, "dentry": 8},
     "file": {"f_inode": (32, 32, 40, 32), "f_path": (16, 16, 64, 64)},
     "vm_operations_struct": {"page_mkwrite": (64, 72, 72, 80)},
-    "vm_area_struct": {"vm_flags": (80, 32, 32, 32), "vm_ops": (144, 96, 112, 72), "vm_file": (160, 112, 128, 88)},
+    "vm_area_struct": {
+        "vm_flags": (80, 32, 32, 32),
+        "vm_ops": (144, 96, 112, 72),
+        "vm_file": (160, 112, 128, 88),
+        "vm_mm": (64, 16, 16, 16),
+    },
     "vm_fault": {
         "vma": 0,
         "pgoff": 16,
@@ -52,6 +57,7 @@ OFFSETS: Final[dict[str, dict[str, int | tuple[int, int, int, int]]]] = {
     "sched_info": {"last_arrival": (16, 16, 16, 32), "run_delay": 8},
     "task_struct": {
         "fs": (2800, 3040, 3040, 3480),
+        "mm": (2056, 2272, 2304, 2744),
         "cgroups": (3328, 3600, 3584, 4072),
         "se": 128,
         "tgid": (2236, 2420, 2436, 2876),
