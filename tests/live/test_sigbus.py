@@ -12,6 +12,7 @@ from tests.live.refusals import NOBODY, OFFSET, PROJECT, REFUSALS, SIZE, VICTIM,
 from tests.live.victims import Victims
 from tracer.model.calls import FaultPath, Initiator
 from tracer.model.failures import Class, Code, Disposition, Fact, FailureSource
+from tracer.model.host_state import PARTLY
 
 pytestmark = pytest.mark.newest
 
@@ -101,7 +102,9 @@ def test_the_state_of_the_host_is_that_of_the_failure(victims: Victims, refusal:
     if refusal.late:
         return
     assert state.file is not None
-    assert (state.file.size, state.file.backing) == (SIZE, "hole")
+    # ext2 allocates some of a page's four blocks, if it has them, before it is refused the next.
+    backing = {"hole", PARTLY} if refusal.fstype == "ext2" else {"hole"}
+    assert state.file.size == SIZE and state.file.backing in backing
     assert state.file.allocated <= PAGE  # ext2 and ext3 have allocated the indirect block
     limits = {(quota.kind, quota.number): quota.free for quota in state.quotas}
     if "user" in refusal.name:
