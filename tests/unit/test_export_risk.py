@@ -74,6 +74,6 @@ def test_labels_are_bounded_by_filesystem() -> None:
 def test_what_is_mapped_beyond_its_end_is_added_up_by_filesystem() -> None:
     cuts = tuple(Cut("/srv/f", False, inode, 0, 4096 * inode, (), SRV) for inode in (2, 3))
     before = Survey(0, (demand(1, limit(5)),), assess([demand(1, limit(5))]), ())
-    found = registry(iter((before, replace(before, time_ns=10**9, cut=cuts))))
+    found = registry(iter((before, replace(before, monotonic_ns=10**9, cut=cuts))))
     assert found.get_sample_value("mkwrite_risk_beyond_end_bytes", LABELS) == 0
     assert found.get_sample_value("mkwrite_risk_beyond_end_bytes", LABELS) == 5 * 4096

@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 from shown import ESCAPED, render
 
@@ -106,10 +105,3 @@ def test_what_is_mapped_beyond_its_end_is_shown_though_nobody_may_write_it() -> 
     assert (row.beyond, row.fixed) == (8192, True)
     header, line, *_ = render(MapsView([row], ()), 200)
     assert "BEYOND" in header and " read " in line and " 8.0 KiB " in line
-
-
-def test_root_is_told_which_process_could_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert Scan((), {}, 1, 0, unseen=("kid\x1b[1]",)).notes == (r"1 process could not be looked at: kid\x1b[1].",)
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert Scan((), {}, 2, 0, unseen=("a[1]", "b[2]")).notes == ("2 processes could not be looked at; root sees more.",)
