@@ -254,7 +254,7 @@ with open(sys.argv[1], "wb+") as stream:
     stream.truncate({ALL * PAGE})
     memory = mmap.mmap(stream.fileno(), 0)
     found = survey()
-print(json.dumps([[(d.path, d.new) for d in found.demands], found.notes]))
+print(json.dumps([[(d.path, d.new) for d in found.demands], found.unseen]))
 """
 
 
@@ -263,6 +263,6 @@ def test_a_user_sees_the_users_own_processes_and_that_there_are_others(places: P
     path.parent.mkdir()
     os.chown(path.parent, 65534, 65534)
     with mapped(sparse(places["ext4"] / "roots", PAGE)):
-        demands, notes = json.loads(run(sys.executable, "-c", _AS_USER, str(path)))
+        demands, unseen = json.loads(run(sys.executable, "-c", _AS_USER, str(path)))
     assert demands == [[str(path), ALL * PAGE]]
-    assert any("could not be looked at; root sees more." in note for note in notes)
+    assert any("whose mappings may not be read" in sentence and "; root sees more." in sentence for sentence in unseen)
