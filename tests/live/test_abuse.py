@@ -116,7 +116,7 @@ def many_scrapes(target: Target) -> None:
     """Two hundred at once: served or refused."""
     with ThreadPoolExecutor(200) as pool:
         found = Counter(pool.map(lambda _: target.status(), range(200)))
-    assert found[200] >= CONNECTIONS and found[200] + found[0] == 200, found
+    assert found[200] >= CONNECTIONS and found[200] + found[503] + found[0] == 200, found
 
 
 def dawdlers(target: Target) -> None:
