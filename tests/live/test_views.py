@@ -21,6 +21,7 @@ PAGES = 47
 EXT4 = ("--fs", "ext4")
 
 
+@pytest.mark.nightly
 def test_hist(mounts: dict[str, Path]) -> None:
     with tracing("hist", "--json", *EXT4) as process:
         workload("first-write", mounts["ext4"] / "hist", PAGES)

@@ -62,6 +62,7 @@ def test_the_command_shows_what_was_waited_for(disk: Disk) -> None:
         assert sum(within.values()) == event["latency_ns"]
 
 
+@pytest.mark.nightly
 def test_trace_shows_the_parts_of_a_slow_call(disk: Disk) -> None:
     with Waiter(disk.place / "traced", PAGES) as waiter:
         with tracing("trace", "--json", "--slower", "100ms", "-n", "1", "--pid", str(waiter.pid)) as shown:
