@@ -167,6 +167,8 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     FakeSession.opened.clear()
     monkeypatch.setattr("tracer.cli.run.until", lambda _: time.monotonic_ns() + 1_000_000)
     monkeypatch.setattr("tracer.cli.child.run_command", lambda *_, **__: 0)
+    # The runner's standard output ("--output -") is no file.
+    monkeypatch.setattr("tracer.cli.count._empty", lambda _: None)
     monkeypatch.setattr("tracer.cli.export._give_up_rights", lambda *_: None)
     monkeypatch.setattr("tracer.export.http.daemon.serve", lambda *_: SimpleNamespace(url="", close=lambda: None))
     monkeypatch.setattr("tracer.export.prometheus.textfile._replace", lambda *_: None)
@@ -181,7 +183,7 @@ _COMMANDS = cli.list_commands(_GROUP)
 _WORDS = st.text(max_size=6) | st.sampled_from(
     [*_COMMANDS, "--json", "--once", "-d", "1ms", "0s", "-1", "1", "ext4", "/", "process", "p99", "--help", "-h",
      "--version", "--", "true", "bash", "/dev/null/x", "[::]:x", "127.0.0.1:0", "/nonexistent", "", "\x1b[31m",
-     "\udcff", "a\nb", "9" * 20, "NaN", "\u0663s", "%", "nobody"]
+     "\udcff", "a\nb", "9" * 20, "NaN", "\u0663s", "%", "nobody", "-"]
 )  # fmt: skip
 
 
