@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * System calls that are refused a page: accesses WAY PATH OFFSET BEFORE N GOOD. The page of the file PATH that begins
- * at OFFSET is refused, BEFORE bytes in front of it are not. Makes N equal calls that access both, each in the WAY
- * named, and prints how many of them returned EFAULT and how many less than they were to. GOOD is a file of no trouble.
+ * System calls that are refused a page: accesses PATH OFFSET N GOOD WAY BEFORE [WAY BEFORE ...]. The page of the file
+ * PATH that begins at OFFSET is refused, BEFORE bytes in front of it are not. For each pair, a process of its own makes
+ * N equal calls that access both in that WAY, and prints the pair, its pid, how many of the calls returned EFAULT, and
+ * how many less than they were to. GOOD is a file of no trouble.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -17,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PAGE 4096UL
@@ -178,29 +180,26 @@ static void prepare(void)
 		err(1, "send");
 }
 
-int main(int argc, char **argv)
+/* Make the calls in a process of their own, which is done when this returns. */
+static void apart(const struct way *way, int fd, const char *good, size_t offset, size_t before, int n)
 {
-	size_t offset, before;
-	int efault = 0, less = 0;
-	const struct way *way = ways;
-	int fd, n;
+	int efault = 0, less = 0, status;
+	pid_t child = fork();
 
-	if (argc != 7)
-		errx(2, "usage: accesses WAY PATH OFFSET BEFORE N GOOD");
-	offset = strtoul(argv[3], NULL, 0);
-	before = strtoul(argv[4], NULL, 0);
-	n = atoi(argv[5]);
-	while (strcmp(way->name, argv[1]))
-		if (++way == ways + sizeof(ways) / sizeof(*ways))
-			errx(2, "%s?", argv[1]);
-	open_all(argv[6]);
-	fd = open(argv[2], O_RDWR);
+	if (child < 0)
+		err(1, "fork");
+	if (child) {
+		if (waitpid(child, &status, 0) < 0 || status)
+			errx(1, "%s: wait status %#x", way->name, status);
+		return;
+	}
+	open_all(good);
 	page = mmap(NULL, 2 * offset, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (fd < 0 || page == MAP_FAILED || madvise(page, 2 * offset, MADV_RANDOM))
-		err(1, "%s", argv[2]);
+	if (page == MAP_FAILED || madvise(page, 2 * offset, MADV_RANDOM))
+		err(1, "mmap");
 	page += offset;
 	if (way->access == by_populate_apart && madvise(page, offset, MADV_NORMAL))
-		err(1, "%s", argv[2]);
+		err(1, "madvise");
 	at = page - before;
 	length = before + LENGTH;
 	for (int i = 0; i < n; i++) {
@@ -213,6 +212,28 @@ int main(int argc, char **argv)
 		efault += result < 0;
 		less += result >= 0 && result < (ssize_t)length;
 	}
-	printf("%d %d\n", efault, less);
+	printf("%s %zu %d %d %d\n", way->name, before, getpid(), efault, less);
+	exit(0);
+}
+
+static const struct way *named(const char *name)
+{
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++)
+		if (!strcmp(ways[i].name, name))
+			return &ways[i];
+	errx(2, "%s?", name);
+}
+
+int main(int argc, char **argv)
+{
+	int fd;
+
+	if (argc < 7 || argc % 2 == 0)
+		errx(2, "usage: accesses PATH OFFSET N GOOD WAY BEFORE [WAY BEFORE ...]");
+	fd = open(argv[1], O_RDWR);
+	if (fd < 0)
+		err(1, "%s", argv[1]);
+	for (char **one = argv + 5; *one; one += 2)
+		apart(named(one[0]), fd, argv[4], strtoul(argv[2], NULL, 0), strtoul(one[1], NULL, 0), atoi(argv[3]));
 	return 0;
 }

@@ -6,7 +6,7 @@ import mmap
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -164,7 +164,8 @@ class Told:
 @pytest.fixture(scope="session")
 def told(backend: Backend, mounts: dict[str, Path]) -> Iterator[Told]:
     """Make every access, under one session."""
-    result, said, failures = Told(), {}, []
+    result, failures = Told(), []
+    said: dict[tuple[str, str, int], tuple[int, int, int]] = {}
     good = mounts["ext4"] / "good"
     good.write_bytes(bytes(4 << 20))
     with Session(Options(backend)) as session:
@@ -174,12 +175,13 @@ def told(backend: Backend, mounts: dict[str, Path]) -> Iterator[Told]:
                 result.inodes[name] = file.stat().st_ino
                 limits = {"hugetlb_2MB.max": "0"} if name == "limit" else {}
                 place = stack.enter_context(cgroup("accesses", **limits))
-                for way, before in product(what.ways, BEFORE):
-                    said[name, way, before] = _access(place, way, file, what.offset, before, CALLS, good)
+                pairs = tuple(product(what.ways, BEFORE))
+                calls = _access(place, file, what.offset, good, pairs)
+                said |= {(name, *pair): calls[pair] for pair in pairs}
                 if name == "end":
                     file.chmod(0o666)
                     other = stack.enter_context(_of_overlay(good.parent / "read"))
-                    said[BY_USER] = _access(place, "read", file, what.offset, 0, CALLS, other, user=USER)
+                    (said[BY_USER],) = _access(place, file, what.offset, other, [("read", 0)], user=USER).values()
             failures += session.failures()
         result.final = session.finish()
         failures += session.failures()
@@ -209,14 +211,18 @@ def _of_overlay(base: Path) -> Iterator[Path]:
         shutil.rmtree(base)
 
 
-def _access(place: Path, *arguments: object, user: int = 0) -> tuple[int, int, int]:
-    """The process, how many of its calls got EFAULT, and how many less than they asked for."""
-    command = inside(place, "setpriv", f"--reuid={user}", "--clear-groups", ACCESSES, *map(str, arguments))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    output, errors = process.communicate()
-    assert process.returncode == 0, f"{arguments}: exit code {process.returncode}: {errors}"
-    efault, less = map(int, output.split())
-    return process.pid, efault, less
+def _access(
+    place: Path, file: Path, offset: int, good: Path, pairs: Sequence[tuple[str, int]], user: int = 0
+) -> dict[tuple[str, int], tuple[int, int, int]]:
+    """By way and bytes before the page: the process, how many calls got EFAULT, how many less than they asked for."""
+    said = [str(word) for word in (file, offset, CALLS, good, *(word for pair in pairs for word in pair))]
+    command = inside(place, "setpriv", f"--reuid={user}", "--clear-groups", ACCESSES, *said)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{said}: exit code {done.returncode}: {done.stderr}"
+    lines = [line.split() for line in done.stdout.splitlines()]
+    found = {(way, int(before)): (int(pid), int(efault), int(less)) for way, before, pid, efault, less in lines}
+    assert tuple(found) == tuple(pairs)
+    return found
 
 
 @pytest.mark.parametrize("name", BACKINGS)
