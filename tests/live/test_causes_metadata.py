@@ -61,6 +61,7 @@ def no_metadata() -> Path:
     return file
 
 
+@pytest.mark.nightly
 def test_btrfs_without_space_for_metadata_alone(
     request: pytest.FixtureRequest, backend: Backend, no_metadata: Path
 ) -> None:

@@ -152,7 +152,8 @@ def ftraced(tracer: str, function: str) -> Iterator[None]:
         (TRACING / "trace").write_text("")
 
 
-@pytest.mark.parametrize("tracer", [pytest.param("function", marks=pytest.mark.nightly), "function_graph"])
+@pytest.mark.nightly
+@pytest.mark.parametrize("tracer", ["function", "function_graph"])
 def test_users_of_ftrace_on_the_same_function_disturb_nobody(
     backend: Backend, mounts: dict[str, Path], tracer: str
 ) -> None:

@@ -51,6 +51,7 @@ def test_trace(mounts: dict[str, Path]) -> None:
     assert {line["outcome"] for line in lines} == {"writable"}
 
 
+@pytest.mark.nightly
 def test_count_until_interrupted(mounts: dict[str, Path]) -> None:
     with tracing("count", *EXT4) as process:
         workload("first-write", mounts["ext4"] / "count", PAGES)
@@ -83,7 +84,8 @@ def test_export_is_scraped_over_http(mounts: dict[str, Path]) -> None:
     assert {sample.value for sample in samples if sample.name == "mkwrite_lost_total"} == {0.0}
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("clean_kernel")
 def test_top_on_a_terminal(mounts: dict[str, Path], ending: signal.Signals) -> None:
     main, side = pty.openpty()

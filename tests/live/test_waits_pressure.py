@@ -86,6 +86,7 @@ def test_an_xfs_whose_log_is_full(watched: Watched) -> None:
             watched.waits_for(Wait.JOURNAL, waiter, "xfs", disk.place, fill)
 
 
+@pytest.mark.nightly
 def test_a_cgroup_that_is_short_of_memory(watched: Watched) -> None:
     # What a CPU has in stock may do for all pages.
     assert any(_reclaims(watched) for _ in range(5))

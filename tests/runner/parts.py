@@ -25,10 +25,10 @@ _ALL: Final = "not matrix"
 class Part:
     """What one process runs.
 
-    ``series`` is the kernel of its guest; a part without one runs on this machine. ``tests`` are pytest's arguments,
-    ``command`` is what it runs instead. ``private``: in a mount namespace of its own. ``cpus`` are the guest's, which
-    has what every filesystem needs if it is of the ``matrix``. A test may take ``test_s``, the part ``limit_s``: what
-    hangs ends, and is told.
+    ``series`` is the kernel of its guest; a part without one runs on this machine, and may boot a guest itself
+    (``boots``). ``tests`` are pytest's arguments, ``command`` is what it runs instead. ``private``: in a mount
+    namespace of its own. ``cpus`` are the guest's, which has what every filesystem needs if it is of the ``matrix``.
+    A test may take ``test_s``, the part ``limit_s``: what hangs ends, and is told.
     """
 
     name: str
@@ -36,11 +36,17 @@ class Part:
     marks: str = ""
     series: str = ""
     command: Sequence[str] = ()
+    boots: bool = False
     private: bool = False
     cpus: int = 2
     matrix: bool = False
     test_s: float = 300.0
     limit_s: float = 2400.0
+
+    @property
+    def emulates(self) -> bool:
+        """Whether it has a guest, its own or one that it boots."""
+        return bool(self.series) or self.boots
 
     def arguments(self, report: str, only: str) -> list[str]:
         """The command line, which leaves a junit file ``report`` if it is pytest's; ``only`` is pytest's -k."""
@@ -63,6 +69,15 @@ def _live(series: str, marks: str, cpus: int = 2) -> Part:
     return Part(series, LIVE, marks, series=series, cpus=cpus)
 
 
+def _halves(series: str, marks: str) -> tuple[Part, Part]:
+    """Every second file each, in guests of their own: neither is as long as all other parts together."""
+    files = sorted(str(path.relative_to(ROOT)) for place in LIVE for path in (ROOT / place).glob("test_*.py"))
+    first, second = (
+        Part(f"{series}-{half}", files[start::2], marks, series=series) for half, start in (("a", 0), ("b", 1))
+    )
+    return first, second
+
+
 def _night(part: Part) -> Part:
     return replace(part, test_s=3600.0, limit_s=6 * 3600.0)
 
@@ -70,22 +85,24 @@ def _night(part: Part) -> Part:
 LINT: Final = Part("lint", command=["make", "-s", "lint"])
 UNIT: Final = Part("unit", ("tests/unit", "tests/observability"))
 NATIVE: Final = Part("native", LIVE, _NATIVE, private=True)
+DEMO: Final = Part("demo", ("tests/demo",), boots=True)
+INSTALL: Final = Part("install", ("tests/install",))
 #: Each change: the longest first, so that the end is not one part alone.
 CHANGE: Final = (
-    _live("6.12", _CHANGE),
+    *_halves("6.12", _CHANGE),
     _live("newest", _NEWEST),
-    UNIT,
     _live("6.1", _EVERY, cpus=1),
     _live("5.10", _EVERY, cpus=1),
+    DEMO,
+    UNIT,
     NATIVE,
-    Part("demo", ("tests/demo",)),
-    Part("install", ("tests/install",)),
+    INSTALL,
     LINT,
 )
 
 
 def _target(name: str) -> Part:
-    return _night(Part(name, command=["make", "-s", name]))
+    return _night(Part(name, command=["make", "-s", name], boots=True))
 
 
 #: Everything: each kernel with all tests, Debian's flavours, and what has a target of its own.
@@ -94,9 +111,7 @@ ALL: Final = (
     *(_live(series, _EVERY) for series in ("6.12-cloud", "6.12-rt")),
     _night(Part("native", LIVE, f"native and {_ALL}", private=True)),
     *map(_target, ("test-filesystems", "test-releases", "test-deployment", "test-examples", "fuzz")),
-    *(UNIT, LINT),
-    Part("demo", ("tests/demo",)),
-    Part("install", ("tests/install",)),
+    *(UNIT, LINT, DEMO, INSTALL),
 )
 
 

@@ -114,9 +114,10 @@ class Running:
 
 
 def run(parts: Sequence[Part], at_once: int, only: str, report: Report, build: Path) -> list[Result]:
-    """Run the parts in order, ``at_once`` side by side. Whatever ends this ends them, and leaves nothing.
+    """Run the parts in order: guests ``at_once``, and beside them one part that has none.
 
-    ``build`` gets a junit file of each, and the results of those that make some.
+    A guest leaves a third of a CPU idle, on which what needs none runs meanwhile. Whatever ends this ends them, and
+    leaves nothing. ``build`` gets a junit file of each, and the results of those that make some.
     """
     build.mkdir(parents=True, exist_ok=True)
     waiting, results = list(parts), []
@@ -126,8 +127,9 @@ def run(parts: Sequence[Part], at_once: int, only: str, report: Report, build: P
             _compile(share)
         selector = stack.enter_context(selectors.DefaultSelector())
         while waiting or selector.get_map():
-            while waiting and len(selector.get_map()) < at_once:
-                running = Running(waiting.pop(0), share, only, report, build)
+            while part := _next(waiting, [key.data.part for key in selector.get_map().values()], at_once):
+                waiting.remove(part)
+                running = Running(part, share, only, report, build)
                 stack.callback(running.close)
                 selector.register(running.output, selectors.EVENT_READ, running)
                 report.begin(running.part.name)
@@ -136,6 +138,13 @@ def run(parts: Sequence[Part], at_once: int, only: str, report: Report, build: P
                 results.append(running.end())
                 report.end(results[-1])
     return results
+
+
+def _next(waiting: Sequence[Part], running: Sequence[Part], at_once: int) -> Part | None:
+    """The first part that may begin now, if any may."""
+    guests = sum(part.emulates for part in running)
+    room = {True: guests < at_once, False: guests == len(running)}
+    return next((part for part in waiting if room[part.emulates]), None)
 
 
 def _ready(selector: selectors.BaseSelector) -> Iterator[Running]:
