@@ -28,7 +28,8 @@ from tracer.kernel.btf import Btf
 from tracer.model.hooks import Backend
 from tracer.model.options import Options
 from tracer.probes import plan, program
-from tracer.probes.build import SLOT_BITS, build
+from tracer.probes.abi import SLOT_BITS, VALID
+from tracer.probes.build import build
 from tracer.probes.program import BpfObject
 from tracer.probes.source import source
 from tracer.probes.tracer import Tracer
@@ -36,7 +37,6 @@ from tracer.probes.tracer import Tracer
 _CPUS = (2, 16, 256)
 _KEYS = (1, 100, 1000, 10_000)
 _REPEATS = 7
-_KIND_VALID = 0x80000000
 
 
 def _cell(cell: Any, key: int, rng: random.Random) -> Any:
@@ -47,7 +47,7 @@ def _cell(cell: Any, key: int, rng: random.Random) -> Any:
     series.handler, series.dev, series.kind = (
         0xFFFFFFFF81000000 + key % 4 * 64,
         1 + key // 16,
-        _KIND_VALID | key // 4 % 4,
+        VALID | key // 4 % 4,
     )
     for bucket in rng.sample(range(20, 60), 12):
         made.buckets[bucket] = rng.randrange(1, 1 << 20)

@@ -29,7 +29,8 @@ from tracer.kernel.parsing import parse_cpus
 from tracer.model.hooks import Backend
 from tracer.model.options import Options
 from tracer.probes import plan
-from tracer.probes.build import FILES, SLOT_BITS, build, text
+from tracer.probes.abi import SLOT_BITS
+from tracer.probes.build import FILES, build, text
 from tracer.probes.settings import settings
 from tracer.probes.tracepoints import POSSIBLE_CPUS
 from tracer.probes.tracer import HookPoint, Tracer

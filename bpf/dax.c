@@ -5,9 +5,6 @@
  * that to dax_finish_sync_fault, once the blocks are on the medium. Nothing of this runs where no file is DAX.
  */
 
-/* A setting of one hook (config.h). */
-#define DAX_SYNC 22 /* 1: dax_finish_sync_fault is hooked */
-
 #define FAULT_FLAG_WRITE 0x1
 #define VM_FAULT_FALLBACK 0x800
 #define VM_FAULT_NEEDDSYNC 0x2000

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What is sent to user space one by one: slow calls, and with --by the name behind a new series. */
 
-/* Why an event was sent: one of them, or both. */
-#define SLOW 0x1
-#define NAMED 0x2
-
 struct event {
 	u64 time_ns; /* CLOCK_MONOTONIC */
 	u64 latency_ns;
@@ -14,7 +10,7 @@ struct event {
 	u64 pgoff;
 	u64 address;
 	struct series series;
-	u64 waits[REASONS]; /* ns by reason */
+	u64 waits[WAIT_REASONS]; /* ns by reason */
 	u32 uid;
 	u32 vm_fault;
 	u32 reason;

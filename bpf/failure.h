@@ -4,12 +4,6 @@
  * this; with it, a call that succeeds is not changed by an instruction.
  */
 
-/* Settings of one hook, above those of config.h: the same program serves several functions. */
-#define INNER 16      /* number of the function that returns an errno */
-#define ARITY 17      /* how many parameters the hooked function has */
-#define DENTRY_ARG 18 /* which of notify_change's is the dentry; the change follows */
-#define TASK_REGS 19  /* 1: bpf_task_pt_regs() exists (5.15) */
-#define SIGNALS 20    /* 1: a signal that no refusal caused is wanted, too: it has no file to be asked for */
 #define COMMAND_BYTES 512
 #define ATTR_SIZE 0x8
 
@@ -60,19 +54,6 @@ static __always_inline void fill_process(char *name, struct task_struct *task)
 
 #define SIGACTION_BYTES 32
 
-enum source { PAGE_MKWRITE, FAULT, HUGETLB, SIGNAL };
-
-/* What was known of a failure when it arose, from which its class follows. */
-#define FACT_BEYOND_END 0x1
-#define FACT_POISONED 0x2
-#define FACT_NO_MEMORY 0x4
-#define FACT_READ_ONLY 0x8
-#define FACT_IMMUTABLE 0x10
-#define FACT_SWAPFILE 0x20
-#define FACT_SHUT_DOWN 0x40
-#define FACT_DAX_WRITE 0x80
-#define FACT_UNSEEN 0x100
-
 /* Failures of one cause are counted together, whether they are told of one by one or not. */
 struct cause {
 	u64 who; /* as in struct series */
@@ -80,7 +61,7 @@ struct cause {
 	u32 generation;
 	u32 error; /* that an inner function returned, or a signal's code */
 	u16 source;
-	u16 facts;
+	u16 facts; /* what was known when it arose (FACT_*), from which its class follows */
 };
 BPF_TABLE("hash", struct cause, u64, causes, 4096);
 

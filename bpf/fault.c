@@ -188,9 +188,6 @@ static __always_inline int page_refused(struct fault *fault, int error)
 	return error_within(bpf_get_current_task(), 0, entry_registers()) != NULL;
 }
 
-/* Which argument has the flags. */
-#define FLAGS_ARG 21
-
 /* What ended at no instruction: a way to pin, which its flags tell, and whether pages before this one were pinned. */
 #define PLACE_PINNED 0x100000000ULL
 #define PLACE_SHORT 0x200000000ULL

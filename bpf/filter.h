@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What to trace. Values of one kind are alternatives; every kind that was given must be met. */
 
-enum want_kind { WANT_PID, WANT_COMM, WANT_CGROUP, WANT_FS, WANT_DEV, WANT_HANDLER };
 #define CGROUP_DEPTH 32
 
 /* A number, or a text of up to 15 bytes as two numbers. */

@@ -3,7 +3,6 @@
  * Index of the latency bucket of a duration: four buckets to an octave, at 2^(k/4), the first below 64 ns, the last
  * without a bound. tracer/model/histogram.py holds the same thresholds.
  */
-#define BUCKETS 128
 #define FIRST_EXPONENT 6
 #define LAST_NS (92682ULL << 21) /* about 2^37.5: where the last bucket begins */
 

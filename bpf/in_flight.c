@@ -8,18 +8,9 @@ struct bpf_iter_meta {
 	void *seq;
 };
 
-/* In `reason` of the event: what the call waits for now, after this. */
-#define WAITS_NOW 0x100
-
-#define FAULT_CODE 12  /* address of handle_mm_fault, which every call is below */
-#define ENTRY_CODE 13  /* address of what user space enters the kernel by */
-#define ENTRY_BYTES 14 /* its size; 0: one of these is not known */
-/* More than the function has: its neighbours wait in faults, too. */
+/* More than handle_mm_fault has, which every call is below: its neighbours wait in faults, too. */
 #define FAULT_BYTES 16384
 #define FRAMES 64
-
-/* A call that seems to last for so long is looked at: its return may have been missed. */
-#define OLD_NS 1000000000ULL
 
 /*
  * Whether a task is in no fault any more. Its stack says so if it ends where the task entered the kernel: that of a

@@ -3,7 +3,6 @@
  * Kernel functions that programs may call. The generated header holds the BTF ids of those that this kernel has, as
  * KFUNC_*. To the compiler they are helpers of very high number; the front end makes kernel function calls of them.
  */
-#define KFUNC_MARK 0x40000000
 
 /* What a kprobe program knows only as a number becomes a pointer to a struct, whose fields are then plain loads. */
 #ifdef KFUNC_bpf_rdonly_cast

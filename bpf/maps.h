@@ -5,31 +5,16 @@
  * is used through global() is one value in the end, of as many of the structures named here as needed.
  */
 
-/* One stream of calls. `kind` packs path, initiator and outcome, and is never 0. */
+/*
+ * One stream of calls. `kind` packs path (of DAX: the function of vm_ops), initiator, outcome and generation: which of
+ * the filesystems that have had the number (filesystem.h), left out in slots and front cells. It is never 0.
+ */
 struct series {
 	u64 handler; /* address of vm_ops->page_mkwrite, or of what a DAX fault came by */
 	u64 who;     /* tgid, inode or cgroup id with --by, else 0 */
 	u32 dev;     /* super_block.s_dev */
 	u32 kind;
 };
-
-#define KIND_WRITE_PROTECT 0x1
-#define KIND_INITIATOR(n) ((n) << 1)
-#define KIND_OUTCOME(n) ((n) << 3)
-/* In place of the path above: which of vm_ops' functions a DAX fault came by (dax.c). */
-#define KIND_DAX_FAULT (1 << 8)
-#define KIND_DAX_HUGE_FAULT (2 << 8)
-#define KIND_PFN_MKWRITE (3 << 8)
-/* Which of the filesystems that have had the number (filesystem.h); left out in slots and front cells. */
-#define KIND_GENERATION(n) ((n) << 10)
-#define GENERATIONS 0xfffff
-/* A front cell whose filesystem has ended: nothing is counted in it any more. */
-#define KIND_ENDED 0x40000000
-#define KIND_VALID 0x80000000
-
-enum initiator { USER, KERNEL, REMOTE, UNKNOWN };
-enum outcome { WRITABLE, RACED, RETRY, NOPAGE, SIGBUS, OOM, HWPOISON, OTHER };
-enum wp_outcome { WP_SHARED, WP_REUSED, WP_COPIED, WP_UNCHANGED, WP_FAILED, WP_OUTCOMES };
 
 struct cell {
 	struct series series;
@@ -98,7 +83,6 @@ struct number {
 };
 BPF_TABLE("hash", u32, struct number, numbers, 16384);
 
-enum loss { SERIES_FULL, INFLIGHT_FULL, EVENTS_FULL, UNMATCHED_ENTRY, UNMATCHED_RETURN, FILESYSTEMS_FULL, LOSSES };
 struct losses {
 	u64 n[LOSSES];
 	u64 since_ns; /* begun.h; from user space */
@@ -109,15 +93,6 @@ BPF_F_TABLE("array", u32, struct losses, lost, 1, BPF_F_MMAPABLE);
  * How often the hash maps changed. User space asks bpf(2) for what they hold only when these say that it is worth it:
  * the kernel runs no kprobe program on a CPU where a task is inside of that call, preempted or not.
  */
-enum change {
-	OTHERS_COUNTED,
-	CROWDED_ENTERED,
-	CROWDED_LEFT,
-	FILESYSTEMS_CHANGED,
-	CAUSES_COUNTED,
-	WAITS_COUNTED,
-	CHANGES
-};
 struct changes {
 	u64 n[CHANGES];
 };

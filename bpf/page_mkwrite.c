@@ -11,9 +11,6 @@
  * The slot belongs to the task while it is in the call: nobody else writes to it.
  */
 
-/* A slot left waiting for this long is a raced call of a task that has not come back. */
-#define RACED_AFTER_NS 100000000L
-
 /* Fibonacci hashing: addresses of one slab differ by multiples of a size. */
 static __always_inline u64 slot_index(u64 task)
 {

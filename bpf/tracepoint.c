@@ -4,14 +4,10 @@
  * the pauses of tasks that dirtied pages faster than they are written back.
  */
 
-/* Above config.h's: how many arguments balance_dirty_pages has. They differ, and the last four are the same. */
-#define ARGUMENTS 16
-
 /* Page fault error code: a present page, written. */
 #define PF_WRITE_PROTECT 0x3
 
 /* A line of eight for each CPU. */
-enum count { SIGBUS, FAULTS_USER, FAULTS_KERNEL, THROTTLED_FULL };
 BPF_TABLE("array", u32, u64, counts, 8);
 
 static __always_inline void add(u32 what)
@@ -36,13 +32,13 @@ static __always_inline void write_protect(u64 *ctx, u32 what)
 /* raw tracepoints page_fault_user, page_fault_kernel: address, regs, error_code */
 int faulted_user(u64 *ctx)
 {
-	write_protect(ctx, FAULTS_USER);
+	write_protect(ctx, COUNT_FAULTS_USER);
 	return 0;
 }
 
 int faulted_kernel(u64 *ctx)
 {
-	write_protect(ctx, FAULTS_KERNEL);
+	write_protect(ctx, COUNT_FAULTS_KERNEL);
 	return 0;
 }
 
@@ -52,7 +48,7 @@ int signalled(u64 *ctx)
 	if ((u32)ctx[0] != SIGBUS_NUMBER || ctx[2] != bpf_get_current_task())
 		return 0;
 	if (!config(WANT_CALL) && (!config(WANT_TASK) || task_wanted()))
-		add(SIGBUS);
+		add(COUNT_SIGBUS);
 	return 0;
 }
 
@@ -93,7 +89,7 @@ int throttling(u64 *ctx)
 	bpf_probe_read_kernel_str(name.name, sizeof(name.name), bdi->dev_name);
 	found = throttled.lookup_or_try_init(&name, &fresh);
 	if (!found) {
-		add(THROTTLED_FULL);
+		add(COUNT_THROTTLED_FULL);
 		return 0;
 	}
 	lock_xadd(&found->pauses, 1);

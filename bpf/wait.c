@@ -15,9 +15,9 @@ static __always_inline void pop(struct waiting *w, struct slot *slot, struct lev
 	u64 slept = slept_since(&level->mark, ns);
 
 	/* What never slept did not wait, except for reclaim, which works for its caller. */
-	if (!slept && reason != RECLAIM)
+	if (!slept && reason != WAIT_RECLAIM)
 		ns = level->nested_ns;
-	else if (reason < REASONS)
+	else if (reason < WAIT_REASONS)
 		w->ns[reason] += ns - level->nested_ns;
 	if (outer) {
 		outer->nested_ns += ns;
@@ -111,7 +111,7 @@ int throttle_entry(context_t *ctx)
 		t.key.handler = slot->series.handler;
 		t.key.dev = slot->series.dev;
 		t.key.generation = generation_of(t.key.dev);
-		t.key.reason = THROTTLE;
+		t.key.reason = WAIT_THROTTLE;
 	} else {
 		kept = kept_series.lookup(&task);
 		if (!kept) {

@@ -5,20 +5,9 @@
  * of nested waits the innermost counts.
  */
 
-/* The reasons, in the order of tracer.model.waits.Wait. */
-#define REASONS 10
-
 #ifdef WAITS /* time asleep is told apart by reason */
 
-#define RECLAIM 7
-#define THROTTLE 8
-#define UNNAMED 9 /* slept where no function is hooked */
-
-/* Settings of one hook, above those of config.h. */
-#define REASON 10
-#define DIRTY_CODE 11 /* address of fault_dirty_shared_page */
-
-/* Bytes from there on in which a return address is taken as its. */
+/* Bytes from fault_dirty_shared_page's address on in which a return address is taken as its. */
 #define DIRTY_BYTES 1024
 
 #define LEVELS 4
@@ -33,7 +22,7 @@ struct level {
 
 /* Made when the first wait of a call begins, deleted when the call is settled. */
 struct waiting {
-	u64 ns[REASONS];
+	u64 ns[WAIT_REASONS];
 	u64 slept_ns; /* asleep within named waits */
 	u64 switches; /* voluntary ones within them */
 	u32 depth;
@@ -63,7 +52,7 @@ static __always_inline void keep_series(struct series *series, u64 task)
 	struct wait_key key = {.handler = series->handler,
 			       .dev = series->dev,
 			       .generation = generation_of(series->dev),
-			       .reason = THROTTLE};
+			       .reason = WAIT_THROTTLE};
 
 	kept_series.update(&task, &key);
 }
@@ -131,7 +120,7 @@ static __always_inline u64 unnamed(struct slot *slot, struct waiting *w, u64 sle
 		return 0;
 	slept -= w->slept_ns;
 #pragma unroll
-	for (int i = 0; i < UNNAMED; i++)
+	for (int i = 0; i < WAIT_OTHER; i++)
 		ns -= w->ns[i];
 	return (s64)ns < (s64)slept ? (s64)ns < 0 ? 0 : ns : slept;
 }
@@ -149,12 +138,12 @@ static __always_inline void end_waits(struct slot *slot, u64 ns)
 	w = waits_of(slot, task);
 	if (!w)
 		return;
-	w->ns[UNNAMED] = unnamed(slot, w, slept, ns);
+	w->ns[WAIT_OTHER] = unnamed(slot, w, slept, ns);
 	key.handler = slot->series.handler;
 	key.dev = slot->series.dev;
 	key.generation = generation_of(key.dev);
 #pragma unroll
-	for (int i = 0; i < REASONS; i++) {
+	for (int i = 0; i < WAIT_REASONS; i++) {
 		key.reason = i;
 		if (w->ns[i])
 			count_wait(&key, w->ns[i]);

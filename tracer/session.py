@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from tracer.decode.failures import SIGNAL_WITHIN_NS, FailureReader
 from tracer.decode.names import Naming, path_of
@@ -36,23 +36,12 @@ from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot
 from tracer.model.waits import InFlight
 from tracer.probes import failures, in_flight, wait_functions
+from tracer.probes.abi import LOSSES, OLD_NS, RACED_AFTER_NS
 from tracer.probes.arrival import Arrival
-from tracer.probes.plan import CORE, RACED_AFTER_NS, hook_handlers, open_tracer
+from tracer.probes.plan import CORE, hook_handlers, open_tracer
 from tracer.probes.program import runs
 
 T = TypeVar("T")
-
-#: ``enum loss`` of bpf/maps.h.
-_LOSSES: Final = (
-    Loss.SERIES_FULL,
-    Loss.INFLIGHT_FULL,
-    Loss.EVENTS_FULL,
-    Loss.UNMATCHED_ENTRY,
-    Loss.UNMATCHED_RETURN,
-    Loss.FILESYSTEMS_FULL,
-)
-#: Of a call that seems to last for so long, the return may have been missed (OLD_NS of bpf/in_flight.c).
-_OLD_NS: Final = 1_000_000_000
 
 
 class Session:
@@ -237,10 +226,10 @@ class Session:
 
     def _ages(self, ages: list[int]) -> list[int]:
         """How long the calls of the slots have been in flight, if they still are. Asked for where one is old only."""
-        if max(ages, default=0) < _OLD_NS or not self._waits or not self._waits.sees_all:
+        if max(ages, default=0) < OLD_NS or not self._waits or not self._waits.sees_all:
             return ages
         seen = (int(event.latency_ns) for event, _, _ in self._waits.in_flight())
-        return [*(age for age in ages if age < _OLD_NS), *(age for age in seen if age >= _OLD_NS)]
+        return [*(age for age in ages if age < OLD_NS), *(age for age in seen if age >= OLD_NS)]
 
     def _generations_now(self) -> Mapping[int, int]:
         if self._final is None:
@@ -258,7 +247,7 @@ class Session:
 
     def _lost(self) -> dict[Loss, int]:
         lost = dict.fromkeys(Loss, 0)
-        lost.update(zip(_LOSSES, self._tracer.maps.lost(), strict=True))
+        lost.update(zip(LOSSES, self._tracer.maps.lost(), strict=True))
         lost[Loss.MISSED_PROBE] = sum(part.missed() for part in self._parts)
         if self._counts:
             lost[Loss.SERIES_FULL] += self._counts.full()

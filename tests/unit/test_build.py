@@ -16,7 +16,8 @@ from tracer.errors import Exit, MkwriteError
 from tracer.kernel.btf import Btf, header
 from tracer.model.hooks import FUNCTION_BACKENDS, Backend
 from tracer.probes import dax, program, tracepoints
-from tracer.probes.build import FILES, SLOT_BITS, SOURCES, build, text
+from tracer.probes.abi import SLOT_BITS, Setting
+from tracer.probes.build import FILES, SOURCES, build, text
 from tracer.probes.program import BpfObject
 from tracer.probes.source import FAILURE_FILES, WAIT_FILES, source
 
@@ -104,8 +105,7 @@ def test_every_program_and_map_comes_out_of_the_compiler(waits: bool, kernel: st
         assert [at for at, _ in references] == loads
 
 
-#: In the order of bpf/config.h: TELL_RACED, CPUS, FRONT_MASK, SLOWER_NS, WANT_TASK, EXTRAS, WANT_CALL, BY, NAME_SERIES,
-#: HANDLER_HOOKS, REASON, DIRTY_CODE.
+#: The settings of a session in their order, and two of a hook on waits.
 SETTINGS: Final = {
     "plain": (1, 2, 63, 0, 0, 0, 0, 0, 0, 0, 0, 0),
     "slow calls by file, every filter": (1, 2, 63, 1_000_000, 7, 1, 56, 2, 1, 0, 0, 0),
@@ -118,8 +118,11 @@ SETTINGS: Final = {
 }
 
 
-#: Those of bpf/failure.h: INNER, ARITY, DENTRY_ARG, TASK_REGS, SIGNALS; of bpf/fault.c: FLAGS_ARG.
-FAILURE_SETTINGS: Final = {16: 1, 17: 1, 18: 1, 19: 0, 20: 1, 21: 3}
+#: Of hooks on failures.
+FAILURE_SETTINGS: Final = {
+    Setting.INNER: 1, Setting.ARITY: 1, Setting.DENTRY_ARG: 1, Setting.TASK_REGS: 0, Setting.SIGNALS: 1,
+    Setting.FLAGS_ARG: 3,
+}  # fmt: skip
 
 
 @needs_root

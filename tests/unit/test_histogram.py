@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram, bucket_of, upper_ns
+from tracer.probes.abi import header
 from tracer.probes.build import SOURCES
 
 LATENCIES = st.integers(min_value=0, max_value=1 << 40)
@@ -43,7 +44,7 @@ def c_bucket_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """bpf/histogram.h, compiled for this machine."""
     directory = tmp_path_factory.mktemp("histogram")
     source = directory / "main.c"
-    source.write_text(_PROGRAM)
+    source.write_text(header() + _PROGRAM)
     program = directory / "main"
     subprocess.run(
         ["cc", "-std=gnu11", "-O1", "-Wall", "-Werror", f"-I{SOURCES}", "-o", str(program), str(source)], check=True

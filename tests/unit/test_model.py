@@ -127,6 +127,10 @@ def test_what_counts_as_failed() -> None:
     assert [outcome.value for outcome in Outcome if outcome.failed] == ["sigbus", "oom", "hwpoison", "other"]
 
 
+def test_paths_of_dax_are_those_without_a_page() -> None:
+    assert [path for path in FaultPath if not path.dax] == [FaultPath.FIRST_WRITE, FaultPath.WRITE_PROTECT]
+
+
 @pytest.mark.parametrize(
     ("dev", "name"), [(0, "0:0"), (8 << 20 | 1, "8:1"), (0xFFFFF, "0:1048575"), (4095 << 20 | 0xFFFFF, "4095:1048575")]
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import process_of
 
-from tracer.decode.names import RACED, WRITE_PROTECT, Naming, outcome_of, path_in, path_of
+from tracer.decode.names import Naming, path_of
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.symbols import Symbols
@@ -23,19 +22,8 @@ from tracer.model.calls import FaultPath, Filesystem, Initiator, Outcome
 from tracer.model.failures import Cause, Class, FailureSource
 from tracer.model.options import By
 from tracer.model.waits import Wait
-from tracer.probes.build import SOURCES
+from tracer.probes.abi import VALID, WRITE_PROTECT
 from tracer.probes.records import RawSeries
-
-MAPS_H: Final = (SOURCES / "maps.h").read_text()
-VALID: Final = 0x80000000
-
-
-def constants(enum: str) -> list[str]:
-    """The names of an enum of bpf/maps.h, in order."""
-    found = re.search(rf"^enum {enum} {{([^}}]*)}};", MAPS_H, re.MULTILINE)
-    assert found
-    return [name.strip() for name in found[1].split(",")]
-
 
 # path_of: what write_path of bpf/event.h leaves.
 
@@ -80,25 +68,6 @@ def test_control_characters_are_left_for_the_printer_to_escape() -> None:
 def test_every_path_comes_back_byte_by_byte(names: list[bytes]) -> None:
     found = path_of(left(*names), deleted=False, cut=False)
     assert found.encode("utf-8", "surrogateescape") == b"/" + b"/".join(names)
-
-
-# A series' kind: path, initiator and outcome in one number.
-
-
-@pytest.mark.parametrize("number", range(8))
-@pytest.mark.parametrize("rest", [0, VALID, VALID | WRITE_PROTECT | 3 << 1])
-def test_the_outcome_is_the_programs_whatever_else_the_kind_says(number: int, rest: int) -> None:
-    assert outcome_of(number << 3 | rest) is Outcome[constants("outcome")[number]]
-
-
-def test_the_vocabulary_has_the_programs_order() -> None:
-    assert [outcome.name for outcome in Outcome] == constants("outcome")
-    assert [initiator.name for initiator in Initiator] == constants("initiator")
-
-
-def test_a_call_that_waits_for_its_pte_becomes_a_raced_one() -> None:
-    assert outcome_of(VALID) is Outcome.WRITABLE
-    assert outcome_of(VALID | RACED) is Outcome.RACED
 
 
 # Names of whole series and events.
@@ -278,23 +247,6 @@ def test_an_event_says_what_the_program_saw(host: Host) -> None:
     assert call.waits == {Wait.JOURNAL: 13}
     # An event that comes without a type (see report_raced) has mountinfo's.
     assert host.naming().event(event(raw(), fstype=b""), "").fstype == "fuse.sshfs"
-
-
-def test_paths_are_numbered_as_the_programs_do() -> None:
-    names = {
-        FaultPath.DAX_FAULT: "DAX_FAULT",
-        FaultPath.DAX_HUGE_FAULT: "DAX_HUGE_FAULT",
-        FaultPath.PFN_MKWRITE: "PFN_MKWRITE",
-    }
-    for path, name in names.items():
-        found = re.search(rf"^#define KIND_{name} \((\d) << (\d+)\)$", MAPS_H, re.MULTILINE)
-        assert found
-        kind = VALID | int(found[1]) << int(found[2])
-        assert path_in(kind) is path and path.dax
-        # Neither outcome nor initiator takes part.
-        assert path_in(kind | 0x7E) is path
-    assert path_in(VALID) is FaultPath.FIRST_WRITE and not FaultPath.FIRST_WRITE.dax
-    assert path_in(VALID | WRITE_PROTECT) is FaultPath.WRITE_PROTECT and not FaultPath.WRITE_PROTECT.dax
 
 
 @pytest.mark.parametrize(("by", "name"), [(By.FILE, "/srv/7"), (By.PROCESS, "dd[7]")])

@@ -12,12 +12,12 @@ from tracer.decode.names import Naming, path_of
 from tracer.diagnosis.classes import decide
 from tracer.model.calls import Filesystem
 from tracer.model.failures import Actor, Code, Disposition, Fact, Failure, FailureSource, Signal, Truncation, code_of
+from tracer.probes.abi import SOURCES
 from tracer.probes.inner import names
 from tracer.probes.records import RawSeries
 
 #: A refusal's signal follows it within microseconds; where none comes, the task was killed meanwhile.
 SIGNAL_WITHIN_NS: Final = 500_000_000
-_SOURCES: Final = tuple(FailureSource)
 _IGNORED: Final = 1  # enum trace_signal_generate_result, include/trace/events/signal.h
 _SIG_IGN: Final = 1
 # FAULT_FLAG_*, include/linux/mm_types.h
@@ -72,7 +72,7 @@ class FailureReader:
         for record in records:
             event = self._kind.from_buffer_copy(record.ljust(ct.sizeof(self._kind), b"\0"))
             path = record[self._kind.path.offset : self._kind.path.offset + event.path_bytes]
-            if _SOURCES[event.cause.source] is FailureSource.SIGNAL:
+            if SOURCES[event.cause.source] is FailureSource.SIGNAL:
                 signal = _signal(event, path)
                 yield self._join.signalled(event.refusal, signal) or self._unrefused(event, signal)
                 continue
@@ -129,7 +129,7 @@ class FailureReader:
             )
         return decide(
             replace(
-                self._met(event, _SOURCES[cause.source]),
+                self._met(event, SOURCES[cause.source]),
                 fstype=series.fstype,
                 mountpoint=series.mountpoint,
                 dev=cause.dev,
@@ -150,9 +150,9 @@ class FailureReader:
                 vm_fault=event.vm_fault,
                 errno=cause.error,
                 errno_from=self._inner[event.inner],
-                huge_page=1 << event.page_bits if _SOURCES[cause.source] is FailureSource.HUGETLB else 0,
+                huge_page=1 << event.page_bits if SOURCES[cause.source] is FailureSource.HUGETLB else 0,
                 inferred=self._inferred,
-                overridden=_overridden(event) if _SOURCES[cause.source] is FailureSource.PAGE_MKWRITE else None,
+                overridden=_overridden(event) if SOURCES[cause.source] is FailureSource.PAGE_MKWRITE else None,
                 truncation=truncation,
             )
         )

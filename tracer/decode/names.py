@@ -13,30 +13,14 @@ from tracer.host.cgroups import Cgroups
 from tracer.host.liveness import reused
 from tracer.host.mounts import MountTable
 from tracer.kernel.symbols import Symbols
-from tracer.model.calls import CallEvent, FaultPath, Filesystem, Initiator, Outcome, Series
+from tracer.model.calls import CallEvent, Filesystem, Series
 from tracer.model.failures import PID, Cause, FailureSeries
 from tracer.model.options import By
 from tracer.model.waits import InFlight, Wait, WaitSeries
-from tracer.probes.maps import REASONS
+from tracer.probes.abi import WAITS, initiator_of, outcome_of, path_in
 from tracer.probes.records import RawSeries, RawWait
 
-# struct series' kind, bpf/maps.h
-WRITE_PROTECT: Final = 0x1
-_DAX: Final = (None, FaultPath.DAX_FAULT, FaultPath.DAX_HUGE_FAULT, FaultPath.PFN_MKWRITE)
-RACED: Final = 1 << 3
-_INITIATORS: Final = tuple(Initiator)
-_OUTCOMES: Final = tuple(Outcome)
 _ANY: Final = Filesystem(0)
-
-
-def outcome_of(kind: int) -> Outcome:
-    """The outcome in a series' kind."""
-    return _OUTCOMES[kind >> 3 & 0xF]
-
-
-def path_in(kind: int) -> FaultPath:
-    """The path in a series' kind."""
-    return _DAX[kind >> 8 & 3] or (FaultPath.WRITE_PROTECT if kind & WRITE_PROTECT else FaultPath.FIRST_WRITE)
 
 
 class Naming:
@@ -66,7 +50,7 @@ class Naming:
             handler=self._symbols.name_of(raw.handler),
             path=path_in(raw.kind),
             outcome=outcome_of(raw.kind),
-            initiator=_INITIATORS[raw.kind >> 1 & 3],
+            initiator=initiator_of(raw.kind),
             source=source,
             generation=raw.filesystem.generation,
         )
@@ -137,7 +121,7 @@ class Naming:
             latency_ns=event.latency_ns,
             vm_fault=event.vm_fault,
             source=series.source,
-            waits={reason: ns for reason, ns in zip(REASONS, event.waits, strict=True) if ns},
+            waits={reason: ns for reason, ns in zip(WAITS, event.waits, strict=True) if ns},
         )
 
     def in_flight(self, event: Any, file: str, reason: Wait | None) -> InFlight:

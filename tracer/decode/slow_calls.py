@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ctypes as ct
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from tracer.decode.names import Naming, path_of
 from tracer.model.calls import CallEvent
+from tracer.probes.abi import Sent
 from tracer.probes.records import RawSeries
-
-# event reasons, bpf/event.h
-_SLOW: Final = 0x1
-_NAMED: Final = 0x2
 
 
 class CallReader:
@@ -28,9 +25,9 @@ class CallReader:
         for record in records:
             event = kind.from_buffer_copy(record.ljust(ct.sizeof(kind), b"\0"))
             path = record[kind.path.offset : kind.path.offset + event.path_bytes]
-            if event.reason & _NAMED:
+            if event.reason & Sent.NAMED:
                 series, file = event.series, path_of(path, bool(event.deleted), bool(event.cut))
                 filesystem = RawSeries(series.handler, series.who, series.dev, series.kind).filesystem
                 self._naming.name_series(filesystem, series.who, event.comm, file)
-            if event.reason & _SLOW:
+            if event.reason & Sent.SLOW:
                 yield self._naming.event(event, path_of(path, False, bool(event.cut)))

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from tracer.decode.eviction import Counts, Eviction, Removed, put
-from tracer.decode.names import RACED, Naming
+from tracer.decode.names import Naming
 from tracer.host.liveness import IsGone
 from tracer.model.calls import Filesystem, Series
 from tracer.model.failures import Cause, FailureSeries
 from tracer.model.histogram import Histogram
 from tracer.model.waits import WaitSeries, WaitTime
+from tracer.probes.abi import RACED
 from tracer.probes.maps import Maps
 from tracer.probes.records import RawSeries, RawWait
 

@@ -18,8 +18,8 @@ from tracer.kernel.features import read
 from tracer.kernel.needs import bcc
 from tracer.kernel.refusals import explain_refusal
 from tracer.model.hooks import Backend
+from tracer.probes import abi, object_cache
 from tracer.probes import compile as compiler
-from tracer.probes import object_cache
 from tracer.probes.program import BpfObject
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
@@ -32,8 +32,6 @@ FILES: Final = (
 #: The headers that BCC's own include, in the place of the kernel's.
 KERNEL: Final = SOURCES / "kernel"
 _COMPILER: Final = Path(compiler.__file__).resolve()
-#: Slots for calls in flight, as a power of two; what finds its slot taken costs a hash map's look-up more.
-SLOT_BITS: Final = 13
 _TIMEOUT_S: Final = 300
 _NO_MEMORY: Final = ("out of memory", "bad_alloc", "failed to map segment", os.strerror(errno.ENOMEM), "MemoryError")
 #: The distribution's Python, for which it packages BCC.
@@ -42,7 +40,7 @@ _DISTRIBUTION: Final = "/usr/bin/python3"
 
 def text(layout: str, backend: Backend, files: Sequence[str] = FILES) -> str:
     """The C text to compile: ``layout`` (see ``kernel.btf.header``), then ``files`` of ours in order."""
-    parts = ["#include <linux/types.h>\n", f"#define {backend.name}\n#define SLOT_BITS {SLOT_BITS}\n", layout]
+    parts = ["#include <linux/types.h>\n", f"#define {backend.name}\n", abi.header(), layout]
     for name in files:
         parts += [f'#line 1 "{name}"\n', (SOURCES / name).read_text()]
     return "".join(parts)

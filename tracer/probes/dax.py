@@ -8,13 +8,12 @@ from typing import Final
 from tracer.errors import MkwriteError
 from tracer.kernel.btf import Btf
 from tracer.model.hooks import Backend
+from tracer.probes.abi import Setting
 from tracer.probes.tracer import HookPoint, Tracer
 
 FILE: Final = "dax.c"
 FAULT: Final = "dax_iomap_fault"
 _SYNC: Final = "dax_finish_sync_fault"
-# a setting of bpf/dax.c
-_DAX_SYNC: Final = 22
 _FIELDS: Final = ("fault", "huge_fault", "pfn_mkwrite")
 
 
@@ -46,7 +45,7 @@ def hook(tracer: Tracer, backend: Backend, btf: Btf) -> None:
         if backend is not Backend.FENTRY:
             tracer.miss(place, error)
     # The return first: a call of which only the entry is seen would never end.
-    for program, at_return, own in (("dax_return", True, ((_DAX_SYNC, sync),)), ("dax_entry", False, ())):
+    for program, at_return, own in (("dax_return", True, ((Setting.DAX_SYNC, sync),)), ("dax_entry", False, ())):
         place = HookPoint(program, FAULT, backend, at_return=at_return, optional=True, own=own)
         try:
             tracer.attach(place, btf)

@@ -15,6 +15,7 @@ from tracer.kernel.symbols import Symbols
 from tracer.model.hooks import Backend
 from tracer.model.options import Filters
 from tracer.probes import inner
+from tracer.probes.abi import Setting
 from tracer.probes.tracer import HookPoint, Tracer
 
 _SIGNAL: Final = "signal_generate"
@@ -34,9 +35,6 @@ _SHUTDOWN: Final = {
 #: Hooked before them: it begins another life of what they name.
 _MOUNT: Final = {"xfs_mountfs": "mounting"}
 
-# settings of bpf/failure.h and bpf/fault.c
-_INNER, _ARITY, _DENTRY_ARG, _TASK_REGS, _SIGNALS, _FLAGS_ARG = 16, 17, 18, 19, 20, 21
-
 
 def functions() -> tuple[str, ...]:
     """Every function that may be hooked."""
@@ -44,9 +42,9 @@ def functions() -> tuple[str, ...]:
 
 
 def settings(filters: Filters, btf: Btf) -> dict[int, int]:
-    """Those settings of bpf/failure.h that are the same for every hook."""
+    """Those settings of failures that are the same for every hook."""
     of_files = filters.fs or filters.mounts or filters.handlers
-    return {_TASK_REGS: btf.function("bpf_task_pt_regs") is not None, _SIGNALS: not of_files}
+    return {Setting.TASK_REGS: btf.function("bpf_task_pt_regs") is not None, Setting.SIGNALS: not of_files}
 
 
 def places(filters: Filters, backend: Backend, btf: Btf) -> Iterator[HookPoint]:
@@ -59,7 +57,7 @@ def places(filters: Filters, backend: Backend, btf: Btf) -> Iterator[HookPoint]:
         yield HookPoint(program, _SIGNAL, backend, tracepoint=True, optional=True)
     if (parameters := _arity(btf, _CHANGE)) is not None:
         # notify_change(dentry, change, ...) up to 5.11; later the mount's id mapping comes first.
-        own = ((_DENTRY_ARG, parameters - 3), (_ARITY, parameters))
+        own = ((Setting.DENTRY_ARG, parameters - 3), (Setting.ARITY, parameters))
         # The entry comes first: it tells without the return, too, but for attempts that failed.
         yield HookPoint("truncating", _CHANGE, backend, optional=True, own=own)
         yield HookPoint("truncated", _CHANGE, backend, at_return=True, optional=True, own=own)
@@ -68,7 +66,7 @@ def places(filters: Filters, backend: Backend, btf: Btf) -> Iterator[HookPoint]:
     yield HookPoint("access_refused", _FIXUP, backend, optional=True)
     for function, flags in _PINNING.items():
         arity = _arity(btf, function) or 0
-        both = ((_ARITY, arity), (_FLAGS_ARG, flags))
+        both = ((Setting.ARITY, arity), (Setting.FLAGS_ARG, flags))
         if backend is Backend.FENTRY and arity <= _MOST:
             yield HookPoint("pin_return", function, Backend.FENTRY, at_return=True, optional=True, own=both)
         else:
@@ -104,7 +102,7 @@ class InnerHooks:
                 self._attach(HookPoint(program, function, Backend.KPROBE, optional=True))
 
     def _hook(self, btf: Btf, number: int, found: inner.Inner) -> None:
-        own = ((_INNER, number),)
+        own = ((Setting.INNER, number),)
         probe = HookPoint("inner_probe", found.function, Backend.KPROBE, at_return=True, optional=True, own=own)
         # Without a module's types, or with more than six parameters (to 6.1), a return probe does, at more cost.
         if self._backend is Backend.KPROBE or not self._fentry(btf, number, found):
@@ -135,7 +133,7 @@ class InnerHooks:
     def _fentry(self, btf: Btf, number: int, found: inner.Inner) -> bool:
         try:
             with ModuleBtf(found.module, btf) if found.module else nullcontext(btf) as types:
-                own = ((_INNER, number), (_ARITY, types.arity(found.function)))
+                own = ((Setting.INNER, number), (Setting.ARITY, types.arity(found.function)))
                 place = HookPoint("inner_return", found.function, Backend.FENTRY, True, optional=True, own=own)
                 self._tracer.attach(place, types)
         except (OSError, MkwriteError):

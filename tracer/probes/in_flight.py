@@ -13,19 +13,16 @@ from tracer.kernel.libbpf import checked, libbpf
 from tracer.kernel.symbols import Symbols
 from tracer.model.waits import Wait
 from tracer.probes import program
+from tracer.probes.abi import WAITS, WAITS_NOW, Setting
 from tracer.probes.program import BpfObject, c_type
 
 _PROGRAM: Final = "in_flight"
-# settings of bpf/in_flight.c, and the symbols that they are the addresses of
-_FAULT_CODE, _ENTRY_CODE, _ENTRY_BYTES = 12, 13, 14
+# the symbols that settings are the addresses of
 _FAULT: Final = "handle_mm_fault"  # mm/memory.c
 _ENTRY: Final = ("__entry_text_start", "__entry_text_end")  # include/asm-generic/vmlinux.lds.h
 SYMBOLS: Final = (_FAULT, *_ENTRY)
 ITERATOR: Final = "bpf_iter_task"
-#: WAITS_NOW of bpf/in_flight.c.
-_WAITS_NOW: Final = 0x100
 _READ: Final = 1 << 16
-_REASONS: Final = tuple(Wait)
 
 
 class InFlightReader:
@@ -55,7 +52,7 @@ class InFlightReader:
         while at + head <= len(data):
             event = self._type.from_buffer_copy(data[at : at + head].ljust(ct.sizeof(self._type), b"\0"))
             path = data[at + head : at + head + event.path_bytes]
-            now = _REASONS[event.reason & ~_WAITS_NOW] if event.reason & _WAITS_NOW else None
+            now = WAITS[event.reason & ~WAITS_NOW] if event.reason & WAITS_NOW else None
             yield event, path, now
             at += head + event.path_bytes
 
@@ -71,4 +68,4 @@ def _places(symbols: Symbols) -> dict[int, int]:
     found = [symbols.find(name) for name in SYMBOLS]
     fault, start, end = (at[0].address if len(at) == 1 else 0 for at in found)
     known = bool(fault and start and end)
-    return {_FAULT_CODE: fault, _ENTRY_CODE: start, _ENTRY_BYTES: end - start if known else 0}
+    return {Setting.FAULT_CODE: fault, Setting.ENTRY_CODE: start, Setting.ENTRY_BYTES: end - start if known else 0}

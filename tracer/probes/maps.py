@@ -8,33 +8,22 @@ import struct
 import time
 from collections import deque
 from collections.abc import Container, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tracer.kernel.libbpf import SAMPLE, checked, libbpf
 from tracer.kernel.preemption import unpreempted
 from tracer.model.calls import Filesystem
 from tracer.model.failures import Burst, Cause
 from tracer.model.histogram import Histogram
-from tracer.model.waits import Wait
+from tracer.probes.abi import GENERATIONS, WAITS, Changes
 from tracer.probes.entries import entries
 from tracer.probes.program import MapSpec, c_type
-from tracer.probes.records import GENERATIONS, SERIES, Cells, Number, RawSeries, RawWait, Slot
+from tracer.probes.records import SERIES, Cells, Number, RawSeries, RawWait, Slot
 
 _PAGE: Final = mmap.PAGESIZE
 _MAPPED: Final = dict.fromkeys(("slots", "wp_counts", "changes"), mmap.PROT_READ) | dict.fromkeys(
     ("front", "lost"), mmap.PROT_READ | mmap.PROT_WRITE
 )
-
-
-class _Changes(NamedTuple):
-    """struct changes of bpf/maps.h."""
-
-    others_counted: int
-    crowded_entered: int
-    crowded_left: int
-    filesystems_changed: int
-    causes_counted: int
-    waits_counted: int
 
 
 _CAUSE: Final = struct.Struct("<QIIIHH")
@@ -44,7 +33,6 @@ _WAIT: Final = struct.Struct("<QIIQ")
 _FILESYSTEM: Final = struct.Struct("<II")
 _NUMBER: Final = struct.Struct("<QQQ")
 _WAITED: Final = struct.Struct("<3Q")
-REASONS: Final = tuple(Wait)
 
 
 class Maps:
@@ -120,7 +108,7 @@ class Maps:
 
     def remove_wait(self, wait: RawWait) -> bool:
         """The same of waits."""
-        return self._delete("waited", _WAIT.pack(wait.handler, *wait.filesystem, REASONS.index(wait.reason)))
+        return self._delete("waited", _WAIT.pack(wait.handler, *wait.filesystem, WAITS.index(wait.reason)))
 
     def remove_fstype(self, filesystem: Filesystem) -> bool:
         """The same of a type's name."""
@@ -184,8 +172,8 @@ class Maps:
             found[int.from_bytes(key, "little")] = Number(ended_ns, generation & GENERATIONS)
         return found
 
-    def _changes(self) -> _Changes:
-        return _Changes(*struct.unpack_from("<6Q", self._mapped["changes"]))
+    def _changes(self) -> Changes:
+        return Changes(*struct.unpack_from(f"<{len(Changes._fields)}Q", self._mapped["changes"]))
 
     def _unless_unchanged(self, name: str, changes: int) -> list[tuple[bytes, bytes]]:
         """A map's entries. The programs count a change after they made it, so what was read is never too old."""
@@ -213,7 +201,7 @@ class Maps:
         for key, value in self._unless_unchanged("waited", self._changes().waits_counted):
             handler, dev, generation, reason = _WAIT.unpack(key)
             count, ns, max_ns = _WAITED.unpack(value)
-            found[RawWait(handler, Filesystem(dev, generation), REASONS[reason])] = (count, ns, max_ns)
+            found[RawWait(handler, Filesystem(dev, generation), WAITS[reason])] = (count, ns, max_ns)
         return found
 
     def bursts(self) -> dict[Burst, int]:

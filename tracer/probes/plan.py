@@ -18,7 +18,8 @@ from tracer.model.hooks import Backend
 from tracer.model.losses import FENTRY_PREEMPTED
 from tracer.model.options import Options
 from tracer.probes import dax, failures
-from tracer.probes.build import SLOT_BITS, build
+from tracer.probes.abi import SLOT_BITS
+from tracer.probes.build import build
 from tracer.probes.program import BpfObject
 from tracer.probes.settings import Wanted, settings, wanted
 from tracer.probes.source import source
@@ -32,8 +33,6 @@ DIRTY: Final = "fault_dirty_shared_page"
 END: Final = "generic_shutdown_super"
 
 _LACKING: Final = (Exit.FAILED, Exit.NO_BCC, Exit.COMPILER_MEMORY, Exit.NO_MEMORY, Exit.COMPILE)
-#: RACED_AFTER_NS of bpf/page_mkwrite.c.
-RACED_AFTER_NS: Final = 100_000_000
 _VALUE_LIMIT: Final = 4 << 20
 
 

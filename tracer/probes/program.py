@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tracer.kernel.libbpf import checked, libbpf
+from tracer.probes.abi import CONFIG_MARK, GLOBAL_MARK, GLOBALS, KFUNC_MARK
 
 # include/uapi/linux/bpf.h
 KPROBE: Final = 2
@@ -27,15 +28,9 @@ _LDDW: Final = 0x18
 #: As much as the verifier may say (bpf_verifier_log_attr_valid, kernel/bpf/log.c, takes more).
 _LOG_BYTES: Final = 1 << 24
 
-# The marks of bpf/config.h, and its enum global.
-_CONFIG_MARK: Final = (0x6D6B7772).to_bytes(4, "little")
-_GLOBAL_MARK: Final = (0x6D6B7767).to_bytes(4, "little")
-_GLOBALS: Final = ("slots", "front", "wp_counts", "lost", "blank", "changes")
 _PSEUDO_MAP_VALUE: Final = 2
 _CALL: Final = 0x85
 _PSEUDO_KFUNC_CALL: Final = 2
-#: KFUNC_MARK of bpf/kfunc.h.
-_KFUNC_MARK: Final = 0x40000000
 
 _SCALARS: Final[Mapping[str, Any]] = {
     "char": ct.c_char,
@@ -108,16 +103,17 @@ class BpfObject:
         )
 
 
-def _marked(code: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
+def _marked(code: bytes, mark: int) -> Iterator[tuple[int, int]]:
     """Offset and number of each 64-bit immediate whose upper half is ``mark``."""
+    half = mark.to_bytes(4, "little")
     for at in range(0, len(code) - 8, 8):
-        if code[at] == _LDDW and code[at + 1] >> 4 == 0 and code[at + 12 : at + 16] == mark:
+        if code[at] == _LDDW and code[at + 1] >> 4 == 0 and code[at + 12 : at + 16] == half:
             yield at, int.from_bytes(code[at + 4 : at + 8], "little")
 
 
 def _set(code: bytes, settings: Mapping[int, int]) -> bytes:
     patched = bytearray(code)
-    for at, number in _marked(code, _CONFIG_MARK):
+    for at, number in _marked(code, CONFIG_MARK):
         if number not in settings:
             continue
         value = settings[number].to_bytes(8, "little")
@@ -130,9 +126,9 @@ def kernel_calls(code: bytes) -> bytes:
     patched = bytearray(code)
     for at in range(0, len(code), 8):
         number = int.from_bytes(code[at + 4 : at + 8], "little")
-        if code[at] == _CALL and not code[at + 1] and number & _KFUNC_MARK:
+        if code[at] == _CALL and not code[at + 1] and number & KFUNC_MARK:
             patched[at + 1] = _PSEUDO_KFUNC_CALL << 4
-            patched[at + 4 : at + 8] = (number ^ _KFUNC_MARK).to_bytes(4, "little")
+            patched[at + 4 : at + 8] = (number ^ KFUNC_MARK).to_bytes(4, "little")
     return bytes(patched)
 
 
@@ -231,9 +227,9 @@ def load(
     code = bytearray(plain)
     for instruction, target in bpf.references[name]:
         code[8 * instruction + 4 : 8 * instruction + 8] = maps[target].to_bytes(4, "little")
-    for at, number in _marked(plain, _GLOBAL_MARK):
+    for at, number in _marked(plain, GLOBAL_MARK):
         code[at + 1] |= _PSEUDO_MAP_VALUE << 4
-        code[at + 4 : at + 8] = maps[_GLOBALS[number]].to_bytes(4, "little")
+        code[at + 4 : at + 8] = maps[GLOBALS[number]].to_bytes(4, "little")
         code[at + 12 : at + 16] = bytes(4)  # offset within the value
     opts = _ProgOpts(
         sz=ct.sizeof(_ProgOpts), expected_attach_type=attach, attach_btf_id=btf_id, attach_btf_obj_fd=module

@@ -8,14 +8,11 @@ from typing import Any, Final, NamedTuple
 from tracer.model.calls import Filesystem
 from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram
 from tracer.model.waits import Wait
+from tracer.probes.abi import GENERATIONS, generation_in, with_generation
 
 _COUNTS: Final = struct.Struct(f"<{BUCKETS}Q")
 #: struct series of bpf/maps.h.
 SERIES: Final = struct.Struct("<QQII")
-# struct series' kind, bpf/maps.h
-_GENERATION_BIT: Final = 10
-GENERATIONS: Final = 0xFFFFF
-_ENDED: Final = 0x40000000
 
 
 class RawSeries(NamedTuple):
@@ -29,11 +26,11 @@ class RawSeries(NamedTuple):
     @property
     def filesystem(self) -> Filesystem:
         """Whose calls they are."""
-        return Filesystem(self.dev, self.kind >> _GENERATION_BIT & GENERATIONS)
+        return Filesystem(self.dev, generation_in(self.kind))
 
     def of(self, generation: int) -> RawSeries:
         """The same with the generation that it lacks in a slot and in a front cell."""
-        return self._replace(kind=self.kind & ~_ENDED | generation << _GENERATION_BIT)
+        return self._replace(kind=with_generation(self.kind, generation))
 
 
 class RawWait(NamedTuple):

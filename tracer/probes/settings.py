@@ -15,13 +15,14 @@ from tracer.kernel.features import read
 from tracer.kernel.functions import hidden
 from tracer.kernel.symbols import Symbols
 from tracer.model.options import By, Filters, Options
+from tracer.probes.abi import Setting, Want
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A value to filter by: ``kind`` is enum want_kind (bpf/filter.h)."""
+    """A value to filter by."""
 
-    kind: int
+    kind: Want
     low: int
     high: int = 0
 
@@ -31,14 +32,13 @@ class Wanted:
         return struct.pack("<3Q", self.kind, self.low, self.high)
 
 
-_PID, _COMM, _CGROUP, _FS, _DEV, _HANDLER = range(6)
-_ON_TASK: Final = (_PID, _COMM, _CGROUP)
+_ON_TASK: Final = (Want.PID, Want.COMM, Want.CGROUP)
 
 
 def settings(
     options: Options, selection: Sequence[Wanted], *, cpus: int, cells: int, raced: bool, handlers: bool
 ) -> dict[int, int]:
-    """The settings of bpf/config.h, by their numbers.
+    """What one session sets for all its programs, by ``Setting``.
 
     ``cpus`` are the possible ones, ``cells`` the front cells of each; ``raced``: fault_dirty_shared_page is hooked;
     ``handlers``: the handlers are, not the core.
@@ -47,20 +47,19 @@ def settings(
     want_task = sum(1 << kind for kind in kinds if kind in _ON_TASK)
     want_call = sum(1 << kind for kind in kinds if kind not in _ON_TASK)
     by = 0 if options.by is None else list(By).index(options.by) + 1
-    in_order = (
-        raced,
-        cpus,
-        cells - 1,
+    return {
+        Setting.TELL_RACED: int(raced),
+        Setting.CPUS: cpus,
+        Setting.FRONT_MASK: cells - 1,
         # 0 stands for none, and no call takes less than 1 ns
-        0 if options.slower_ns is None else max(options.slower_ns, 1),
-        want_task,
-        bool(want_call or by or handlers),
-        want_call,
-        by,
-        options.by in (By.PROCESS, By.FILE),
-        handlers,
-    )
-    return dict(enumerate(map(int, in_order)))
+        Setting.SLOWER_NS: 0 if options.slower_ns is None else max(options.slower_ns, 1),
+        Setting.WANT_TASK: want_task,
+        Setting.EXTRAS: int(bool(want_call or by or handlers)),
+        Setting.WANT_CALL: want_call,
+        Setting.BY: by,
+        Setting.NAME_SERIES: int(options.by in (By.PROCESS, By.FILE)),
+        Setting.HANDLER_HOOKS: int(handlers),
+    }
 
 
 def wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool) -> Iterator[Wanted]:
@@ -74,25 +73,25 @@ def wanted(filters: Filters, symbols: Symbols, mounts: Mounts, by_address: bool)
             "Choose by --cgroup or --comm, or share the host's pid namespace (--pid=host, hostPID: true).",
         )
     for pid in filters.pids:
-        yield Wanted(_PID, pid)
+        yield Wanted(Want.PID, pid)
     for comm in filters.comms:
-        yield Wanted(_COMM, *_as_numbers(comm))
+        yield Wanted(Want.COMM, *_as_numbers(comm))
     cgroups = Cgroups(mounts)
     for path in filters.cgroups:
-        yield Wanted(_CGROUP, cgroups.id_of(path))
+        yield Wanted(Want.CGROUP, cgroups.id_of(path))
     for name in filters.fs:
         # mountinfo shows a subtype behind a dot, which is not part of the type: "fuse.sshfs".
-        yield Wanted(_FS, *_as_numbers(name.partition(".")[0]))
+        yield Wanted(Want.FS, *_as_numbers(name.partition(".")[0]))
     for point in filters.mounts:
         if mount := mounts.at(point):
-            yield Wanted(_DEV, mount.dev)
+            yield Wanted(Want.DEV, mount.dev)
     if by_address:
         known = symbols.handlers()
         for name in filters.handlers:
             # Where addresses are hidden they are 0, of which no call ever is.
             if not known[name].address:
                 raise hidden(read()).error()
-            yield Wanted(_HANDLER, known[name].address)
+            yield Wanted(Want.HANDLER, known[name].address)
 
 
 def _as_numbers(text: str) -> tuple[int, int]:

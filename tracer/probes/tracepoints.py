@@ -21,6 +21,7 @@ from tracer.model.hooks import Backend, Hook
 from tracer.model.options import By, Filters, Options
 from tracer.model.snapshot import Throttled, Tracepoints
 from tracer.probes import failures, program
+from tracer.probes.abi import Count, Setting
 from tracer.probes.attach import attach_raw_tracepoint
 from tracer.probes.build import build, text
 from tracer.probes.entries import entries
@@ -40,10 +41,7 @@ _PROGRAMS: Final = {
     "page_fault_kernel": "faulted_kernel",
     _THROTTLING: "throttling",
 }
-# enum count of bpf/tracepoint.c, and its setting above those of bpf/config.h
-_SIGBUS, _USER, _KERNEL, _FULL = range(4)
 _ROW: Final = 8
-_ARGUMENTS: Final = 16
 _PAGE: Final = 4096
 POSSIBLE_CPUS: Final = Path("/sys/devices/system/cpu/possible")
 #: A jiffy: the resolution of the coarse clock (posix_get_coarse_res, kernel/time/posix-timers.c).
@@ -66,9 +64,9 @@ class TracepointCounts:
         try:
             with Btf() as btf:
                 bpf = build(counts_source(btf))
-                own = {**common, _ARGUMENTS: 0}
+                own = {**common, Setting.ARGUMENTS: 0}
                 with suppress(MkwriteError):
-                    own[_ARGUMENTS] = btf.tracepoint(_THROTTLING)
+                    own[Setting.ARGUMENTS] = btf.tracepoint(_THROTTLING)
                 self._bpf = bpf.configured(own, {}, {"counts": _ROW * parse_cpus(POSSIBLE_CPUS.read_text())})
             self._maps = program.create_maps(self._bpf.maps)
             for one in selection:
@@ -110,14 +108,14 @@ class TracepointCounts:
         """The counts so far."""
         counts = self._counts()
         return Tracepoints(
-            sigbus=counts[_SIGBUS],
-            wp_faults={Initiator.USER: counts[_USER], Initiator.KERNEL: counts[_KERNEL]},
+            sigbus=counts[Count.SIGBUS],
+            wp_faults={Initiator.USER: counts[Count.FAULTS_USER], Initiator.KERNEL: counts[Count.FAULTS_KERNEL]},
             throttled=dict(self._throttled()),
         )
 
     def full(self) -> int:
         """Pauses that were not counted since there were too many devices."""
-        return self._counts()[_FULL]
+        return self._counts()[Count.THROTTLED_FULL]
 
     def missed(self) -> int:
         """How often the kernel skipped a program."""

@@ -20,14 +20,12 @@ from tracer.kernel.symbols import Symbol, Symbols
 from tracer.model.hooks import Backend, Hook
 from tracer.model.waits import Wait
 from tracer.probes import program, wait_functions
+from tracer.probes.abi import WAITS, Setting
 from tracer.probes.attach import ReturnProbes, attach_fentry, attach_kprobe
 from tracer.probes.forks import let_go_in_forks
 from tracer.probes.in_flight import ITERATOR, InFlightReader
-from tracer.probes.maps import REASONS
 from tracer.probes.program import BpfObject
 
-# settings of bpf/wait.h
-_REASON, _DIRTY_CODE = 10, 11
 #: Calls that may sleep in one function at once; a kprobe's pool.
 _SLEEPERS: Final = 1024
 
@@ -90,8 +88,8 @@ class WaitHooks:
         before = len(self._attached)
         try:
             # The return first: an entry whose return is not seen would never end.
-            self._attach(f"{what}_return", REASONS.index(reason), symbol.name, btf, at_return=True)
-            self._attach(f"{what}_entry", REASONS.index(reason), symbol.name, btf, at_return=False)
+            self._attach(f"{what}_return", WAITS.index(reason), symbol.name, btf, at_return=True)
+            self._attach(f"{what}_entry", WAITS.index(reason), symbol.name, btf, at_return=False)
         except (OSError, MkwriteError) as error:
             for *_, descriptor in self._attached[before:]:
                 os.close(descriptor)
@@ -120,7 +118,7 @@ class WaitHooks:
         self._attached.append((Hook(where, function, backend, attached=True), loaded, descriptor))
 
     def _load(self, name: str, reason: int, function: str, btf: Btf | None, at_return: bool) -> int:
-        own = {_REASON: reason, _DIRTY_CODE: self._dirty_code}
+        own: dict[int, int] = {Setting.REASON: reason, Setting.DIRTY_CODE: self._dirty_code}
         if btf is None:
             return program.load(self._bpf, name, self._maps, program.KPROBE, own=own)
         kind = program.FEXIT if at_return else program.FENTRY
