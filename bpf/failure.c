@@ -63,13 +63,19 @@ static __always_inline u32 facts_of(struct fault *fault, struct inode *inode, st
 #ifdef TRACEPOINT
 /*
  * Nobody says when a filesystem ends. The next one's superblock is at another address, or else it has another backing
- * device (FUSE, NFS, btrfs: ids are not used again) or another root (tmpfs: its i_generation is random).
+ * device (FUSE, NFS, btrfs: ids are not used again), another UUID (on a disk) or another root (tmpfs: its i_generation
+ * is random).
  */
 static __always_inline void note_superblock(u32 dev, struct super_block *sb)
 {
 	struct inode *root = READ(READ(sb, s_root), d_inode);
-	u64 superblock = ((u64)sb ^ READ(READ(sb, s_bdi), id) << 48) + READ(root, i_generation);
-	struct number fresh = {.superblock = superblock}, *number = numbers.lookup_or_try_init(&dev, &fresh);
+	u64 superblock = ((u64)sb ^ READ(READ(sb, s_bdi), id) << 48) + READ(root, i_generation), uuid = 0;
+	struct number fresh = {}, *number;
+
+	bpf_probe_read_kernel(&uuid, sizeof(uuid), &sb->s_uuid);
+	superblock ^= uuid;
+	fresh.superblock = superblock;
+	number = numbers.lookup_or_try_init(&dev, &fresh);
 
 	if (!number) {
 		lose(FILESYSTEMS_FULL);

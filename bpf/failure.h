@@ -173,25 +173,31 @@ static __always_inline void count_cause(struct cause *cause)
 	changed(CAUSES_COUNTED);
 }
 
-/* Counts one more. Returns whether to tell of it. */
-static __always_inline int count_failure(struct failure *f)
+/* Counts one more; how many of its kind there were, and since when. Returns whether to tell of it. */
+static __always_inline int count_burst(struct burst_key *key, u64 now, u64 *seen, u64 *began_ns)
 {
-	struct burst_key key = {.cause = f->cause, .inode = f->inode, .process = f->process};
-	struct burst fresh = {.began_ns = f->time_ns}, *burst;
+	struct burst fresh = {.began_ns = now}, *burst;
 
-	count_cause(&key.cause);
-	f->seen = 1;
-	f->burst_ns = f->time_ns;
-	burst = bursts.lookup_or_try_init(&key, &fresh);
+	count_cause(&key->cause);
+	*seen = 1;
+	*began_ns = now;
+	burst = bursts.lookup_or_try_init(key, &fresh);
 	if (!burst)
 		return 1;
 	lock_xadd(&burst->seen, 1);
-	f->seen = burst->seen;
-	f->burst_ns = burst->began_ns;
-	if (f->seen > BURST && f->time_ns - burst->told_ns < BURST_NS)
+	*seen = burst->seen;
+	*began_ns = burst->began_ns;
+	if (*seen > BURST && now - burst->told_ns < BURST_NS)
 		return 0;
-	burst->told_ns = f->time_ns;
+	burst->told_ns = now;
 	return 1;
+}
+
+static __always_inline int count_failure(struct failure *f)
+{
+	struct burst_key key = {.cause = f->cause, .inode = f->inode, .process = f->process};
+
+	return count_burst(&key, f->time_ns, &f->seen, &f->burst_ns);
 }
 
 /* The xfs that were seen to be shut down, by super_block.s_fs_info. */

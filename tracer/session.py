@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from tracer.decode.failures import SIGNAL_WITHIN_NS, FailureReader
+from tracer.decode.file_losses import LossReader
 from tracer.decode.names import Naming, path_of
 from tracer.decode.slow_calls import CallReader
 from tracer.decode.snapshots import Tally
@@ -35,7 +36,8 @@ from tracer.model.hooks import Backend, Hook, Loss
 from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot
 from tracer.model.waits import InFlight
-from tracer.probes import failures, in_flight, wait_functions
+from tracer.model.writeback import FileLosses
+from tracer.probes import failures, in_flight, wait_functions, writeback
 from tracer.probes.abi import LOSSES, OLD_NS, RACED_AFTER_NS
 from tracer.probes.arrival import Arrival
 from tracer.probes.plan import CORE, hook_handlers, open_tracer
@@ -53,7 +55,7 @@ class Session:
         """Attach. Raises UsageError for filters that name what does not exist, MkwriteError for what hinders."""
         self.options = options
         mounts = Mounts.read()
-        functions = failures.functions() if options.failures else ()
+        functions = (*failures.functions(), *writeback.functions()) if options.failures else ()
         waits = (*wait_functions.names(), *in_flight.SYMBOLS) if options.waits else ()
         self._symbols = Symbols([CORE, *functions, *waits])
         check(options.filters, mounts, self._symbols.handlers().keys())
@@ -86,10 +88,10 @@ class Session:
         ring = self._tracer.failures if options.failures else None
         self._reader = FailureReader(ring.type, self._naming, opened.backend is Backend.TRACEPOINT) if ring else None
         self.backend: Backend = opened.backend
-        rings = (self._tracer.events, self._tracer.failures)
-        self._arrival = Arrival(ring.fileno() for ring in rings if ring)
+        self._arrival = Arrival(ring.fileno() for ring in (self._tracer.events, self._tracer.failures) if ring)
         self._opened_ns = time.monotonic_ns()
         self._bursts: dict[Burst, int] = {}
+        self._file_losses = LossReader(self._tracer.maps, self._naming.clock)
 
     def __enter__(self) -> Session:
         return self
@@ -161,6 +163,12 @@ class Session:
         with self._lock:
             return self._bursts if self._final is not None else self._tracer.maps.bursts()
 
+    def file_losses(self) -> FileLosses:
+        """Files that lost writes at writeback, and who was told of it."""
+        FAILURES.unless(self.options.failures)
+        with self._lock:
+            return self._file_losses.read(self._final is None)
+
     def has_ended(self, failure: Failure) -> bool:
         """Whether the failure's filesystem is known to have ended: its device number is another's, or nobody's."""
         with self._lock:
@@ -187,6 +195,7 @@ class Session:
                 if self._reader:
                     self._failures.add(self._reader.rest())
                 self._bursts = self._tracer.maps.bursts()
+                self._file_losses.read()
                 # No fault is under way any more: a call that still waits for its PTE has raced.
                 self._final = self._read(lost, 0, hooks)
                 for part in reversed(self._parts):
@@ -281,6 +290,7 @@ class Session:
             gone_waits=counted.removed.waits,
             runs=runs(one for part in self._parts for one in part.programs),
             waits=counted.waits if self.options.waits else WAITS,
+            told=self._tracer.maps.tellings(),
         )
 
 

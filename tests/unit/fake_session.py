@@ -27,6 +27,7 @@ from tracer.model.hooks import Backend, Hook
 from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot
 from tracer.model.waits import InFlight, Wait, WaitSeries, WaitTime
+from tracer.model.writeback import FileLosses
 
 
 class FakeSession:
@@ -111,6 +112,9 @@ class FakeSession:
     def bursts(self) -> dict[Burst, int]:
         FAILURES.unless(self.options.failures)
         return {failure.burst: FakeSession.seen_of_each for batch in FakeSession.batches or [] for failure in batch}
+
+    def file_losses(self) -> FileLosses:
+        return {}
 
     def in_flight(self) -> list[InFlight]:
         WAITS.unless(self.options.waits)

@@ -49,6 +49,7 @@ def test_counts_that_were_not_asked_for_raise_and_name_the_option(use: Callable[
     ("options", "named"),
     [
         ({"every_errno": True, "failures": False}, "every_errno"),
+        ({"all_writes": True, "failures": False}, "all_writes"),
         ({"backend": Backend.TRACEPOINT, "waits": True}, "waits"),
         ({"backend": Backend.TRACEPOINT, "slower_ns": 0}, "slower_ns"),
         ({"backend": Backend.TRACEPOINT, "every_errno": True}, "every_errno"),

@@ -156,6 +156,12 @@ def test_a_mount_of_another_type_is_not_the_filesystems(host: Host) -> None:
     assert (series.fstype, series.mountpoint, series.source) == ("tmpfs", "", "")
 
 
+def test_a_path_within_a_filesystem_is_below_its_mount_point_if_that_is_known(host: Host) -> None:
+    naming = host.naming()
+    assert [naming.file_at(FS, "fuse", path) for path in ("/a/b", "")] == ["/srv/a/b", ""]
+    assert naming.file_at(FS, "tmpfs", "/a") == naming.file_at(Filesystem(77), "fuse", "/a") == ".../a"
+
+
 def test_a_failure_of_the_last_filesystem_is_not_judged_by_the_type_of_the_next(host: Host) -> None:
     full = Cause(0, DEV, 0, errno.ENOSPC, tuple(FailureSource).index(FailureSource.FAULT), 0)
     fstypes = {FS: "tmpfs", Filesystem(DEV, 1): "btrfs"}

@@ -60,7 +60,8 @@ class Rings:
 
     def __init__(self) -> None:
         self.events, self.failures = Ring(), Ring()
-        self.maps = SimpleNamespace(numbers=dict, bursts=dict, lost=lambda: [0] * 6, wp_counts=list)
+        none: dict[str, Any] = {"numbers": dict, "bursts": dict, "file_losses": list, "tellings": int}
+        self.maps = SimpleNamespace(**none, lost=lambda: [0] * 6, wp_counts=list)
         self.hooks = HOOKS
 
     def missed(self) -> int:

@@ -94,6 +94,9 @@ _TRACING: tuple[Callable[[_Function], _Function], ...] = (
 
 by_option = click.option("--by", type=click.Choice([by.value for by in By]), help="Tell calls apart by this, too.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+all_writes_option = click.option(
+    "--all-writes", is_flag=True, help="Tell files that lost writes and that nobody has mapped, too."
+)
 duration_option = click.option("-d", "--duration", type=PERIOD, help="End after this time (default: on Ctrl-C).")
 
 
@@ -174,6 +177,7 @@ def session_options(
     by: str | None = None,
     slower_ns: int | None = None,
     waits: bool = False,
+    all_writes: bool = False,
     **filtering: Any,
 ) -> Options:
     """What the command line asks of a session; ``filtering`` as ``filters_of`` takes it.
@@ -189,6 +193,7 @@ def session_options(
         slower_ns=slower_ns if calls else None,
         max_series=max_series,
         waits=waits and calls,
+        all_writes=all_writes,
     )
 
 

@@ -13,6 +13,7 @@ import click
 
 from tracer.cli.options import (
     all_option,
+    all_writes_option,
     duration_option,
     filter_options,
     filters_of,
@@ -23,7 +24,7 @@ from tracer.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tracer.diagnosis.explainer import Explained, Explainer, Repeated
+    from tracer.diagnosis.explainer import Explained, Explainer, Notified, Repeated
     from tracer.model.failures import Failure
     from tracer.session import Session
 
@@ -46,6 +47,7 @@ Examples:
 @duration_option
 @json_option
 @all_option
+@all_writes_option
 @filter_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -57,10 +59,11 @@ def sigbus(
     duration: int | None,
     as_json: bool,
     whole_host: bool,
+    all_writes: bool,
     command: tuple[str, ...],
     **filters: Any,
 ) -> None:
-    """Explain each SIGBUS and each refused write: who, which file, which errno, why, and what to do.
+    """Explain each SIGBUS, refused write, and file that lost writes: who, which file, which errno, why, what to do.
 
     Waits, and prints a report for each; with -n the exit code is 1 if fewer came in time. What a process meets
     again and again is told once and then counted.
@@ -72,10 +75,10 @@ def sigbus(
     from tracer.cli.output import Output, check_reader, print_json
     from tracer.cli.run import Stop, announce, opened, until
     from tracer.diagnosis.explainer import Explainer
-    from tracer.export.json.failures import explained_dict, repeated_dict
+    from tracer.export.json.failures import explained_dict, notified_dict, repeated_dict
     from tracer.model.hooks import Backend
     from tracer.model.options import Options
-    from tracer.ui.sigbus import repeated, report
+    from tracer.ui.sigbus import notified, repeated, report
     from tracer.ui.status import status
 
     most = shown(number, once)
@@ -97,14 +100,21 @@ def sigbus(
         else:
             out.print_line(repeated(more))
 
+    def notify(news: Notified) -> None:
+        if as_json:
+            print_json(notified_dict(news))
+        else:
+            out.print_line(notified(news))
+
     with ExitStack() as stack:
         own = stack.enter_context(alone(command, whole_host, bool(filters["pid"] or filters["cgroup"])))
         chosen, backend = filters_of(**filters | ({"cgroup": (own.path,)} if own else {}))
-        options = Options(backend, chosen, every_errno=backend is not Backend.TRACEPOINT)
+        options = Options(backend, chosen, every_errno=backend is not Backend.TRACEPOINT, all_writes=all_writes)
         session = stack.enter_context(opened(options))
         stop = stack.enter_context(Stop())
         announce(session)
-        watch = _Watch(session, Explainer(session.has_ended, every=as_json), show, count, most)
+        explainer = Explainer(session.has_ended, as_json, session.file_losses)
+        watch = _Watch(session, explainer, show, count, notify, most)
         if command:
             code = watch.meanwhile(lambda: run_command(command, lambda: None, stop, own and own.entered()))
         else:
@@ -129,12 +139,14 @@ class _Watch:
         explainer: Explainer,
         show: Callable[[Explained], object],
         count: Callable[[Repeated], object],
+        notify: Callable[[Notified], object],
         most: int | None,
     ) -> None:
         self._session = session
         self._explainer = explainer
         self._show = show
         self._count = count
+        self._notify = notify
         self._most = most
         self._shown = 0
         self._due = time.monotonic() + _REPEATS_S
@@ -160,10 +172,14 @@ class _Watch:
             self.done = self._shown == self._most
 
     def tell_repeats(self) -> None:
-        """Tell how many more there were."""
+        """Tell how many more there were, and who was told of writes that were lost."""
+        from tracer.diagnosis.explainer import Notified
+
         if self._most != 1:
             for more in self._explainer.repeats(self._session.bursts()):
                 self._count(more)
+            for news in self._explainer.updates():
+                self._notify(news) if isinstance(news, Notified) else self._count(news)
 
     def meanwhile(self, run: Callable[[], int]) -> int:
         """Watch in a thread while ``run`` runs: the state of the host is to be read at once."""

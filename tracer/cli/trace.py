@@ -11,6 +11,7 @@ import click
 from tracer.cli.options import (
     Duration,
     Renaming,
+    all_writes_option,
     duration_option,
     json_option,
     number_option,
@@ -43,17 +44,24 @@ Examples:
 @number_option
 @once_option
 @json_option
+@all_writes_option
 @tracing_options
 def trace(
-    slower: int | None, duration: int | None, number: int | None, once: bool, as_json: bool, **tracing: Any
+    slower: int | None,
+    duration: int | None,
+    number: int | None,
+    once: bool,
+    as_json: bool,
+    all_writes: bool,
+    **tracing: Any,
 ) -> None:
-    """Print a line for each failure, and with --slower for each slow call."""
+    """Print a line for each failure, writes lost at writeback among them, and with --slower for each slow call."""
     from itertools import chain, islice
 
     from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, follow, opened, taken, until
     from tracer.export.json.failures import record
-    from tracer.model.failures import Failure
+    from tracer.model.failures import Class, Failure
     from tracer.model.hooks import Backend
     from tracer.ui.status import status
     from tracer.ui.trace import TraceLines
@@ -76,7 +84,7 @@ def trace(
             printed += 1
             told += isinstance(event, Failure)
 
-    options = session_options(**tracing, slower_ns=slower, waits=waits)
+    options = session_options(**tracing, slower_ns=slower, waits=waits, all_writes=all_writes)
     with opened(options) as session, Stop() as stop:
         announce(session, _limits(slower is not None, session.backend is not Backend.TRACEPOINT))
         if not as_json:
@@ -85,7 +93,9 @@ def trace(
         final = session.finish()
         show(taken(session))
     notices.print(*status(final), sep="\n")
-    if (counted := sum(final.failures.values()) - told) > 0 and printed != lines:
+    apart = () if all_writes else (Class.WRITEBACK_UNMAPPED,)
+    counted = sum(number for series, number in final.failures.items() if series.kind not in apart) - told
+    if counted > 0 and printed != lines:
         notices.print(f"{counted} more failures were counted only: of what fails again and again, some are told.")
 
 

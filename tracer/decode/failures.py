@@ -121,6 +121,9 @@ class FailureReader:
         raw = RawSeries(event.handler, cause.who, cause.dev, event.kind).of(cause.generation)
         self._naming.name_series(raw.filesystem, cause.who, event.comm, named)
         series = self._naming.unlabelled(raw, {raw.filesystem: _text(event.fstype)})
+        file = path_of(path, False, bool(event.cut))
+        if SOURCES[cause.source] is FailureSource.WRITEBACK and not event.cut:
+            file = self._naming.file_at(raw.filesystem, _text(event.fstype), file)
         truncation = None
         if event.truncated_ns:
             by = Actor(event.truncated_by >> 32, event.truncated_by & 0xFFFFFFFF, _text(event.truncated_comm))
@@ -135,7 +138,7 @@ class FailureReader:
                 dev=cause.dev,
                 generation=cause.generation,
                 inode=event.inode,
-                file=path_of(path, False, bool(event.cut)),
+                file=file,
                 deleted=bool(event.deleted),
                 size=event.size,
                 allocated=event.blocks * 512,
@@ -151,7 +154,7 @@ class FailureReader:
                 errno=cause.error,
                 errno_from=self._inner[event.inner],
                 huge_page=1 << event.page_bits if SOURCES[cause.source] is FailureSource.HUGETLB else 0,
-                inferred=self._inferred,
+                inferred=self._inferred and SOURCES[cause.source] is not FailureSource.WRITEBACK,
                 overridden=_overridden(event) if SOURCES[cause.source] is FailureSource.PAGE_MKWRITE else None,
                 truncation=truncation,
             )

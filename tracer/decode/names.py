@@ -63,6 +63,18 @@ class Naming:
         kind, errno, _ = verdict(cause, fstype)
         return FailureSeries(fstype, mountpoint, cause.dev, kind, errno, who, cause.generation)
 
+    def file_at(self, filesystem: Filesystem, fstype: str, path: str) -> str:
+        """A path from the root of a filesystem, as it is where that is mounted; with "..." before it if that is nowhere
+        that we see, or a part of the filesystem that does not have it.
+        """
+        mount = self._mounts.find(filesystem)
+        if not path or mount is None or not mount.kernel_type.startswith(fstype):
+            return path and f"...{path}"
+        root = "" if mount.root == "/" else mount.root
+        if not path.startswith(f"{root}/"):
+            return f"...{path}"
+        return f"{mount.mountpoint.removesuffix('/')}{path.removeprefix(root)}"
+
     def wait_series(self, raw: RawWait, fstypes: Mapping[Filesystem, str]) -> WaitSeries:
         """What a sum of waits is of."""
         fstype, mountpoint, _ = self._filesystem(raw.filesystem, fstypes)

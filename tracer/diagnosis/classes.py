@@ -44,6 +44,8 @@ def _class_of(cause: Cause, fstype: str) -> Class:
     if source is FailureSource.SIGNAL:
         code = code_of(cause.error)
         return Class.SENT if code.sent else Class.MEDIA if code in _POISON else Class.OTHER
+    if source is FailureSource.WRITEBACK:
+        return Class.WRITEBACK_UNMAPPED if facts & Fact.UNMAPPED else Class.WRITEBACK
     if facts & Fact.POISONED:
         return Class.MEDIA
     if facts & Fact.BEYOND_END:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tracer.diagnosis.errnos import Reason, command, df, explain_errno, file_command, lines, place
+from tracer.diagnosis.late_reasons import late_reason
 from tracer.model.failures import Class, Code, Fact, Failure, FailureSource
 from tracer.model.host_state import HostState, HugeState
 from tracer.text import duration, printable, size_text
@@ -38,6 +39,8 @@ def diagnose(failure: Failure, state: HostState) -> Diagnosis:
     kind, errno, inferred = failure.verdict
     if failure.source is FailureSource.SIGNAL:
         return _signal(failure, state)
+    if failure.source is FailureSource.WRITEBACK:
+        return _reasoned(kind, late_reason(failure, state), errno, inferred)
     if failure.facts & Fact.POISONED:
         return _poisoned()
     if kind is Class.BEYOND_END:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tracer.diagnosis.diagnose import Diagnosis, diagnose
 from tracer.host.state import StateReader
 from tracer.model.failures import Burst, Disposition, Failure, FailureSource
 from tracer.model.host_state import HostState
+from tracer.model.writeback import FileLoss, FileLosses, LostFile, Told, file_of
 
 #: Processes, files and causes that are remembered; the kernel knows the last 4,096.
 _KNOWN: Final = 8192
@@ -34,12 +35,17 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A failure, what the host was like then, and what follows from both. ``again``: it repeats one told before."""
+    """A failure, what the host was like then, and what follows from both.
+
+    ``again``: it repeats one told before. ``loss``: of a failure at writeback, what had been lost of the file by then,
+    and who had been told.
+    """
 
     failure: Failure
     state: HostState
     diagnosis: Diagnosis
     again: Again | None = None
+    loss: FileLoss | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +116,25 @@ class _Incident:
         return Repeated(self.first, count, self.total, elapsed_ns, last, pids, files, self.other)
 
 
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """Programs were told of a loss at writeback that was explained before: ``told`` has the first, and how many."""
+
+    first: Explained
+    loss: FileLoss
+    told: Told
+
+
 class Explainer:
     """Explains the first failure of each incident and counts the others, whichever process meets them.
 
     Whole reports are 20 at once, and one a second after that; a flood of other files is counted by filesystem.
     """
 
-    def __init__(self, has_ended: Callable[[Failure], bool], every: bool = False) -> None:
-        """``has_ended`` as in ``StateReader``: ``Session.has_ended``.
+    def __init__(
+        self, has_ended: Callable[[Failure], bool], every: bool = False, losses: Callable[[], FileLosses] = dict
+    ) -> None:
+        """``has_ended`` as in ``StateReader``: ``Session.has_ended``; ``losses``: ``Session.file_losses``.
 
         ``every``: explain the first failure of each process, file and cause, up to 100 at once and 100 a second.
         """
@@ -129,6 +146,9 @@ class Explainer:
         self._bursts: dict[Burst, tuple[int, _Incident]] = {}
         #: The last fault of a process, and of the last child that died of one.
         self._faults: dict[tuple[bool, int], tuple[int, Explained]] = {}
+        self._losses = losses
+        #: Files whose losses were explained, what was told of each by then, and when.
+        self._lost: dict[LostFile, tuple[Explained, FileLoss, int]] = {}
 
     def explain(self, failures: Iterable[Failure]) -> Iterator[Explained]:
         """Those failures that are to be told, explained at once: the host does not wait."""
@@ -165,7 +185,8 @@ class Explainer:
 
     def _explained(self, failure: Failure, again: Again | None, tell: bool) -> Explained:
         state = self._reader.read(failure) if tell and not again else HostState()
-        return Explained(failure, state, diagnose(failure, state), again)
+        explained = Explained(failure, state, diagnose(failure, state), again)
+        return self._with_loss(explained) if tell and failure.source is FailureSource.WRITEBACK else explained
 
     def _again(self, failure: Failure) -> Again | None:
         """The fault that a signal which a process sends to itself repeats."""
@@ -193,6 +214,29 @@ class Explainer:
         while len(self._faults) > _INCIDENTS:
             del self._faults[next(iter(self._faults))]
 
+    def _with_loss(self, explained: Explained) -> Explained:
+        file = file_of(explained.failure)
+        if loss := self._losses().get(file):
+            explained = replace(explained, loss=loss)
+            self._lost[file] = explained, loss, time.monotonic_ns()
+        return explained
+
+    def updates(self) -> Iterator[Repeated | Notified]:
+        """What more was lost at writeback, and who was told, since it was explained, or since the last time."""
+        if not self._lost:
+            return
+        losses, now = self._losses(), time.monotonic_ns()
+        self._lost = {file: known for file, known in self._lost.items() if file in losses}
+        for file, (first, before, before_ns) in self._lost.items():
+            if (loss := losses[file]) == before:
+                continue
+            self._lost[file] = first, loss, now
+            if loss.errors > before.errors:
+                last = (replace(first.failure, time_ns=loss.last_ns),)
+                yield Repeated(first, loss.errors - before.errors, loss.errors, now - before_ns, last)
+            if loss.told and loss.told != before.told:
+                yield Notified(first, loss, loss.told)
+
     def repeats(self, seen: dict[Burst, int]) -> Iterator[Repeated]:
         """What has been counted since the last time; ``seen`` are the kernel's counts (``Session.bursts``).
 
@@ -206,7 +250,8 @@ class Explainer:
         if len(self._bursts) > _KNOWN:
             self._bursts = {burst: counted for burst, counted in self._bursts.items() if burst in seen}
         now_ns = time.monotonic_ns()
-        for incident in [incident for incident in self._incidents.values() if incident.untold]:
+        # Files that lost writes are counted whole: updates().
+        for incident in [one for one in self._incidents.values() if one.untold and one.first.loss is None]:
             yield incident.repeated(now_ns)
 
 

@@ -1,4 +1,4 @@
-"""Names of the system calls that copy to user memory, by their numbers on x86_64. No I/O."""
+"""Names of system calls that copy to user memory, or that tell of errors at writeback, by their numbers on x86_64."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _NAMES: Final = {
     262: "newfstatat", 278: "vmsplice", 295: "preadv", 299: "recvmmsg", 310: "process_vm_readv",
     311: "process_vm_writev", 318: "getrandom", 327: "preadv2", 332: "statx", 425: "io_uring_setup",
     426: "io_uring_enter", 1: "write", 18: "pwrite64", 20: "writev", 28: "madvise",
+    3: "close", 26: "msync", 74: "fsync", 75: "fdatasync", 277: "sync_file_range",
 }  # fmt: skip
 
 

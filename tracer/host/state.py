@@ -15,6 +15,7 @@ from typing import Final
 from tracer.host import btrfs, processes
 from tracer.host.cgroups import Cgroups
 from tracer.host.extents import backing
+from tracer.host.mappers import NOBODY, Mappers
 from tracer.host.mounts import Mount, Mounts
 from tracer.host.opener import OPENER
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
@@ -39,6 +40,7 @@ class StateReader:
         self._mounts = MountFinder(has_ended)
         self._cgroups = Cgroups(Mounts.read())
         OPENER.start()
+        self._mappers = Mappers()
 
     def read(self, failure: Failure) -> HostState:
         """What can be learned now; what cannot be had is left out. Raises nothing."""
@@ -47,8 +49,9 @@ class StateReader:
         process = None
         with suppress(OSError, KeyError, ValueError, IndexError):
             process = processes.read(failure.pid)
-        cgroup = self._cgroups.path_of(failure.cgroup_id)
-        others = tuple(islice(self._cgroups.members(cgroup), _OTHERS))
+        cgroup = self._cgroups.path_of(failure.cgroup_id) if failure.cgroup_id else ""
+        mapped = self._mappers.find(failure) if failure.source is FailureSource.WRITEBACK else NOBODY
+        others = (*islice(self._cgroups.members(cgroup), _OTHERS), *(one.pid for one in mapped.by[:_OTHERS]))
         found = self._mounts.find(failure, others)
         mount = found.mount if found else None
         enter, entered_at = (self._mounts.entry(failure, others) or (None, "")) if found else (None, "")
@@ -84,6 +87,8 @@ class StateReader:
                 huge=_huge(failure, self._cgroups.root, cgroup),
                 file=None if file is None else _file(failure, file),
                 file_gone=found is not None and directory is not None and file is None and _is_gone(failure, found),
+                mapped_by=mapped.by,
+                mapped_name=mapped.name,
             )
         finally:
             if found:

@@ -16,6 +16,7 @@ class FailureSource(StrEnum):
     FAULT = "fault"
     HUGETLB = "hugetlb"
     SIGNAL = "signal"
+    WRITEBACK = "writeback"
 
 
 class Fact(IntFlag):
@@ -32,6 +33,10 @@ class Fact(IntFlag):
     DAX_WRITE = 0x80
     #: No errno was seen, nor a signal: where a full memory filesystem would have had one.
     UNSEEN = 0x100
+    #: Of a loss at writeback: nobody is known to have had the file mapped for writing.
+    UNMAPPED = 0x200
+    #: Of a loss at writeback: the kernel keeps no error for the file, which a later msync(2) could tell.
+    UNRECORDED = 0x400
 
 
 class Class(StrEnum):
@@ -43,6 +48,8 @@ class Class(StrEnum):
     BEYOND_END = "beyond_end"
     MEDIA = "media_error"
     SENT = "sent"
+    WRITEBACK = "writeback"
+    WRITEBACK_UNMAPPED = "writeback_unmapped"
     OTHER = "other"
 
 
@@ -197,7 +204,8 @@ class Truncation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A fault that was refused, with the signal that it caused if any; or a SIGBUS without such a fault.
+    """A fault that was refused, with the signal that it caused if any; or a SIGBUS without such a fault; or an error
+    at writeback, whose ``pid`` is 0 and ``comm`` "": the kernel does not know who wrote.
 
     The victim is the task that wrote: with the initiator ``remote``, the one that wrote to another's memory.
     ``pid`` is the host's, ``namespace_pid`` that of the innermost pid namespace, the same outside of containers;

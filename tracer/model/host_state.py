@@ -69,13 +69,24 @@ class FileState:
 
 
 @dataclass(frozen=True, slots=True)
+class Mapper:
+    """A process that has a file mapped for writing; ``container`` is its short id or name, "" for none."""
+
+    pid: int
+    comm: str
+    container: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
     """Everything that could be learned; what could not is empty or None.
 
     ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
     ``mountpoint`` is as the victim sees it, or as we do; ``mount_source`` is what is mounted there, and ``limit`` the
     mount's ``size=``. ``subvolume_read_only``: only that part of a btrfs is. ``after_ns`` is how long after the failure
-    this was read. ``file_gone``: the name leads to that file no more. For commands, that are typed here:
+    this was read. ``file_gone``: the name leads to that file no more. ``mapped_by`` and
+    ``mapped_name`` are of a loss at writeback: who has the file mapped for writing, found by device and inode in their
+    mappings, and how it is called there. For commands, that are typed here:
 
     - ``enter`` makes one run where the mount is: "" here, None where nobody is known to be who has it; ``entered_at``
       is its mount point then, "" for ``mountpoint``.
@@ -106,3 +117,5 @@ class HostState:
     huge: HugeState | None = None
     file: FileState | None = None
     file_gone: bool = False
+    mapped_by: tuple[Mapper, ...] = ()
+    mapped_name: str = ""

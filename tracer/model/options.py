@@ -57,6 +57,7 @@ class Options:
     that succeed, where only they return an errno. ``make_room``: with By.PROCESS and By.CGROUP, once half of the room
     is used, a snapshot is the last one with the series of what is gone; the same holds for filesystems that have ended,
     however much room there is. For who adds snapshots up, see ``Snapshot.gone``. ``waits``: tell what calls waited for.
+    ``all_writes``: tell one by one also of files that lost writes at writeback and that nobody had mapped.
     """
 
     backend: Backend | None = None
@@ -68,6 +69,7 @@ class Options:
     every_errno: bool = False
     make_room: bool = False
     waits: bool = False
+    all_writes: bool = False
 
     def __post_init__(self) -> None:
         self._resolve("backend", Backend)
@@ -87,8 +89,9 @@ class Options:
                 f"The tracepoint backend sees no calls, so {vain[0]} does nothing with it.",
                 f"Leave {vain[0]} out, or choose another backend.",
             )
-        if self.every_errno and not self.failures:
-            raise UsageError("every_errno does nothing without failures.", "Leave every_errno or failures=False out.")
+        for name in ("every_errno", "all_writes"):
+            if getattr(self, name) and not self.failures:
+                raise UsageError(f"{name} does nothing without failures.", f"Leave {name} or failures=False out.")
 
     def _resolve(self, name: str, kind: type[StrEnum]) -> None:
         """Make a member of its enum of what may be the member's name."""

@@ -65,7 +65,8 @@ class Snapshot:
     ``waits`` raises UsageError where the session was not asked for them. ``gone``, ``gone_failures`` and
     ``gone_waits``: of ``calls``, ``failures`` and ``waits``, what later snapshots will not have any more (see
     ``Options.make_room``). ``runs``: by BPF program, how often it ran and for how many ns, where the kernel keeps count
-    of that. With ``tracepoints`` there are no calls and no ``wp_faults``: nobody sees them.
+    of that. ``told``: how often a program was told of writes that were lost at writeback. With ``tracepoints`` there
+    are no calls and no ``wp_faults``: nobody sees them.
     """
 
     monotonic_ns: int
@@ -85,6 +86,7 @@ class Snapshot:
     gone_waits: Mapping[WaitSeries, WaitTime] = field(default_factory=dict)
     runs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     waits: Mapping[WaitSeries, WaitTime] = field(default_factory=dict)
+    told: int = 0
 
     def since(self, earlier: Snapshot) -> Snapshot:
         """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""
@@ -104,6 +106,7 @@ class Snapshot:
             failures=self._failures_since(earlier) if asked(self.failures) else self.failures,
             tracepoints=self.tracepoints and earlier.tracepoints and self.tracepoints.since(earlier.tracepoints),
             waits=self._waits_since(earlier) if asked(self.waits) else self.waits,
+            told=self.told - earlier.told,
         )
 
     def _failures_since(self, earlier: Snapshot) -> dict[FailureSeries, int]:

@@ -75,6 +75,8 @@ class Setting(IntEnum):
     FLAGS_ARG = auto()
     #: 1: dax_finish_sync_fault is hooked
     DAX_SYNC = auto()
+    #: 1: writes that were lost and of which none came through a mapping are told of, too
+    UNMAPPED_TOO = auto()
 
 
 class Want(IntEnum):
@@ -113,15 +115,13 @@ class Changes(NamedTuple):
     filesystems_changed: int
     causes_counted: int
     waits_counted: int
+    file_losses_counted: int
 
 
 #: Maps of one value that programs reach without a look-up.
 GLOBALS: Final = ("slots", "front", "wp_counts", "lost", "blank", "changes")
 #: What the programs count as lost; the front end knows of more.
-LOSSES: Final = (
-    Loss.SERIES_FULL, Loss.INFLIGHT_FULL, Loss.EVENTS_FULL, Loss.UNMATCHED_ENTRY, Loss.UNMATCHED_RETURN,
-    Loss.FILESYSTEMS_FULL,
-)  # fmt: skip
+LOSSES: Final = tuple(loss for loss in Loss if loss is not Loss.MISSED_PROBE)
 SOURCES: Final = tuple(FailureSource)
 WAITS: Final = tuple(Wait)
 #: Beside the wait that a call in flight is in: it has one.

@@ -13,7 +13,7 @@ from tracer.kernel.module_btf import ModuleBtf
 from tracer.kernel.refusals import denied
 from tracer.kernel.symbols import Symbols
 from tracer.model.hooks import Backend
-from tracer.model.options import Filters
+from tracer.model.options import Filters, Options
 from tracer.probes import inner
 from tracer.probes.abi import Setting
 from tracer.probes.tracer import HookPoint, Tracer
@@ -41,10 +41,15 @@ def functions() -> tuple[str, ...]:
     return (_FIXUP, *_PINNING, _CHANGE, *_MOUNT, *_SHUTDOWN, *inner.names())
 
 
-def settings(filters: Filters, btf: Btf) -> dict[int, int]:
+def settings(options: Options, btf: Btf) -> dict[int, int]:
     """Those settings of failures that are the same for every hook."""
+    filters = options.filters
     of_files = filters.fs or filters.mounts or filters.handlers
-    return {Setting.TASK_REGS: btf.function("bpf_task_pt_regs") is not None, Setting.SIGNALS: not of_files}
+    return {
+        Setting.TASK_REGS: btf.function("bpf_task_pt_regs") is not None,
+        Setting.SIGNALS: not of_files,
+        Setting.UNMAPPED_TOO: options.all_writes,
+    }
 
 
 def places(filters: Filters, backend: Backend, btf: Btf) -> Iterator[HookPoint]:

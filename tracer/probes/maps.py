@@ -215,6 +215,15 @@ class Maps:
             found[Burst(process, inode, cause, began_ns)] = seen
         return found
 
+    def file_losses(self) -> list[tuple[bytes, bytes]]:
+        """The entries of files that lost writes; none without the programs that tell of failures."""
+        return self._unless_unchanged("file_losses", self._changes().file_losses_counted)
+
+    def tellings(self) -> int:
+        """How often a program was told that a file had lost writes."""
+        found = self._unless_unchanged("tellings", self._changes().file_losses_counted)
+        return sum(int.from_bytes(value, "little") for _, value in found)
+
     def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:
         return entries(self._specs[name], self._descriptors[name])
 

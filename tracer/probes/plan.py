@@ -17,7 +17,7 @@ from tracer.kernel.symbols import Symbols
 from tracer.model.hooks import Backend
 from tracer.model.losses import FENTRY_PREEMPTED
 from tracer.model.options import Options
-from tracer.probes import dax, failures
+from tracer.probes import dax, failures, writeback
 from tracer.probes.abi import SLOT_BITS
 from tracer.probes.build import build
 from tracer.probes.program import BpfObject
@@ -76,7 +76,8 @@ def _open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts, why: s
         tracer, counts = open_tracepoints(options, symbols, mounts)
     except OSError as error:
         raise last_refusal(error, Backend.TRACEPOINT, False) from error
-    notes = (note(why), *unfiltered(options.filters, options.by))
+    lost = writeback.notes(options.filters) if options.failures else ()
+    notes = (note(why), *unfiltered(options.filters, options.by), *lost)
     return Opened(tracer, Backend.TRACEPOINT, frozenset(), notes, counts=counts)
 
 
@@ -98,7 +99,7 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
             cells = _front_cells(cpus, result.maps["front"].value_size)
             common = settings(options, selection, cpus=cpus, cells=cells, raced=tells_raced, handlers=bool(handlers))
             return result.configured(
-                {**common, **failures.settings(options.filters, btf)},
+                {**common, **failures.settings(options, btf)},
                 {"slots": 1 << SLOT_BITS, "front": cpus * cells, "wp_counts": cpus},
                 {"others": options.max_series},
             )
@@ -154,6 +155,9 @@ def _attached(
             # Who refused can be told only where calls are followed: these are the last to come, and the first to go.
             for place in failures.places(options.filters, plan.wp, btf):
                 tracer.attach_if_possible(place, btf)
+            for place in writeback.places(options.filters, plan.wp, symbols):
+                tracer.attach_if_possible(place, btf)
+            notes += writeback.notes(options.filters)
         tracer.maps.attached()
         undo.pop_all()
     sees_ends = any(hook.attached and hook.function == END for hook in tracer.hooks)

@@ -13,15 +13,17 @@ from tracer.probes.build import FILES, text
 #: The same with what tells of failures: the refusal of a call before the calls that it is of.
 FAILURE_FILES: Final = (
     *FILES[: FILES.index("page_mkwrite.c")], "failure.h", "refused.h", "failure.c",
-    *FILES[FILES.index("page_mkwrite.c") :], "mapping.h", "fault.c", "errno.c", "signal.c",
+    *FILES[FILES.index("page_mkwrite.c") :], "mapping.h", "fault.c", "errno.c", "signal.c", "writeback.c",
 )  # fmt: skip
 #: What tells waits apart, after the others.
 WAIT_FILES: Final = ("wait.c", "in_flight.c")
 
 #: What the programs of failures read beyond the others.
 _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "super_block": ("s_flags", "s_fs_info", "s_blocksize_bits"),
-    "inode": ("i_size", "i_blocks", "i_flags", "i_mode"),
+    "super_block": ("s_flags", "s_fs_info", "s_blocksize_bits", "s_magic"),
+    "inode": ("i_size", "i_blocks", "i_flags", "i_mode", "i_mapping", "i_dentry"),
+    "address_space": ("host", "i_mmap_writable", "wb_err"),
+    "file": ("f_mapping", "f_wb_err"),
     "dentry": ("d_inode",),
     "iattr": ("ia_valid", "ia_size"),
     "vm_operations_struct": ("fault",),
@@ -46,7 +48,7 @@ _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: What tells superblocks apart where no function is hooked that runs at their end (note_superblock, bpf/failure.c).
 _SUPERBLOCK: Final[Mapping[str, tuple[str, ...]]] = {
-    "super_block": ("s_root", "s_bdi"),
+    "super_block": ("s_root", "s_bdi", "s_uuid"),
     "inode": ("i_generation",),
     "backing_dev_info": ("id",),
 }
@@ -70,6 +72,9 @@ def source(btf: Btf, backend: Backend, failures: bool = False, waits: bool = Fal
     if not failures:
         return text(defines + header(btf, fields), backend, (*FILES, *more))
     fields = mapping.extended(fields, btf)
+    alias = "d_u" if btf.has_field("dentry", "d_u") else "d_alias"
+    defines += f"#define DENTRY_ALIAS {alias}\n"
+    fields = {**fields, "dentry": (*fields["dentry"], alias)}
     defines += f"#define FAILURES\n{mapping.constants(btf)}"
     if btf.struct("backing_file") is not None:
         # 6.8: before, the file that an overlay maps has the overlay's path (fs/backing-file.c, include/linux/fs.h).

@@ -20,7 +20,7 @@ from tracer.model.calls import Initiator
 from tracer.model.hooks import Backend, Hook
 from tracer.model.options import By, Filters, Options
 from tracer.model.snapshot import Throttled, Tracepoints
-from tracer.probes import failures, program
+from tracer.probes import failures, program, writeback
 from tracer.probes.abi import Count, Setting
 from tracer.probes.attach import attach_raw_tracepoint
 from tracer.probes.build import build, text
@@ -168,13 +168,15 @@ def open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts) -> tupl
     with Btf() as btf:
         bpf = build(source(btf, Backend.TRACEPOINT, failures=True))
         common = settings(options, selection, cpus=1, cells=1, raced=False, handlers=False)
-        own = {**common, **failures.settings(options.filters, btf)}
+        own = {**common, **failures.settings(options, btf)}
         objects = {Backend.TRACEPOINT: bpf.configured(own, {"slots": 1}, {})}
         # In this order: the refusal before the signal that it belongs to.
         places = [
             HookPoint(name, "signal_generate", Backend.TRACEPOINT, tracepoint=True)
             for name in (("signal_refused", "signal_generated") if options.failures else ())
         ]
+        if options.failures:
+            places += writeback.places(options.filters, Backend.TRACEPOINT, symbols)
         tracer = Tracer(objects, [one.key for one in selection], places, btf)
     try:
         return tracer, TracepointCounts(options.filters, symbols, mounts)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from rich.text import Text
 
 from tracer.diagnosis import syscalls
-from tracer.diagnosis.explainer import Again, Explained, Repeated
+from tracer.diagnosis.explainer import Again, Explained, Notified, Repeated
 from tracer.model.calls import FaultPath, Initiator, device_name
 from tracer.model.failures import Disposition, Failure, FailureSource, Signal
 from tracer.model.host_state import HostState
 from tracer.text import ELLIPSIS, counted, duration, offset_text, printable, size_text
+from tracer.ui import writeback
 
 #: Columns of the labels.
 _LABELS: Final = 10
@@ -37,14 +39,8 @@ def report(explained: Explained, width: int) -> Text:
         text.stylize("bold yellow")
     text.append("\n")
     errno = f" ({diagnosis.errno})" if diagnosis.errno else ""
-    lines = [
-        ("victim", _victim(failure, state)),
-        ("command", _command(failure)),
-        ("signal", _signal(failure)),
-        ("access", _access(failure, state)),
-        ("file", _file(failure, state)),
-        ("refused", _refused(failure, state)),
-        ("errno", _errno(explained)),
+    lines = writeback.rows(explained) if failure.source is FailureSource.WRITEBACK else _refusal(explained)
+    lines += [
         ("space", _space(state)),
         ("chunks", _chunks(state)),
         ("quota", _quota(state)),
@@ -64,6 +60,20 @@ def report(explained: Explained, width: int) -> Text:
     return text
 
 
+def _refusal(explained: Explained) -> list[tuple[str, str]]:
+    """Return what a refused access or a signal has besides the state of the host."""
+    failure, state = explained.failure, explained.state
+    return [
+        ("victim", _victim(failure, state)),
+        ("command", _command(failure)),
+        ("signal", _signal(failure)),
+        ("access", _access(failure, state)),
+        ("file", _file(failure, state)),
+        ("refused", _refused(failure, state)),
+        ("errno", _errno(explained)),
+    ]
+
+
 def repeated(more: Repeated) -> Text:
     """One line for what was only counted."""
     failure, diagnosis = more.first.failure, more.first.diagnosis
@@ -73,11 +83,11 @@ def repeated(more: Repeated) -> Text:
     if more.other:
         where = f" on {counted(more.files, 'other file')} of {_place(failure)}" if failure.inode else ""
     often = f"{more.count} more {'raised again' if more.first.again else 'like it'} in {duration(more.elapsed_ns)}"
-    who = _who(victims[-1])
+    who = "" if failure.source is FailureSource.WRITEBACK else f"{_who(victims[-1])} "
     if more.processes > 1:
-        who = f"{more.processes} processes, the last {', '.join(map(_who, victims))}:"
+        who = f"{more.processes} processes, the last {', '.join(map(_who, victims))}: "
     what = f"{diagnosis.kind.value}{errno}{where}{_end(failure, victims[-1])}"
-    return Text(f"{_time(victims[-1])}: {often}, {more.total} so far: {who} {what}")
+    return Text(f"{_time(victims[-1])}: {often}, {more.total} so far: {who}{what}")
 
 
 def _end(first: Failure, last: Failure) -> str:
@@ -98,6 +108,12 @@ def _raised_again(failure: Failure, again: Again) -> Text:
     dies = failure.signal is not None and failure.signal.disposition is Disposition.FATAL
     what = f"the SIGBUS of {_time(first)}{on}, {by}, {after} later{'; it dies of this one' if dies else ''}"
     return Text(f"SIGBUS {_time(failure)}  {_who(failure)} raised again, to itself: {what}", "yellow", end="\n")
+
+
+def notified(news: Notified) -> Text:
+    """One line for a loss at writeback that a program was told of."""
+    failure, loss = replace(news.first.failure, time_ns=news.told.last_ns), news.loss
+    return Text(f"{_time(failure)}: {writeback.told_text(news.told, loss)}: writeback on {_name(failure)}")
 
 
 def _wrapped(label: str, content: str, width: int, style: str) -> Text:
@@ -129,6 +145,8 @@ def _pasted(label: str, commands: str) -> Text:
 def _title(failure: Failure) -> str:
     if failure.signal:
         return f"SIGBUS {_time(failure)}  {_who(failure)}"
+    if failure.source is FailureSource.WRITEBACK:
+        return f"LOST AT WRITEBACK {_time(failure)}  {_name(failure)}"
     how = "EFAULT" if failure.initiator is not Initiator.USER else "refused, no signal seen"
     return f"{how} {_time(failure)}  {_who(failure)}"
 

@@ -21,8 +21,8 @@ def event_columns(waits: bool = False) -> list[Column[Event]]:
     """
     columns: list[Column[Event]] = [
         Column("TIME", _time, 12, 12, drop=2),
-        number("PID", lambda event: str(event.pid), 7),
-        Column("COMM", lambda event: printable(event.comm), 8, 15, drop=1),
+        number("PID", lambda event: str(event.pid) if event.pid else "-", 7),
+        Column("COMM", lambda event: printable(event.comm) or "-", 8, 15, drop=1),
         Column("FSTYPE", lambda event: labels.fstype(event), 6, 8, drop=5),
         Column("MOUNT", lambda event: labels.mount(event), 8, 16, drop=7),
         Column("PATH", _path, 13, 13, drop=6),
@@ -31,7 +31,7 @@ def event_columns(waits: bool = False) -> list[Column[Event]]:
         Column("OUTCOME", outcome, 10, 17, style=_outcome_style),
         Column("ERRNO", lambda event: errno(event) or "-", 6, 9),
         Column("FROM", lambda event: errno_from(event) or "-", 24, 31, drop=8),
-        number("OFFSET", lambda event: offset_text(event.offset), 10, drop=3),
+        number("OFFSET", lambda event: "-" if _late(event) else offset_text(event.offset), 10, drop=3),
         Column("FILE", event_file, 16, shorten=keep_ends),
     ]
     if waits:
@@ -72,14 +72,20 @@ def errno_from(event: Event) -> str:
     return event.errno_from or ("inferred" if errno(event) else "")
 
 
+def _late(event: Event) -> bool:
+    """Whether it is a loss at writeback, of which neither the page nor the fault is known."""
+    return isinstance(event, Failure) and event.source is FailureSource.WRITEBACK
+
+
 def _time(event: Event) -> str:
     moment = datetime.fromtimestamp(event.time_ns // 1_000_000_000).astimezone()
     return f"{moment:%H:%M:%S}.{event.time_ns // 1_000_000 % 1000:03d}"
 
 
 def _path(event: Event) -> str:
-    """How the fault came; "-" for one that read, and for a signal that no fault belongs to."""
-    if isinstance(event, Failure) and (event.source is FailureSource.SIGNAL or not event.write):
+    """How the fault came; "-" for one that read, and for a signal or a loss at writeback: no fault belongs to it."""
+    without = (FailureSource.SIGNAL, FailureSource.WRITEBACK)
+    if isinstance(event, Failure) and (event.source in without or not event.write):
         return "-"
     return event.path.value
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import errno as errnos
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tracer.diagnosis import syscalls
 from tracer.export.json.records import event_dict, text
 from tracer.model.calls import device_name
 from tracer.model.failures import Actor, Event, Failure, FailureSource
 from tracer.model.host_state import HostState
+from tracer.model.writeback import FileLoss
 
 if TYPE_CHECKING:
-    from tracer.diagnosis.explainer import Explained, Repeated
+    from tracer.diagnosis.explainer import Explained, Notified, Repeated
+
+
+#: Members that do not apply where no task and no page is known.
+_NO_TASK: Final = dict.fromkeys(
+    ("pid", "tid", "namespace_pid", "uid", "comm", "process", "command", "command_cut", "cgroup_id", "offset",
+     "address", "instruction", "path", "initiator", "handler", "latency_ns", "vm_fault"),
+)  # fmt: skip
 
 
 def record(event: Event) -> dict[str, object]:
@@ -30,6 +39,7 @@ def failure_dict(failure: Failure) -> dict[str, object]:
         "errno_from": text(failure.errno_from) or None,
         "inferred_from": inferred_from or None,
         **_members(failure),
+        **(_NO_TASK if failure.source is FailureSource.WRITEBACK else {}),
     }
 
 
@@ -46,6 +56,39 @@ def explained_dict(explained: Explained) -> dict[str, object]:
         "check": _commands(diagnosis.check),
         "raised_again": _again(explained),
         "host": _state_dict(explained.state),
+        "loss": explained.loss and _loss_dict(explained.loss),
+    }
+
+
+def notified_dict(news: Notified) -> dict[str, object]:
+    """Programs that were told of a loss at writeback: the first, and how many there were."""
+    failure = news.first.failure
+    return {
+        "kind": "told",
+        "errno": failure.errno_name,
+        "device": device_name(failure.dev),
+        "inode": failure.inode,
+        "file": text(failure.file),
+        "first_time_ns": failure.time_ns,
+        "loss": _loss_dict(news.loss),
+    }
+
+
+def _loss_dict(loss: FileLoss) -> dict[str, object]:
+    told = loss.told
+    return {
+        "first_ns": loss.first_ns,
+        "last_ns": loss.last_ns,
+        "errors": loss.errors,
+        "told": told
+        and {
+            "time_ns": told.time_ns,
+            "by": _actor(told.by),
+            "errno": errnos.errorcode.get(told.errno, str(told.errno)),
+            "syscall": syscalls.name(told.syscall),
+            "count": told.count,
+            "last_ns": told.last_ns,
+        },
     }
 
 
@@ -69,8 +112,8 @@ def repeated_dict(more: Repeated) -> dict[str, object]:
         "elapsed_ns": more.elapsed_ns,
         "class": diagnosis.kind.value,
         "errno": diagnosis.errno or None,
-        "pid": failure.pid,
-        "comm": text(failure.comm),
+        "pid": failure.pid or None,
+        "comm": text(failure.comm) or None,
         "device": device_name(failure.dev),
         "inode": failure.inode,
         "file": text(failure.file),
@@ -82,8 +125,8 @@ def repeated_dict(more: Repeated) -> dict[str, object]:
         "other": more.other,
         "last": [
             {
-                "pid": victim.pid,
-                "comm": text(victim.comm),
+                "pid": victim.pid or None,
+                "comm": text(victim.comm) or None,
                 "time_ns": victim.time_ns,
                 "disposition": victim.signal and victim.signal.disposition.value,
             }

@@ -1,0 +1,258 @@
+"""Writes that are accepted and then lost at writeback: each error counted, and who was told, or that nobody was."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.live.guest import BACKENDS, NO_LOSS, ended, lost, tracing
+from tests.live.lossy import FullBelow, FullFuse, Writer, full_below
+from tracer.diagnosis.explainer import Explainer, Notified, Repeated
+from tracer.model.failures import Class, Failure, FailureSource
+from tracer.model.hooks import Backend
+from tracer.model.host_state import Mapper
+from tracer.model.options import Options
+from tracer.model.snapshot import Snapshot
+from tracer.model.writeback import FileLoss, file_of
+from tracer.session import Session
+
+KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+#: Pages of one file, of another, and of a burst. The extents of few are in the inode: no other block is lost.
+FEW, MORE, BURST = 2, 3, 211
+FLOOD = 20011
+#: Errors of a page that is a bio of its own: ext4_end_bio has one for the bio, ext4_finish_bio one for the page, which
+#: had EIO for any error once. So had the loop device.
+OF_BIO = "ENOSPC" if KERNEL >= (6, 1) else "EIO"
+OF_PAGE = "ENOSPC" if KERNEL >= (6, 12) else "EIO"
+
+#: The programs are the same on every backend: what hooks on functions add is shown in guests for each change.
+MORE_NATIVELY = (pytest.mark.nightly, pytest.mark.here)
+
+
+@pytest.fixture
+def disk() -> Iterator[FullBelow]:
+    with full_below("lossy") as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=[*BACKENDS, pytest.param(Backend.TRACEPOINT, marks=pytest.mark.native)], ids=str)
+def session(request: pytest.FixtureRequest) -> Iterator[Session]:
+    with Session(Options(request.param)) as opened:
+        yield opened
+        assert lost(opened.finish()) == NO_LOSS
+
+
+def counted(snapshot: Snapshot, disk: FullBelow) -> dict[tuple[Class, str], int]:
+    """What was counted of a filesystem: by class and errno."""
+    return {
+        (series.kind, series.errno): number
+        for series, number in snapshot.failures.items()
+        if series.mountpoint == str(disk.place)
+    }
+
+
+def errors(pages: int, kind: Class = Class.WRITEBACK) -> dict[tuple[Class, str], int]:
+    """What so many pages are counted as."""
+    return dict(Counter({(kind, OF_BIO): pages}) + Counter({(kind, OF_PAGE): pages}))
+
+
+def loss_of(session: Session, writer: Writer) -> FileLoss:
+    """What was lost of a file, in the filesystem that has the device number now."""
+    status = writer.file.stat()
+    dev = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+    losses = session.file_losses()
+    return losses[max(file for file in losses if (file.inode, file.dev) == (status.st_ino, dev))]
+
+
+def of(failures: list[Failure], writer: Writer) -> list[Failure]:
+    return [failure for failure in failures if failure.file == str(writer.file)]
+
+
+@pytest.mark.newest
+def test_each_error_is_counted_and_nobody_is_told_who_does_not_ask(session: Session, disk: FullBelow) -> None:
+    before = session.snapshot()
+    with Writer(disk.place / "silent", MORE) as writer:
+        assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
+        disk.fill()
+        assert writer.does(f"store {MORE}") == "ok"
+        disk.write_back()
+        loss = loss_of(session, writer)
+        assert (loss.errors, loss.told) == (2 * MORE, None)
+        found = of(session.failures(), writer)
+        assert Counter((f.verdict.kind, f.errno_name) for f in found) == errors(MORE)
+        assert {(f.source, f.pid, f.inferred) for f in found} == {(FailureSource.WRITEBACK, 0, False)}
+        explained = next(iter(Explainer(session.has_ended, losses=session.file_losses).explain(found)))
+        assert explained.state.mapped_by == (Mapper(writer.pid, writer.comm),)
+        assert explained.state.mapped_name == str(writer.file)
+    assert counted(session.snapshot().since(before), disk) == errors(MORE)
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("call", ["msync", pytest.param("fsync", marks=MORE_NATIVELY)])
+def test_who_is_told_is_named(session: Session, disk: FullBelow, call: str) -> None:
+    before = session.snapshot()
+    with Writer(disk.place / "told", FEW) as writer:
+        assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
+        disk.fill()
+        assert writer.does(f"store {FEW}") == "ok"
+        disk.write_back()
+        # The kernel tells each description once, of the last error.
+        assert [writer.does(call), writer.does(call)] == [OF_PAGE, "ok"]
+        loss = loss_of(session, writer)
+        comm = writer.comm
+    assert loss.errors == 2 * FEW
+    assert loss.told is not None
+    assert (loss.told.by.pid, loss.told.by.comm, loss.told.count) == (writer.pid, comm, 1)
+    assert errno.errorcode[loss.told.errno] == OF_PAGE
+    assert loss.told.syscall == {"msync": 26, "fsync": 74}[call]
+    assert session.snapshot().since(before).told == 1
+    assert loss.first_ns <= loss.last_ns <= loss.told.time_ns == loss.told.last_ns
+
+
+@pytest.mark.nightly
+@pytest.mark.here
+def test_plain_writes_to_files_that_nobody_maps_are_counted_apart(session: Session, disk: FullBelow) -> None:
+    before = session.snapshot()
+    with Writer(disk.place / "mapped", FEW) as mapping, Writer(disk.place / "plain", MORE) as plain:
+        assert [mapping.does("map"), mapping.does("fsync"), plain.does("fsync")] == ["ok"] * 3
+        disk.fill()
+        assert [mapping.does(f"store {FEW}"), plain.does(f"write {MORE}")] == ["ok", "ok"]
+        disk.write_back()
+        told = session.failures()
+        assert (len(of(told, mapping)), of(told, plain)) == (2 * FEW, [])
+        assert (loss_of(session, mapping).errors, loss_of(session, plain).errors) == (2 * FEW, 2 * MORE)
+    apart = {**errors(FEW), **errors(MORE, Class.WRITEBACK_UNMAPPED)}
+    assert counted(session.snapshot().since(before), disk) == apart
+
+
+@pytest.mark.nightly
+@pytest.mark.here
+def test_a_burst_is_one_report_that_is_brought_up_to_date(session: Session, disk: FullBelow) -> None:
+    explainer = Explainer(session.has_ended, losses=session.file_losses)
+    with Writer(disk.place / "burst", BURST) as writer:
+        assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
+        disk.fill()
+        writer.does(f"store {FEW}")
+        disk.write_back()
+        explained = list(explainer.explain(of(session.failures(), writer)))
+        assert {one.diagnosis.errno for one in explained} == {OF_BIO, OF_PAGE}
+        assert explained[-1].loss is not None
+        assert explained[-1].loss.errors == 2 * FEW
+        writer.does(f"store {BURST}")
+        disk.write_back()
+        assert writer.does("msync") != "ok"
+        told_of = of(session.failures(), writer)
+        more, told = explainer.updates()
+        assert list(explainer.updates()) == []
+    assert isinstance(more, Repeated)
+    # The first pages are clean since they were lost, and are lost again; so is the block of extents, on 5.10 twice.
+    assert more.count - 2 * BURST == (1 if KERNEL >= (6, 1) else 2)
+    assert more.total == more.count + 2 * FEW
+    assert len(told_of) < BURST
+    assert isinstance(told, Notified)
+    assert (told.told.by.pid, told.told.count) == (writer.pid, 1)
+    assert file_of(told.first.failure) == file_of(explained[0].failure)
+
+
+@pytest.mark.newest
+def test_what_is_lost_after_the_mapping_is_gone(session: Session, disk: FullBelow) -> None:
+    """Only hooks on functions see mappings come: with tracepoints it is a file that nobody had mapped."""
+    before = session.snapshot()
+    with Writer(disk.place / "gone", MORE) as writer:
+        assert writer.does("fsync") == "ok"
+        disk.fill()
+        assert [writer.does(step) for step in ("map", f"store {MORE}", "unmap")] == ["ok", "ok", "ok"]
+    disk.write_back()
+    kind = Class.WRITEBACK_UNMAPPED if session.backend is Backend.TRACEPOINT else Class.WRITEBACK
+    assert counted(session.snapshot().since(before), disk) == errors(MORE, kind)
+    assert len(of(session.failures(), writer)) == (0 if session.backend is Backend.TRACEPOINT else 2 * MORE)
+
+
+@pytest.mark.native
+def test_the_command_tells_both(disk: FullBelow) -> None:
+    with Writer(disk.place / "db", FEW) as db, Writer(disk.place / "log", MORE) as log:
+        assert [writer.does(step) for writer in (db, log) for step in ("map", "fsync")] == ["ok"] * 4
+        disk.fill()
+        with tracing("sigbus", "--json", "--fs", "ext4", "--mount", str(disk.place)) as command:
+            assert [db.does(f"store {FEW}"), log.does(f"store {MORE}")] == ["ok", "ok"]
+            disk.write_back()
+            assert [db.does("msync"), log.does("fsync")] == [OF_PAGE, OF_PAGE]
+            lines = [json.loads(line) for line in ended(command).splitlines()]
+    for writer, pages, call in ((db, FEW, "msync"), (log, MORE, "fsync")):
+        mine = [line for line in lines if line["file"] == str(writer.file)]
+        assert mine[0]["class"] == "writeback"
+        assert (mine[0]["pid"], mine[0]["errno"]) == (None, "ENOSPC")
+        # How much of it the first report has is up to who is faster; the last one has all.
+        last = next(line["loss"] for line in reversed(mine) if "loss" in line)
+        assert (last["errors"], last["told"]["syscall"], last["told"]["by"]["pid"]) == (2 * pages, call, writer.pid)
+        assert all(line["total"] == 2 * pages for line in mine if line["kind"] == "repeated")
+
+
+@pytest.mark.native
+def test_a_flood_is_counted_whole_and_told_in_few(disk: FullBelow) -> None:
+    """Pages that lie together share requests, so that there are fewer errors of those than of pages."""
+    with Session(Options(Backend.TRACEPOINT)) as session, Writer(disk.place / "flood", FLOOD, 4096) as writer:
+        assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
+        disk.fill()
+        assert writer.does(f"store {FLOOD}") == "ok"
+        disk.write_back()
+        told = of(session.failures(), writer)
+        loss = loss_of(session, writer)
+        final = session.finish()
+    assert FLOOD <= loss.errors < 2 * FLOOD
+    assert sum(counted(final, disk).values()) == loss.errors
+    assert 0 < len(told) < FLOOD // 100
+    assert lost(final) == NO_LOSS
+
+
+@pytest.mark.native
+def test_a_file_that_was_renamed_and_deleted(disk: FullBelow) -> None:
+    with Session(Options(Backend.TRACEPOINT)) as session, Writer(disk.place / "old", FEW) as writer:
+        assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
+        disk.fill()
+        (disk.place / "directory").mkdir()
+        writer.file.rename(disk.place / "directory" / "new")
+        (disk.place / "directory" / "new").unlink()
+        assert writer.does(f"store {FEW}") == "ok"
+        disk.write_back()
+        found = [failure for failure in session.failures() if failure.mountpoint == str(disk.place)]
+    assert {(f.file, f.deleted) for f in found} == {(f"{disk.place}/directory/new", True)}
+
+
+@pytest.mark.native
+def test_a_fuse_filesystem_that_is_full() -> None:
+    """Each request that the daemon refuses is one error."""
+    with (
+        closing(FullFuse("lossy-fuse")) as disk,
+        Session(Options(Backend.TRACEPOINT)) as session,
+        Writer(disk.place / "file", MORE) as writer,
+    ):
+        assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
+        disk.fill()
+        assert writer.does(f"store {MORE}") == "ok"
+        disk.write_back()
+        found = of(session.failures(), writer)
+        assert [(f.verdict.kind, f.errno_name, f.fstype) for f in found] == [(Class.WRITEBACK, "ENOSPC", "fuse")] * MORE
+        assert (loss_of(session, writer).errors, loss_of(session, writer).told) == (MORE, None)
+        assert writer.does("msync") == "ENOSPC"
+        told = loss_of(session, writer).told
+    assert told is not None
+    assert (told.by.pid, told.syscall, told.count) == (writer.pid, 26, 1)
+
+
+@pytest.mark.native
+def test_losses_of_unmapped_files_are_told_when_asked_for(disk: FullBelow) -> None:
+    with Session(Options(Backend.TRACEPOINT, all_writes=True)) as session, Writer(disk.place / "plain", FEW) as plain:
+        assert plain.does("fsync") == "ok"
+        disk.fill()
+        assert plain.does(f"write {FEW}") == "ok"
+        disk.write_back()
+        found = of(session.failures(), plain)
+        assert Counter((f.verdict.kind, f.errno_name) for f in found) == errors(FEW, Class.WRITEBACK_UNMAPPED)

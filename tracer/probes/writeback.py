@@ -1,0 +1,54 @@
+"""The hooks that see writes lost at writeback (bpf/writeback.c): tracepoints, on every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from tracer.kernel.symbols import Symbols
+from tracer.model.hooks import Backend
+from tracer.model.options import Filters
+from tracer.probes.tracer import HookPoint
+
+#: Programs by tracepoint of the kernel proper: who is told comes after what there is to tell.
+_PROGRAMS: Final = {
+    "filemap_set_wb_err": "writeback_failed",
+    "file_check_and_advance_wb_err": "writeback_told",
+}
+_EXT4: Final = "ext4_writepages_result"
+#: A tracepoint's function (DEFINE_TRACE_FN, include/linux/tracepoint.h): there if the tracepoint is.
+_EXT4_FUNCTION: Final = f"__traceiter_{_EXT4}"
+
+#: A command is watched in a cgroup of its own.
+_CGROUP: Final = "--cgroup, or a COMMAND without --all"
+
+
+def functions() -> tuple[str, ...]:
+    """The symbols that tell what may be hooked."""
+    return (_EXT4_FUNCTION,)
+
+
+def places(filters: Filters, backend: Backend, symbols: Symbols) -> Iterator[HookPoint]:
+    """Where to hook: where functions can be, also what tells which files are mapped for writing.
+
+    Nowhere with filters that no error of writeback can be held against (see ``notes``).
+    """
+    if _without(filters):
+        return
+    if backend is not Backend.TRACEPOINT:
+        yield HookPoint("mapping_made", "vma_set_page_prot", backend, optional=True)
+    tracepoints = {**_PROGRAMS, **({_EXT4: "allocation_failed"} if symbols.find(_EXT4_FUNCTION) else {})}
+    for tracepoint, program in tracepoints.items():
+        yield HookPoint(program, tracepoint, backend, tracepoint=True, optional=True)
+
+
+def notes(filters: Filters) -> Iterator[str]:
+    """What is not seen with these filters."""
+    if given := _without(filters):
+        yield f"Writes that are lost at writeback are not told with {given}: no task and no handler is known there."
+
+
+def _without(filters: Filters) -> str:
+    """The first of the options that rule these hooks out."""
+    by_task = {"--pid": filters.pids, "--comm": filters.comms, _CGROUP: filters.cgroups}
+    return next((option for option, given in {**by_task, "--handler": filters.handlers}.items() if given), "")
