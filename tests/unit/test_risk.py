@@ -292,3 +292,21 @@ def test_a_file_that_is_mapped_beyond_its_end_has_a_state_of_its_own(tmp_path: P
         shown = CliRunner().invoke(cli, ["maps", "--json", "--pid", str(os.getpid())]).stdout
         (row,) = (row for row in json.loads(shown)["mappings"] if row["file"] == str(path))
     assert (row["beyond_bytes"], row["writable"]) == (6 * mmap.PAGESIZE, False)
+
+
+def test_what_would_lose_writes_silently_is_named_though_there_is_room() -> None:
+    fat = LimitedFilesystem("vfat", "/fat", 9)
+    pool = limit(10 * GIB, LimitKind.THIN_POOL, SRV, "vg/pool")
+    found = survey(
+        demand(1, limit(10 * GIB, place=fat), path="/fat/a"),
+        demand(1, limit(10 * GIB), pool),
+        demand(1, limit(9 * GIB, place=TREE)),
+    )
+    shown = " ".join(render(RiskView(found), 400))
+    assert "2 mapped files on /fat, /srv would lose writes silently where no space is left" in shown
+    late = {(one["mountpoint"], one["limit"]): one["lost_late"] for one in risk_dict(found)["limits"]}  # type: ignore[attr-defined]
+    assert late == {
+        ("/fat", "free space"): True, ("/srv", "thin pool"): True, ("/srv", "free space"): False,
+        ("/tree", "free space"): False,
+    }  # fmt: skip
+    assert "silently" not in " ".join(render(RiskView(survey(demand(1, limit(10 * GIB)))), 400))

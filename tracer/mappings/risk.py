@@ -184,9 +184,14 @@ def sentence(demand: Demand, limit: Limit) -> str:
     return f"{name}, mapped by {some(demand.who)}, {asks}; {size_text(max(0, limit.free))} is free to it."
 
 
+def lost_late(limit: Limit) -> bool:
+    """Tell whether a write that finds no space is accepted, and lost when it is written back."""
+    return limit.kind in _BELOW or rules(limit.place.fstype).refusal is Refusal.WRITEBACK
+
+
 def consequence(limit: Limit) -> str:
     """What becomes of the write that finds no space."""
-    if limit.kind in _BELOW or rules(limit.place.fstype).refusal is Refusal.WRITEBACK:
+    if lost_late(limit):
         return "The write that finds no space is accepted, and lost at writeback: only msync(2) or fsync(2) tell."
     return "The write that finds no space ends with SIGBUS, or EFAULT from a system call."
 

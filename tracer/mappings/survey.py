@@ -92,7 +92,8 @@ def _cut(file: MappedFile, found: Scan) -> Cut:
 def _why_not(known: Rules) -> str:
     if known.refusal is Refusal.UNKNOWN:
         return "nothing is known of it"
-    return "its server or daemon decides, and may hang (--remote asks all the same)"
+    late = "; a write that finds no space there is lost silently" if known.refusal is Refusal.WRITEBACK else ""
+    return f"its server or daemon decides, and may hang (--remote asks all the same){late}"
 
 
 def _demand(file: MappedFile, found: Scan, limits: Limits, known: Rules) -> Demand | None:

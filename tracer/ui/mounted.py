@@ -24,8 +24,9 @@ _WHEN: Final = {
 }
 _LEGEND: Final = (
     "ASKS: a write to a mapped page is told to the filesystem. REFUSES: where a write meets a full disk: at the write "
-    "(SIGBUS), in mmap(2), or only when it is written back (msync, fsync); 'no mapping': none can be shared and "
-    "writable. ERRNO: whether mkwrite sigbus tells the exact one."
+    "(SIGBUS), in mmap(2), or nowhere: it is accepted, and lost when it is written back, which only msync and fsync "
+    "tell (writeback; on a thin pool or a loop device that holds for any filesystem); 'no mapping': none can be shared "
+    "and writable. ERRNO: whether mkwrite sigbus tells the exact one."
 )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from tracer.mappings.risk import Assessment, Forecasts, RiskState, command, consequence, remedy, sentence
+from tracer.mappings.risk import Assessment, Forecasts, RiskState, command, consequence, lost_late, remedy, sentence
 from tracer.mappings.survey import Survey
 from tracer.text import counted, duration, keep_tail, printable, size_text
 from tracer.ui import labels
@@ -49,6 +49,7 @@ class RiskView:
                 style="bold",
             )
         yield _summary(self.survey)
+        yield from _lost_late(verdicts)
         yield from remarks(self.survey.notes, self.survey.unseen)
 
 
@@ -113,6 +114,21 @@ def _explained(verdict: Assessment) -> list[Text]:
             # To be pasted: never broken, whatever the width.
             lines.append(Text(f"   {run}", no_wrap=True, overflow="ignore"))
     return lines
+
+
+def _lost_late(verdicts: Sequence[Assessment]) -> Iterator[Text]:
+    """Name what would lose writes silently, however much room there is now."""
+    late = [verdict for verdict in verdicts if lost_late(verdict.limit)]
+    if not late:
+        return
+    files = {(demand.place, demand.inode, demand.path) for verdict in late for demand in verdict.demands}
+    where = sorted({labels.mount(verdict.limit.place) for verdict in late})
+    which = f"{counted(len(files), 'mapped file')} on {', '.join(where)}"
+    yield Text(
+        f"{which} would lose writes silently where no space is left: nothing is refused. "
+        "mkwrite sigbus tells when it happens.",
+        style="yellow",
+    )
 
 
 def _summary(survey: Survey) -> Text:

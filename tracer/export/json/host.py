@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tracer.export.json.records import text
 from tracer.host.mapped import MappedFile, Scan
-from tracer.mappings.risk import Assessment, Forecasts
+from tracer.mappings.risk import Assessment, Forecasts, lost_late
 from tracer.mappings.rows import MappingRow
 from tracer.mappings.survey import Survey
 from tracer.model.calls import device_name
@@ -71,6 +71,7 @@ def _verdict_dict(verdict: Assessment, forecasts: Forecasts | None) -> dict[str,
         "new_bytes": verdict.new,
         "rewrite_bytes": verdict.rewrites,
         "free_bytes": max(0, limit.free),
+        "lost_late": lost_late(limit),
         "fallocate": rules(limit.place.fstype).fallocate.value,
         "files": [
             {
