@@ -25,6 +25,7 @@ import pytest
 
 from tests.live.bad_disk import BadDisk
 from tests.live.guest import Steps, frozen, load_modules, run, truth, workload
+from tests.live.lossy import Writer, full_below
 from tests.live.refusals import SIZE, VICTIM, fill
 from tests.live.test_alerts_on_calls import hasty
 from tests.live.test_export import SCRAPE_S, calls, exporter, get, small, value
@@ -170,6 +171,16 @@ def test_a_disk_that_cannot_be_read(host: Host) -> None:
         disk.fail()
         done = subprocess.run([VICTIM, "load", str(disk.file), str(SIZE), "8192"], check=False)
         assert done.returncode == -signal.SIGBUS
+
+
+def test_writes_that_are_lost_at_writeback(host: Host) -> None:
+    with full_below("late") as disk, Writer(disk.place / "file", 3) as writer:
+        assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
+        disk.fill()
+        seen(host, disk.place)
+        with host.provoked("MkwriteWriteLost"):
+            writer.does("store 3")
+            disk.write_back()
 
 
 def test_a_disk_that_fills_up_while_files_on_it_are_written_through_mappings(host: Host) -> None:

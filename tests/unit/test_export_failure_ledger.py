@@ -34,6 +34,9 @@ def test_what_a_place_may_come_to_is_there_before_it_comes() -> None:
     counts = dict(FailureLedger(Who(), 10).counts([MountLabels("xfs", "/x")]))
     assert counts[Refused(MountLabels("xfs", "/x"), NO_SPACE)] == 0
     assert counts[Refused(MountLabels("xfs", "/x"), FailureKind(Class.BEYOND_END, ""))] == 0
+    assert counts[Refused(MountLabels("xfs", "/x"), FailureKind(Class.WRITEBACK, "ENOSPC"))] == 0
+    # Nobody is woken for those.
+    assert not any(refused.kind.kind is Class.WRITEBACK_UNMAPPED for refused in counts)
     assert set(counts.values()) == {0}
 
 

@@ -81,8 +81,11 @@ class _Families:
         )
         self.failures = CounterMetricFamily(
             "mkwrite_failures",
-            "Refused faults, and signals SIGBUS that no fault caused.",
+            "Refused faults, signals SIGBUS that no fault caused, and errors at writeback.",
             labels=_FAILURE_LABELS + who,
+        )
+        self.told = CounterMetricFamily(
+            "mkwrite_writeback_told", "How often a program was told, by msync or fsync, of writes lost at writeback."
         )
         self.in_flight = GaugeMetricFamily("mkwrite_inflight", "Calls that have not returned yet.")
         self.oldest = GaugeMetricFamily(
@@ -235,6 +238,7 @@ class MkwriteCollector(Collector):
             for (place, failure), number in self._failures.counts(places):
                 failed = [place.fstype, place.mountpoint, failure.kind.value, failure.errno, *place.who]
                 families.failures.add_metric(failed, number)
+            self._count(families.told, (), snapshot.told)
         if not snapshot.tracepoints:
             # No alert needs zeros of a filesystem that nobody writes to by mappings.
             places &= {MountLabels(fstype, mountpoint) for (fstype, mountpoint, *_), _ in self._ledger.calls()}

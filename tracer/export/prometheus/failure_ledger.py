@@ -30,6 +30,7 @@ _KNOWN: Final = (
     *(FailureKind(Class.REFUSED, errno) for errno in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "")),
     FailureKind(Class.BEYOND_END, ""),
     *(FailureKind(Class.MEDIA, errno) for errno in ("EIO", "ESTALE", "")),
+    *(FailureKind(Class.WRITEBACK, errno) for errno in ("ENOSPC", "EDQUOT", "EIO")),
 )
 
 
