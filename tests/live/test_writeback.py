@@ -87,7 +87,9 @@ def test_each_error_is_counted_and_nobody_is_told_who_does_not_ask(session: Sess
         assert (loss.errors, loss.told) == (2 * MORE, None)
         found = of(session.failures(), writer)
         assert Counter((f.verdict.kind, f.errno_name) for f in found) == errors(MORE)
-        assert {(f.source, f.pid, f.inferred) for f in found} == {(FailureSource.WRITEBACK, 0, False)}
+        assert {(f.source, f.pid, f.errno_from) for f in found} == {
+            (FailureSource.WRITEBACK, 0, "__filemap_set_wb_err")
+        }
         explained = next(iter(Explainer(session.has_ended, losses=session.file_losses).explain(found)))
         assert explained.state.mapped_by == (Mapper(writer.pid, writer.comm),)
         assert explained.state.mapped_name == str(writer.file)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 from failure_samples import REFUSED
+from look_back import hour
 
 from tracer.decode.clock import WallClock
 from tracer.decode.file_losses import decode
 from tracer.diagnosis.classes import decide
 from tracer.diagnosis.diagnose import diagnose
 from tracer.diagnosis.explainer import Explained, Explainer, Notified, Repeated
+from tracer.export.http.landing import page
 from tracer.export.json.failures import explained_dict, notified_dict, record, repeated_dict
 from tracer.export.json.records import json_line
 from tracer.model.failures import Actor, Class, Fact, Failure, FailureSource, Initiator
@@ -30,7 +33,8 @@ from tracer.ui.trace import TraceLines
 LOST = decide(
     replace(
         REFUSED, source=FailureSource.WRITEBACK, pid=0, tid=0, uid=0, comm="", dev=0, inode=131, errno=errno.ENOSPC,
-        kernel_error=errno.ENOSPC, handler="", offset=0, vm_fault=0, signal=None, initiator=Initiator.UNKNOWN,
+        kernel_error=errno.ENOSPC, errno_from="__filemap_set_wb_err", handler="", offset=0, vm_fault=0,
+        signal=None, initiator=Initiator.UNKNOWN,
     )
 )  # fmt: skip
 MS = 1_000_000
@@ -73,7 +77,8 @@ def test_a_report_says_which_file_how_much_and_that_nobody_was_told() -> None:
     assert shown.startswith("LOST AT WRITEBACK ")
     for part in ("/srv/data; inode 131", "7 errors of writeback in 12.0ms, for at least one page",
                  "nobody has been told yet", "for writing by db[812], log[9] in container c0ffee",
-                 "ENOSPC, recorded for the file", "writeback (ENOSPC)", "thin pool", "copy the file now"):  # fmt: skip
+                 "ENOSPC, recorded for the file by __filemap_set_wb_err",
+                 "writeback (ENOSPC)", "thin pool", "copy the file now"):  # fmt: skip
         assert part in shown
     assert "found by device and inode" not in shown
     assert "victim" not in shown
@@ -99,7 +104,7 @@ def test_a_file_without_a_name_has_that_of_its_mappings(name: str) -> None:
 
 
 def test_what_ext4_drops_without_a_record_is_told_so() -> None:
-    shown = text(explained(facts=Fact.UNRECORDED))
+    shown = text(explained(facts=Fact.UNRECORDED, errno_from="ext4_writepages"))
     assert "nobody is seen to be: the kernel keeps no error for the file" in shown
     assert "ENOSPC, returned by ext4_writepages" in shown
     assert "mpage_map_and_submit_extent" in shown
@@ -151,7 +156,14 @@ def test_a_line_of_trace_has_dashes_for_what_is_not_known() -> None:
     assert words[1:3] == ["-", "-"]
     assert "writeback" in words
     assert "ENOSPC" in words
-    assert words[-2:] == ["-", "/srv/data"]
+    assert words[-3:] == ["__filemap_set_wb_err", "-", "/srv/data"]
+
+
+def test_the_landing_page_has_dashes_for_what_is_not_known() -> None:
+    (table,) = re.findall('<table id="failures">.*?</table>', page(replace(hour(), failures=(LOST,)), "1"), re.DOTALL)
+    cells = re.findall("<td[^>]*>(.*?)</td>", table)
+    assert cells[1:5] == ["-", "writeback", "ENOSPC", "__filemap_set_wb_err"]
+    assert cells[-2:] == ["/srv/data", "-"]
 
 
 def test_odd_names_are_escaped() -> None:

@@ -116,13 +116,14 @@ class FailureReader:
         return decide(replace(self._met(event, FailureSource.SIGNAL), signal=signal))
 
     def _refusal(self, event: Any, path: bytes) -> Failure:
-        cause = event.cause
+        cause, source = event.cause, SOURCES[event.cause.source]
+        late = source is FailureSource.WRITEBACK
         named = path_of(path, bool(event.deleted), bool(event.cut))
         raw = RawSeries(event.handler, cause.who, cause.dev, event.kind).of(cause.generation)
         self._naming.name_series(raw.filesystem, cause.who, event.comm, named)
         series = self._naming.unlabelled(raw, {raw.filesystem: _text(event.fstype)})
         file = path_of(path, False, bool(event.cut))
-        if SOURCES[cause.source] is FailureSource.WRITEBACK and not event.cut:
+        if late and not event.cut:
             file = self._naming.file_at(raw.filesystem, _text(event.fstype), file)
         truncation = None
         if event.truncated_ns:
@@ -132,7 +133,7 @@ class FailureReader:
             )
         return decide(
             replace(
-                self._met(event, SOURCES[cause.source]),
+                self._met(event, source),
                 fstype=series.fstype,
                 mountpoint=series.mountpoint,
                 dev=cause.dev,
@@ -152,13 +153,18 @@ class FailureReader:
                 latency_ns=event.latency_ns,
                 vm_fault=event.vm_fault,
                 errno=cause.error,
-                errno_from=self._inner[event.inner],
-                huge_page=1 << event.page_bits if SOURCES[cause.source] is FailureSource.HUGETLB else 0,
-                inferred=self._inferred and SOURCES[cause.source] is not FailureSource.WRITEBACK,
-                overridden=_overridden(event) if SOURCES[cause.source] is FailureSource.PAGE_MKWRITE else None,
+                errno_from=_recorder(Fact(cause.facts)) if late else self._inner[event.inner],
+                huge_page=1 << event.page_bits if source is FailureSource.HUGETLB else 0,
+                inferred=self._inferred and not late,
+                overridden=_overridden(event) if source is FailureSource.PAGE_MKWRITE else None,
                 truncation=truncation,
             )
         )
+
+
+def _recorder(facts: Fact) -> str:
+    """Whose errno a loss at writeback has: mm/filemap.c, or fs/ext4/inode.c where nothing is recorded for the file."""
+    return "ext4_writepages" if facts & Fact.UNRECORDED else "__filemap_set_wb_err"
 
 
 def _signal(event: Any, name: bytes) -> Signal:

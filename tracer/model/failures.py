@@ -210,9 +210,10 @@ class Failure:
     The victim is the task that wrote: with the initiator ``remote``, the one that wrote to another's memory.
     ``pid`` is the host's, ``namespace_pid`` that of the innermost pid namespace, the same outside of containers;
     ``parent`` is the parent process. ``comm`` names the thread, ``process_comm`` the process: its first thread.
-    ``errno`` is what ``errno_from``, a function below the handler, returned; 0 where none was seen. ``verdict`` is what
-    follows from all that the kernel said, decided when the failure was decoded, and has ``errno_name``. ``size`` and
-    ``allocated`` are the file's, in bytes, at that moment. ``latency_ns`` is known of page_mkwrite only.
+    ``errno`` is what ``errno_from``, a function below the handler, returned, or recorded; 0 where none was seen.
+    ``verdict`` is what follows from all that the kernel said, decided when the failure was decoded, and has
+    ``errno_name``. ``size`` and ``allocated`` are the file's, in bytes, at that moment. ``latency_ns`` is known of
+    page_mkwrite only.
     ``syscall`` is the number of the system call in which the fault was taken, -1 for an instruction of the program.
     ``command`` holds the first 511 bytes of the arguments, ``command_cut`` if there were more. ``ordinal`` counts the
     failures of this process, file and cause: 1 is the first. ``kernel_error``, ``who``, ``generation`` (see

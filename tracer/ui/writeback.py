@@ -95,6 +95,5 @@ def _filesystem(failure: Failure, state: HostState) -> str:
 
 def _errno(failure: Failure) -> str:
     """Return the errno, and where the kernel has it."""
-    if failure.facts & Fact.UNRECORDED:
-        return f"{failure.errno_name}, returned by ext4_writepages"
-    return f"{failure.errno_name}, recorded for the file"
+    how = "returned" if failure.facts & Fact.UNRECORDED else "recorded for the file"
+    return f"{failure.errno_name}, {how} by {failure.errno_from}"

@@ -20,7 +20,7 @@ from tracer.export.http.history import View
 from tracer.latency.breakdown import CPU, breakdowns
 from tracer.model.asked import asked
 from tracer.model.calls import Outcome, Series, device_name
-from tracer.model.failures import Failure
+from tracer.model.failures import Failure, FailureSource
 from tracer.model.histogram import Histogram
 from tracer.model.losses import MEANINGS
 from tracer.model.snapshot import Snapshot, Tracepoints
@@ -163,14 +163,14 @@ def _failures(events: Sequence[Failure]) -> str:
             "when",
             lambda event: f"{datetime.fromtimestamp(event.time_ns // 10**9).astimezone():%Y-%m-%d %H:%M:%S}",
         ),
-        ("Process", "", lambda event: f"{event.comm}[{event.pid}]"),
+        ("Process", "", lambda event: f"{event.comm}[{event.pid}]" if event.pid else "-"),
         ("Class", "bad", lambda event: event.verdict.kind.value),
         ("Errno", "bad", lambda event: event.verdict.errno),
         ("Returned by", "", lambda event: event.errno_from or _inferred(event)),
         ("Filesystem", "", lambda event: event.fstype),
         ("Mount point", "text", lambda event: event.mountpoint),
         ("File", "text", lambda event: _file(event)),
-        ("Offset", "n", lambda event: offset_text(event.offset)),
+        ("Offset", "n", lambda event: "-" if event.source is FailureSource.WRITEBACK else offset_text(event.offset)),
     ]
     return _table("failures", columns, events, "None.")
 
