@@ -108,6 +108,33 @@ def test_help_lists_every_command() -> None:
     assert all(f"\n  {name} " in invoke("--help").stdout for name in COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("tpo", "'top'"), ("sigbuss", "'sigbus'"), ("mpas", "'maps'"), ("hlep", "'help'")]
+)
+@pytest.mark.parametrize("before", [[], ["help"]])
+def test_a_mistyped_command_gets_a_suggestion(before: list[str], typed: str, meant: str) -> None:
+    result = CliRunner().invoke(cli, [*before, typed])
+    assert result.exit_code == 2
+    assert f"There is no command '{typed}'. Did you mean {meant}" in result.output
+
+
+def test_a_command_like_no_other_gets_no_suggestion_and_control_characters_are_escaped() -> None:
+    assert CliRunner().invoke(cli, ["xyzzy"]).output.endswith("There is no command 'xyzzy'.\n")
+    assert "\x1b" not in CliRunner().invoke(cli, ["\x1b[2J"]).output
+
+
+def test_a_mistyped_option_gets_a_suggestion() -> None:
+    result = CliRunner().invoke(cli, ["top", "--cumulativ"])
+    assert result.exit_code == 2
+    assert "--cumulative" in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_what_the_option_shows(name: str) -> None:
+    assert invoke("help", name).stdout == invoke(name, "--help").stdout
+    assert invoke("help").stdout == invoke("--help").stdout
+
+
 def test_version_names_the_program() -> None:
     assert invoke("--version").stdout.startswith("mkwrite ")
 

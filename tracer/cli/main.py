@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from difflib import get_close_matches
 from typing import Final, NoReturn
 
 import click
 
 from tracer.cli.guard import guarded
 from tracer.cli.names import COMPLETE_VAR, PROGRAM
+from tracer.text import printable
 
 COMMANDS: Final = (
     "top", "hist", "trace", "waits", "stuck", "sigbus", "count", "export", "maps", "risk", "doctor", "completion",
+    "help",
 )  # fmt: skip
 
 EXAMPLES = """\b
@@ -25,7 +28,7 @@ Examples:
   mkwrite stuck                  what waits right now?
   mkwrite sigbus                 why was a write refused? who died of SIGBUS?
   mkwrite count -- make -j8      exact counts while a command runs
-  mkwrite COMMAND --help         options and examples of a command
+  mkwrite help COMMAND           options and examples of a command
 """
 
 
@@ -42,6 +45,17 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"tracer.cli.{cmd_name}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that ``args`` begin with. Raises UsageError, with those alike, where there is none."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            close = get_close_matches(name, COMMANDS)
+            meant = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            ctx.fail(f"There is no command {printable(name)!r}.{meant}")
+        return super().resolve_command(ctx, args)
 
 
 def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

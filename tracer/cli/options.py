@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from tracer.cli import values
 from tracer.cli.names import PROGRAM
 from tracer.model.hooks import Backend
 from tracer.model.options import By, Filters, Options
@@ -70,12 +71,30 @@ def filter_options(function: _Function) -> _Function:
 
 
 _TRACING: tuple[Callable[[_Function], _Function], ...] = (
-    click.option("--fs", multiple=True, metavar="TYPE", help="Only this filesystem type, such as ext4."),
-    click.option("--mount", multiple=True, metavar="DIR", help="Only the filesystem mounted at DIR."),
+    click.option(
+        "--fs",
+        multiple=True,
+        metavar="TYPE",
+        shell_complete=values.filesystem_types,
+        help="Only this filesystem type, such as ext4.",
+    ),
+    click.option(
+        "--mount",
+        multiple=True,
+        metavar="DIR",
+        shell_complete=values.mount_points,
+        help="Only the filesystem mounted at DIR.",
+    ),
     click.option("--pid", multiple=True, type=click.IntRange(min=1), metavar="PID", help="Only this process."),
     click.option("--comm", multiple=True, metavar="NAME", help="Only tasks of this name (comm)."),
     click.option("--cgroup", multiple=True, metavar="PATH", help="Only this cgroup and those below it, to 31 levels."),
-    click.option("--handler", multiple=True, metavar="NAME", help="Only this handler's calls."),
+    click.option(
+        "--handler",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=values.handlers,
+        help="Only this handler's calls.",
+    ),
     click.option(
         "--backend",
         type=click.Choice(["auto", *(backend.value for backend in Backend)]),

@@ -48,10 +48,15 @@ def check(filters: Filters, mounts: Mounts, handlers_known: Collection[str]) -> 
 
 
 def _check_filesystem(fstype: str, mounts: Mounts) -> None:
-    known = {mount.fstype for mount in mounts} | _filesystems(_PROC / "filesystems") | _loadable_filesystems()
+    known = filesystems_known(mounts)
     if fstype not in known:
         cure = _choices("Filesystems known to this kernel", fstype, known)
         raise UsageError(f"Unknown filesystem '{printable(fstype)}'.", cure)
+
+
+def filesystems_known(mounts: Mounts) -> set[str]:
+    """The types that are mounted, that this kernel has, and that it could load."""
+    return {mount.fstype for mount in mounts} | _filesystems(_PROC / "filesystems") | _loadable_filesystems()
 
 
 def _filesystems(path: Path) -> set[str]:
