@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PREFIX ?= /opt/mkwrite
 # What the guests of tests and demo need beyond mkwrite itself.
 RUN_PACKAGES := python3-bpfcc python3-venv
+# What makes man pages of docs/, where it is to be had.
+MANUAL_PACKAGES := lowdown
 TEST_PACKAGES := bpfcc-tools bpftool bpftrace btrfs-progs busybox-static cachefilesd chromium clang-format dmsetup \
 	e2fsprogs f2fs-tools fuse2fs gcc jq \
 	iproute2 kmod libc6-dev lz4 nfs-common nfs-kernel-server nilfs-tools openssl prometheus prometheus-node-exporter \
@@ -66,7 +68,7 @@ endef
 
 install:
 	$(call python)
-	@$(PYTHON) -I -B packaging/install.py install $(PREFIX) $(RUN_PACKAGES)
+	@$(PYTHON) -I -B packaging/install.py install $(PREFIX) $(RUN_PACKAGES) $(MANUAL_PACKAGES:%=--manual=%)
 
 uninstall:
 	$(call python)

@@ -8,7 +8,6 @@ installs are removed last.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import shutil
 import signal
@@ -22,39 +21,39 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(CHECKOUT))
+sys.path[:0] = map(str, (CHECKOUT / "packaging", CHECKOUT))
 
-from tracer.kernel.libraries import read_bcc  # noqa: E402
+import share  # noqa: E402
+from packages import Failure, get_converter, get_packages, run, said  # noqa: E402
 
 LINK: Final = Path("/usr/local/bin/mkwrite")
+SHARE: Final = Path("/usr/local/share")
 SERVICE: Final = "mkwrite-exporter"
 UNIT: Final = Path(f"/usr/local/lib/systemd/system/{SERVICE}.service")
 CACHE: Final = Path("/var/cache/mkwrite")
-_OS_RELEASE: Final = Path("/etc/os-release")
 #: Exists while systemd runs (sd_booted(3)).
 _SYSTEMD: Final = Path("/run/systemd/system")
 _VENV: Final = "venv."
 
 
-class Failure(Exception):
-    """The install cannot go on: what is wrong, and what to do about it."""
-
-    def __init__(self, problem: str, cure: str) -> None:
-        super().__init__(f"mkwrite: {problem}\n{cure}")
-
-
-def install(prefix: Path, packages: Sequence[str]) -> None:
-    """Install this checkout below ``prefix``; ``packages`` are apt's, for where Python's venv or BCC is missing.
+def install(prefix: Path, packages: Sequence[str], manual: Sequence[str] = ()) -> None:
+    """Install this checkout below ``prefix``; ``packages`` are apt's, for where Python's venv or BCC is missing,
+    ``manual`` those for where man pages cannot be made.
 
     Raises ``Failure`` and leaves a former install as it was where that cannot be done.
     """
     _check(prefix, "install")
     os.umask(0o022)  # root runs it: nobody else may write to it
-    _get_packages(packages)
+    get_packages(packages)
+    get_converter(manual)
     with ExitStack() as undo:
         venv = _new_venv(prefix, undo)
-        _switch(venv / "bin" / "mkwrite")
+        _switch(venv)
         undo.pop_all()
+    made = {SHARE / path for path in share.files(venv)}
+    for place in share.links(SHARE, prefix):
+        if place not in made:
+            place.unlink()
     for former in _installs(prefix):
         if former != venv:
             _remove(former)
@@ -73,8 +72,9 @@ def uninstall(prefix: Path) -> None:
                 directory.rmdir()
         if _SYSTEMD.is_dir():
             _systemctl("daemon-reload")
-    for place in (LINK, CACHE, prefix):
+    for place in (LINK, CACHE, *share.links(SHARE, prefix), prefix):
         _remove(place)
+    share.tidy(SHARE)
 
 
 def _check(prefix: Path, what: str) -> None:
@@ -98,44 +98,6 @@ def _installs(prefix: Path) -> Iterator[Path]:
     return (path for path in prefix.iterdir() if itself or path.name.startswith(_VENV))
 
 
-def _get_packages(packages: Sequence[str]) -> None:
-    """Have apt install what this Python lacks, where there is apt."""
-    if not (lacking := _lacking()):
-        return
-    bcc = read_bcc(_OS_RELEASE.read_text() if _OS_RELEASE.is_file() else "")
-    if not shutil.which("apt-get"):
-        raise Failure(
-            f"{sys.executable} lacks {lacking}, and this machine has no apt to get it.",
-            f"Install it with this machine's package manager ({bcc.install or 'often python3-bcc'}; python3-venv where "
-            "that is apart), then run make install again.",
-        )
-    print("Installing packages:", *packages, flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for step in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
-        done = _run("apt-get", "-q", *step, env=environment)
-        # An index that cannot be had is no matter where the others suffice.
-        if done.returncode and step != ["update"]:
-            raise Failure(
-                f"apt-get could not install {' '.join(packages)}: {_said(done.stderr, 'E:')}",
-                "Mend that (is this machine online?), then run make install again.",
-            )
-    if lacking := _lacking():
-        raise Failure(
-            f"{sys.executable} still lacks {lacking}.",
-            "Use the Python that the packages are for (make install PYTHON=/usr/bin/python3), or get them anew: "
-            f"apt-get install --reinstall {' '.join(packages)}",
-        )
-
-
-def _lacking() -> str:
-    """What of venv and BCC this Python has not, nor may have from the distribution's; "" where it has both."""
-    importlib.invalidate_caches()
-    lacking = [] if importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv") else ["venv"]
-    if read_bcc("").python is None:
-        lacking.append("BCC")
-    return " and ".join(lacking)
-
-
 def _new_venv(prefix: Path, undo: ExitStack) -> Path:
     """A venv below ``prefix`` that has this checkout's mkwrite, and runs it."""
     if not prefix.is_dir():
@@ -144,29 +106,30 @@ def _new_venv(prefix: Path, undo: ExitStack) -> Path:
     venv = Path(tempfile.mkdtemp(prefix=_VENV, dir=prefix))
     undo.callback(shutil.rmtree, venv)
     venv.chmod(0o755)
-    made = _run(sys.executable, "-I", "-m", "venv", "--system-site-packages", str(venv))
+    made = run(sys.executable, "-I", "-m", "venv", "--system-site-packages", str(venv))
     if made.returncode:
         raise Failure(
-            f"{sys.executable} could not make a venv: {_said(made.stderr or made.stdout)}",
+            f"{sys.executable} could not make a venv: {said(made.stderr or made.stdout)}",
             "Mend that, then run make install again.",
         )
-    got = _run(str(venv / "bin" / "python"), "-I", "-m", "pip", "install", "-q", "--no-cache-dir", str(CHECKOUT))
+    got = run(str(venv / "bin" / "python"), "-I", "-m", "pip", "install", "-q", "--no-cache-dir", str(CHECKOUT))
     if got.returncode:
         project: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
         needed = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
         raise Failure(
-            f"pip could not get what mkwrite is made of: {_said(got.stderr, 'ERROR:')}",
+            f"pip could not get what mkwrite is made of: {said(got.stderr, 'ERROR:')}",
             "Mend that, then run make install again. Without a network, run where there is one, and the same Python: "
             f"pip download -d DIR {' '.join(map(repr, needed))}\n"
             "Copy DIR to this machine, then: make install PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR",
         )
     _isolate(venv / "bin" / "mkwrite")
-    tried = _run(str(venv / "bin" / "mkwrite"), "--version")
+    tried = run(str(venv / "bin" / "mkwrite"), "--version")
     if tried.returncode:
         raise Failure(
-            f"what was installed does not run: {_said(tried.stderr)}",
+            f"what was installed does not run: {said(tried.stderr)}",
             f"Nothing has changed. Is the checkout in {CHECKOUT} whole?",
         )
+    share.make(CHECKOUT, venv)
     return venv
 
 
@@ -176,16 +139,13 @@ def _isolate(script: Path) -> None:
     script.write_text(f"{first} -I\n{rest}")
 
 
-def _switch(program: Path) -> None:
-    """Make ``program`` the one that runs, as a command and, where systemd runs, as the service; or keep the former."""
+def _switch(venv: Path) -> None:
+    """Make the program of ``venv`` the one that runs, as a command and (if it runs) the service; or keep the former."""
     with ExitStack() as undo:
-        LINK.parent.mkdir(parents=True, exist_ok=True)
-        if LINK.is_symlink():
-            target = LINK.readlink()
-            undo.callback(_replace, LINK, lambda new: new.symlink_to(target))
-        else:
-            undo.callback(LINK.unlink, missing_ok=True)
-        _replace(LINK, lambda new: new.symlink_to(program))
+        for path in share.files(venv):
+            if not (SHARE / path).exists() or (SHARE / path).is_symlink():
+                _link(SHARE / path, venv / "share" / path, undo)
+        _link(LINK, venv / "bin" / "mkwrite", undo)
         if _SYSTEMD.is_dir():
             _install_unit(undo)
         works = not _running() or not _systemctl("restart", SERVICE)
@@ -197,6 +157,17 @@ def _switch(program: Path) -> None:
             f"{SERVICE} does not start with what was installed, so that the former install is back.",
             f"Look for the reason, and report it: journalctl -u {SERVICE}",
         )
+
+
+def _link(place: Path, target: Path, undo: ExitStack) -> None:
+    """Have ``place`` lead to ``target``; the directories that it needs are made, and stay."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.is_symlink():
+        former = place.readlink()
+        undo.callback(_replace, place, lambda new: new.symlink_to(former))
+    else:
+        undo.callback(place.unlink, missing_ok=True)
+    _replace(place, lambda new: new.symlink_to(target))
 
 
 def _install_unit(undo: ExitStack) -> None:
@@ -238,18 +209,6 @@ def _systemctl(*arguments: str) -> int:
     return subprocess.run(("systemctl", *arguments), check=False).returncode
 
 
-def _run(*command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command; what it says is for the case that it fails."""
-    return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-
-
-def _said(output: str, mark: str = "") -> str:
-    """The last line that a program said, of those that begin with ``mark`` if any does."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    marked = [line.removeprefix(mark).strip() for line in lines if line.startswith(mark)]
-    return (marked or lines or ["it did not say why"])[-1]
-
-
 def _ended(number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -260,16 +219,23 @@ def main() -> int:
     parser.add_argument("what", choices=("install", "uninstall"))
     parser.add_argument("prefix", type=lambda given: Path(given).absolute())
     parser.add_argument("package", nargs="*", help="of apt, to install where Python's venv or BCC is missing")
+    parser.add_argument("--manual", action="append", default=[], metavar="PACKAGE", help="for man pages, the same")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _ended)
     try:
         if options.what == "install":
-            install(options.prefix, options.package)
+            install(options.prefix, options.package, options.manual)
         else:
             uninstall(options.prefix)
     except Failure as failure:
         print(failure, file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(
+            f"mkwrite: {error.cmd[0]} failed: {said(error.stderr or '')}\nMend that, then run make install again.",
+            file=sys.stderr,
+        )
         return 1
     except OSError as error:
         print(

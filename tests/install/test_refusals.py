@@ -22,6 +22,7 @@ _APT = """\
 echo "$*" >>/run/apt.calls
 case $2 in install) mv /usr/lib/bcc.aside /usr/lib/python3/dist-packages/bcc ;; esac
 """
+_LOWDOWN = "/usr/bin/lowdown.aside /usr/bin/lowdown"
 #: Ends an install while pip, whose log is a FIFO without a reader, waits.
 _INTERRUPT = f"""\
 mkfifo /run/log
@@ -133,3 +134,26 @@ def test_without_apt_what_is_there_suffices(bare: Machine) -> None:
     machine.shell(_NO_APT)
     # The wheels are missing, so that it ends behind where packages would be got.
     refused(machine.make("install"), "pip could not get", "make install")
+
+
+def test_without_what_makes_man_pages_it_is_installed_and_that_is_said(bare: Machine) -> None:
+    machine = bare.clone()
+    machine.shell(f"rm /usr/bin/lowdown; {_NO_APT}")
+    done = machine.make("install", *OFFLINE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == (
+        "mkwrite: no man pages, since lowdown, which makes them, is missing: this machine has no apt.\n"
+        "Install it, then run make install again; mkwrite help COMMAND does without.\n"
+    )
+    assert machine.shell("mkwrite help top | head -n 1") == "Usage: mkwrite top [OPTIONS]\n"
+
+
+def test_apt_gets_what_makes_man_pages(bare: Machine) -> None:
+    machine = bare.clone()
+    machine.shell("mv /usr/bin/lowdown /usr/bin/lowdown.aside")
+    machine.write("/usr/bin/apt-get", _APT.replace("/usr/lib/bcc.aside /usr/lib/python3/dist-packages/bcc", _LOWDOWN))
+    # The wheels are missing, so that it ends there.
+    refused(machine.make("install"), "pip could not get", "make install")
+    assert machine.shell("cat /run/apt.calls").splitlines() == [
+        "-q update", "-q install -y --no-install-recommends lowdown",
+    ]  # fmt: skip

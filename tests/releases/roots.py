@@ -16,7 +16,11 @@ from tests.vm.archive import mirrors
 from tests.vm.kernels import cache_dir
 
 #: What ``make install`` needs, and what a guest needs to have a filesystem.
-PACKAGES = ("python3-bpfcc", "python3-venv", "make", "e2fsprogs", "mount")
+PACKAGES = (
+    *("python3-bpfcc", "python3-venv", "make", "e2fsprogs", "mount"),
+    # What its man pages are made with and looked at, and what loads its completion.
+    *("lowdown", "mandoc", "bash-completion"),
+)
 #: Where ``make install`` puts it.
 PREFIX = Path("/opt/mkwrite")
 CHECKOUT = Path(__file__).resolve().parents[2]

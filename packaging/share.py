@@ -1,0 +1,88 @@
+"""What an install has beside the program: man pages, made of docs/, and tab completion for three shells.
+
+They are made within a venv, as below /usr/local/share, from where links lead to them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+#: Makes man pages of Markdown.
+CONVERTER: Final = "lowdown"
+_MANUAL: Final = "man/man1"
+_COMPLETIONS: Final = {
+    "bash": "bash-completion/completions/mkwrite",
+    "zsh": "zsh/site-functions/_mkwrite",
+    "fish": "fish/vendor_completions.d/mkwrite.fish",
+}
+_DIRECTORIES: Final = (_MANUAL, *(str(Path(place).parent) for place in _COMPLETIONS.values()))
+
+
+def make(checkout: Path, venv: Path) -> None:
+    """Make all of it below ``venv``/share; no man pages where there is no ``CONVERTER``.
+
+    Raises CalledProcessError.
+    """
+    for shell, place in _COMPLETIONS.items():
+        script = _output(str(venv / "bin" / "mkwrite"), "completion", shell)
+        _write(venv / "share" / place, script)
+    if shutil.which(CONVERTER):
+        version = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
+        for name, text in _pages(checkout / "docs"):
+            _write(venv / "share" / _MANUAL / f"{name}.1", _manual(name, text, version))
+
+
+def files(venv: Path) -> Iterator[Path]:
+    """What ``make`` made, relative to share."""
+    share = venv / "share"
+    return (path.relative_to(share) for place in _DIRECTORIES for path in sorted((share / place).glob("*mkwrite*")))
+
+
+def links(share: Path, prefix: Path) -> Iterator[Path]:
+    """The links below ``share`` that lead to an install below ``prefix``."""
+    for place in _DIRECTORIES:
+        for path in (share / place).glob("*mkwrite*"):
+            if path.is_symlink() and path.readlink().is_relative_to(prefix):
+                yield path
+
+
+def tidy(share: Path) -> None:
+    """Remove the directories that nothing is in, but for that of all manuals."""
+    for place in _DIRECTORIES:
+        for directory in (share / place, (share / place).parent):
+            if directory.parent != share or directory.name != "man":
+                with suppress(OSError):  # not empty, or not there
+                    directory.rmdir()
+
+
+def _pages(docs: Path) -> Iterator[tuple[str, str]]:
+    """The name of each man page, and its text."""
+    yield "mkwrite", (docs / "reference.md").read_text()
+    for page in sorted((docs / "commands").glob("*.md")):
+        yield f"mkwrite-{page.stem}", page.read_text()
+
+
+def _manual(name: str, text: str, version: str) -> str:
+    """A man page of Markdown whose title is left out, since it is in the header, so that sections begin with ##."""
+    _title, text = text.split("\n", 1)
+    text = text.replace(f"`{name.replace('-', ' ')}` - ", f"{name} - ", 1)
+    said = {"title": name, "section": "1", "source": f"mkwrite {version}", "shiftheadinglevelby": "-1"}
+    options = [word for key, value in said.items() for word in ("-M", f"{key}={value}")]
+    made = _output(CONVERTER, "-s", "-Tman", "--nroff-nolinks", *options, text=text)
+    # What lowdown 1.0 (Debian 12) does not do: a font that terminals have, and no backslash before a | of a table.
+    return made.replace("\\fC", "\\fB").replace("\\e|", "|")
+
+
+def _output(*command: str, text: str | None = None) -> str:
+    return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=True).stdout
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
