@@ -27,7 +27,7 @@ import share  # noqa: E402
 from packages import Failure, get_converter, get_packages, run, said  # noqa: E402
 
 LINK: Final = Path("/usr/local/bin/mkwrite")
-SHARE: Final = Path("/usr/local/share")
+ROOT: Final = Path("/")
 SERVICE: Final = "mkwrite-exporter"
 UNIT: Final = Path(f"/usr/local/lib/systemd/system/{SERVICE}.service")
 CACHE: Final = Path("/var/cache/mkwrite")
@@ -50,8 +50,8 @@ def install(prefix: Path, packages: Sequence[str], manual: Sequence[str] = ()) -
         venv = _new_venv(prefix, undo)
         _switch(venv)
         undo.pop_all()
-    made = {SHARE / path for path in share.files(venv)}
-    for place in share.links(SHARE, prefix):
+    made = {ROOT / path for path in share.files(venv)}
+    for place in share.links(ROOT, prefix):
         if place not in made:
             place.unlink()
     for former in _installs(prefix):
@@ -72,9 +72,9 @@ def uninstall(prefix: Path) -> None:
                 directory.rmdir()
         if _SYSTEMD.is_dir():
             _systemctl("daemon-reload")
-    for place in (LINK, CACHE, *share.links(SHARE, prefix), prefix):
+    for place in (LINK, CACHE, *share.links(ROOT, prefix), prefix):
         _remove(place)
-    share.tidy(SHARE)
+    share.tidy(ROOT)
 
 
 def _check(prefix: Path, what: str) -> None:
@@ -143,8 +143,8 @@ def _switch(venv: Path) -> None:
     """Make the program of ``venv`` the one that runs, as a command and (if it runs) the service; or keep the former."""
     with ExitStack() as undo:
         for path in share.files(venv):
-            if not (SHARE / path).exists() or (SHARE / path).is_symlink():
-                _link(SHARE / path, venv / "share" / path, undo)
+            if not (ROOT / path).exists() or (ROOT / path).is_symlink():
+                _link(ROOT / path, share.tree(venv) / path, undo)
         _link(LINK, venv / "bin" / "mkwrite", undo)
         if _SYSTEMD.is_dir():
             _install_unit(undo)

@@ -1,6 +1,6 @@
 """What an install has beside the program: man pages, made of docs/, and tab completion for three shells.
 
-They are made within a venv, as below /usr/local/share, from where links lead to them.
+They are made within a venv, in a tree like that of the root directory, from where links lead to them.
 """
 
 from __future__ import annotations
@@ -15,48 +15,54 @@ from typing import Final
 
 #: Makes man pages of Markdown.
 CONVERTER: Final = "lowdown"
-_MANUAL: Final = "man/man1"
+_MANUAL: Final = "usr/local/share/man/man1"
 _COMPLETIONS: Final = {
-    "bash": "bash-completion/completions/mkwrite",
-    "zsh": "zsh/site-functions/_mkwrite",
-    "fish": "fish/vendor_completions.d/mkwrite.fish",
+    "bash": "usr/local/share/bash-completion/completions/mkwrite",
+    "zsh": "usr/local/share/zsh/site-functions/_mkwrite",
+    # It looks below /usr/local only where XDG_DATA_DIRS names that, as no login by ssh does.
+    "fish": "etc/fish/completions/mkwrite.fish",
 }
 _DIRECTORIES: Final = (_MANUAL, *(str(Path(place).parent) for place in _COMPLETIONS.values()))
 
 
+def tree(venv: Path) -> Path:
+    """Where they are made."""
+    return venv / "share" / "mkwrite"
+
+
 def make(checkout: Path, venv: Path) -> None:
-    """Make all of it below ``venv``/share; no man pages where there is no ``CONVERTER``.
+    """Make all of it below ``tree(venv)``; no man pages where there is no ``CONVERTER``.
 
     Raises CalledProcessError.
     """
     for shell, place in _COMPLETIONS.items():
         script = _output(str(venv / "bin" / "mkwrite"), "completion", shell)
-        _write(venv / "share" / place, script)
+        _write(tree(venv) / place, script)
     if shutil.which(CONVERTER):
         version = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
         for name, text in _pages(checkout / "docs"):
-            _write(venv / "share" / _MANUAL / f"{name}.1", _manual(name, text, version))
+            _write(tree(venv) / _MANUAL / f"{name}.1", _manual(name, text, version))
 
 
 def files(venv: Path) -> Iterator[Path]:
-    """What ``make`` made, relative to share."""
-    share = venv / "share"
-    return (path.relative_to(share) for place in _DIRECTORIES for path in sorted((share / place).glob("*mkwrite*")))
+    """What ``make`` made, relative to ``tree(venv)``."""
+    top = tree(venv)
+    return (path.relative_to(top) for place in _DIRECTORIES for path in sorted((top / place).glob("*")))
 
 
-def links(share: Path, prefix: Path) -> Iterator[Path]:
-    """The links below ``share`` that lead to an install below ``prefix``."""
+def links(root: Path, prefix: Path) -> Iterator[Path]:
+    """The links below ``root`` that lead to an install below ``prefix``."""
     for place in _DIRECTORIES:
-        for path in (share / place).glob("*mkwrite*"):
+        for path in (root / place).glob("*mkwrite*"):
             if path.is_symlink() and path.readlink().is_relative_to(prefix):
                 yield path
 
 
-def tidy(share: Path) -> None:
+def tidy(root: Path) -> None:
     """Remove the directories that nothing is in, but for that of all manuals."""
     for place in _DIRECTORIES:
-        for directory in (share / place, (share / place).parent):
-            if directory.parent != share or directory.name != "man":
+        for directory in (root / place, (root / place).parent):
+            if directory.name != "man":
                 with suppress(OSError):  # not empty, or not there
                     directory.rmdir()
 

@@ -16,7 +16,7 @@ from typing import Final
 
 PREFIX: Final = "/opt/mkwrite"
 LINK: Final = "/usr/local/bin/mkwrite"
-SHARE: Final = "/usr/local/share"
+MANUAL: Final = "/usr/local/share/man/man1"
 UNIT: Final = "/usr/local/lib/systemd/system/mkwrite-exporter.service"
 #: As docs and messages have them: where there is no network, pip takes what it needs from a directory.
 OFFLINE: Final = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/mnt/wheels")

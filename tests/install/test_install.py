@@ -10,21 +10,20 @@ import tomllib
 import pytest
 
 from tests.install.conftest import GONE, NEWER, OLDER
-from tests.install.machine import LINK, OFFLINE, PREFIX, SHARE, UNIT, Machine, Tree
+from tests.install.machine import LINK, MANUAL, OFFLINE, PREFIX, UNIT, Machine, Tree
 from tests.releases.roots import CHECKOUT
 from tracer.cli.main import COMMANDS
 
 VERSION = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
 #: What the tests themselves put on a machine.
 FAKE = "/usr/bin/systemctl"
-#: Below SHARE.
 COMPLETIONS = (
-    "bash-completion/completions/mkwrite",
-    "zsh/site-functions/_mkwrite",
-    "fish/vendor_completions.d/mkwrite.fish",
+    "/usr/local/share/bash-completion/completions/mkwrite",
+    "/usr/local/share/zsh/site-functions/_mkwrite",
+    "/etc/fish/completions/mkwrite.fish",
 )
 MANUALS = sorted(
-    f"man/man1/{name}.1"
+    f"{MANUAL}/{name}.1"
     for name in ("mkwrite", *(f"mkwrite-{command}" for command in COMMANDS if command not in ("completion", "help")))
 )
 #: What mandoc says of all that the converter makes.
@@ -77,20 +76,19 @@ def test_an_install_adds_files_and_changes_none(installed: Machine, before: Tree
     (venv,) = venvs(installed)
     new = {path for path in after.keys() - before.keys() - {FAKE} if not path.startswith(f"{PREFIX}/{venv}/")}
     units = UNIT.rpartition("/")[0]
-    shared = {path for path in new if path.startswith(f"{SHARE}/")}
+    shared = {path for path in new if path.startswith(("/usr/local/share/", "/etc/"))}
     assert new - shared == {PREFIX, f"{PREFIX}/{venv}", LINK, UNIT, units, units.rpartition("/")[0]}
-    assert {path for path in shared if after[path][3:]} == {f"{SHARE}/{path}" for path in (*COMPLETIONS, *MANUALS)}
+    assert {path for path in shared if after[path][3:]} == {*COMPLETIONS, *MANUALS}
     assert installed.shell(f"readlink {LINK}") == f"{PREFIX}/{venv}/bin/mkwrite\n"
     assert installed.shell(f"cat {UNIT}") == (CHECKOUT / "packaging" / "mkwrite-exporter.service").read_text()
 
 
 def test_each_command_has_a_man_page_without_a_flaw(installed: Machine) -> None:
-    pages = [f"{SHARE}/{page}" for page in MANUALS]
-    said = installed.run("mandoc", "-T", "lint", "-W", "warning", *pages).stdout.splitlines()
+    said = installed.run("mandoc", "-T", "lint", "-W", "warning", *MANUALS).stdout.splitlines()
     assert [line for line in said if not line.partition("WARNING: ")[2].startswith(HARMLESS)] == []
-    names = installed.shell(f"cd {SHARE}/man/man1 && grep -ohE '^mkwrite[a-z-]* - [a-z]' *")
-    assert [f"man/man1/{line.split()[0]}.1" for line in names.splitlines()] == MANUALS
-    shown = re.sub(".\b", "", installed.shell(f"mandoc -T utf8 {SHARE}/man/man1/mkwrite-top.1"))
+    names = installed.shell(f"cd {MANUAL} && grep -ohE '^mkwrite[a-z-]* - [a-z]' *")
+    assert [f"{MANUAL}/{line.split()[0]}.1" for line in names.splitlines()] == MANUALS
+    shown = re.sub(".\b", "", installed.shell(f"mandoc -T utf8 {MANUAL}/mkwrite-top.1"))
     assert [line for line in shown.splitlines() if line[:1].isalpha()][1:4] == ["Name", "Synopsis", "Description"]
     assert re.search(r"--sort COLUMN +│ *calls \(default\), p50", shown)
     assert f"mkwrite {VERSION}" in shown
@@ -101,13 +99,13 @@ def test_tab_completion_is_loaded_by_what_was_installed_last(installed: Machine)
     assert machine.make("install", *OFFLINE, source="newer").returncode == 0
     machine.write("/run/tab", _TAB)
     assert machine.run("bash", "/run/tab").stdout == "--cumulative\n"
-    assert f"_MKWRITE_COMPLETE=zsh_complete {LINK.rpartition('/')[2]}" in machine.shell(f"cat {SHARE}/{COMPLETIONS[1]}")
-    assert "_MKWRITE_COMPLETE=fish_complete" in machine.shell(f"cat {SHARE}/{COMPLETIONS[2]}")
+    assert f"_MKWRITE_COMPLETE=zsh_complete {LINK.rpartition('/')[2]}" in machine.shell(f"cat {COMPLETIONS[1]}")
+    assert "_MKWRITE_COMPLETE=fish_complete" in machine.shell(f"cat {COMPLETIONS[2]}")
 
 
 def test_a_page_that_is_no_more_goes_with_an_upgrade(installed: Machine) -> None:
     machine = installed.clone()
-    gone = f"{SHARE}/man/man1/mkwrite-gone.1"
+    gone = f"{MANUAL}/mkwrite-gone.1"
     machine.shell(f"ln -s {PREFIX}/venv.former/share/man/man1/mkwrite-gone.1 {gone}; touch {gone}x")
     assert machine.make("install", *OFFLINE, source="newer").returncode == 0
     assert {path for path in machine.tree() if "mkwrite-gone" in path} == {f"{gone}x"}

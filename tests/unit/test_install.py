@@ -47,7 +47,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("installed")
     with pytest.MonkeyPatch.context() as patch:
         installer = runpy.run_path(str(ROOT / "packaging" / "install.py"))["install"]
-        for name, path in (("LINK", "link"), ("UNIT", "unit"), ("_SYSTEMD", "none"), ("SHARE", "share")):
+        for name, path in (("LINK", "link"), ("UNIT", "unit"), ("_SYSTEMD", "none"), ("ROOT", "root")):
             patch.setitem(installer.__globals__, name, place / path)
         before = os.umask(0)
         try:
