@@ -24,7 +24,6 @@ from tracer.decode.snapshots import Tally
 from tracer.decode.unread import Unread
 from tracer.errors import MkwriteError
 from tracer.host.cgroups import Cgroups
-from tracer.host.filters import check
 from tracer.host.liveness import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.btf import Btf
@@ -42,6 +41,7 @@ from tracer.probes.abi import LOSSES, OLD_NS, RACED_AFTER_NS
 from tracer.probes.arrival import Arrival
 from tracer.probes.plan import CORE, hook_handlers, open_tracer
 from tracer.probes.program import runs
+from tracer.probes.selection import Selection
 
 T = TypeVar("T")
 
@@ -58,16 +58,17 @@ class Session:
         functions = (*failures.functions(), *writeback.functions()) if options.failures else ()
         waits = (*wait_functions.names(), *in_flight.SYMBOLS) if options.waits else ()
         self._symbols = Symbols([CORE, *functions, *waits])
-        check(options.filters, mounts, self._symbols.handlers().keys())
+        cgroups = Cgroups(mounts)
+        selection = Selection(options.filters, mounts, cgroups, self._symbols)
         self._mounts = MountTable()
-        self._naming = Naming(options.by, self._symbols, self._mounts, Cgroups(mounts))
+        self._naming = Naming(options.by, self._symbols, self._mounts, cgroups)
         self._lock = threading.Lock()
         self._events: Unread[CallEvent] = Unread()
         self._failures: Unread[Failure] = Unread()
-        self._gone = gone_in(options.by, mounts) if options.make_room else None
+        self._gone = gone_in(options.by, cgroups) if options.make_room else None
         self._asked = frozenset(options.filters.handlers)
         try:
-            opened = open_tracer(options, self._symbols, mounts)
+            opened = open_tracer(options, self._symbols, selection)
         except BaseException:
             self._mounts.close()
             raise

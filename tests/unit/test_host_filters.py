@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from tracer.errors import Exit, UsageError
+from tracer.host.cgroups import Cgroups
 from tracer.host.filters import check
 from tracer.host.mounts import Mounts
 from tracer.model.options import Filters
@@ -23,13 +24,13 @@ HANDLERS = ("ext4_page_mkwrite", "filemap_page_mkwrite", "xfs_filemap_page_mkwri
 def refused(filters: Filters) -> UsageError:
     """The error of ``check``."""
     with pytest.raises(UsageError) as caught:
-        check(filters, MOUNTS, HANDLERS)
+        check(filters, MOUNTS, Cgroups(MOUNTS), HANDLERS)
     assert caught.value.code == Exit.USAGE
     return caught.value
 
 
 def test_what_exists_is_accepted() -> None:
-    check(Filters(), MOUNTS, ())
+    check(Filters(), MOUNTS, Cgroups(MOUNTS), ())
     check(
         Filters(
             fs=("proc", "weirdfs"),
@@ -39,6 +40,7 @@ def test_what_exists_is_accepted() -> None:
             handlers=HANDLERS,
         ),
         MOUNTS,
+        Cgroups(MOUNTS),
         HANDLERS,
     )
 
@@ -101,11 +103,11 @@ def test_an_unknown_handler_names_the_closest_first() -> None:
 
 def test_a_kernel_without_handlers_says_so() -> None:
     with pytest.raises(UsageError, match="Handlers of this kernel: none"):
-        check(Filters(handlers=("x",)), MOUNTS, ())
+        check(Filters(handlers=("x",)), MOUNTS, Cgroups(MOUNTS), ())
 
 
 def test_a_long_list_is_cut() -> None:
     mounts = Mounts.parse(b"".join(b"1 0 8:1 / /m%d rw - ext4 a rw\n" % i for i in range(1000)))
     with pytest.raises(UsageError) as caught:
-        check(Filters(mounts=("/nowhere",)), mounts, ())
+        check(Filters(mounts=("/nowhere",)), mounts, Cgroups(mounts), ())
     assert caught.value.cure.endswith("and 960 more.")

@@ -182,11 +182,13 @@ def host_filters(
     cgroup: tuple[str, ...],
 ) -> Filters:
     """What ``host_options`` ask for. Raises UsageError for what does not exist."""
+    from tracer.host.cgroups import Cgroups
     from tracer.host.filters import check
     from tracer.host.mounts import Mounts
 
     filters = Filters(fs=fs, mounts=mount, pids=pid, comms=comm, cgroups=cgroup)
-    check(filters, Mounts.read(), ())
+    mounts = Mounts.read()
+    check(filters, mounts, Cgroups(mounts), ())
     return filters
 
 

@@ -25,7 +25,7 @@ _NEAREST: Final = 10
 _PROC: Final = Path("/proc")
 
 
-def check(filters: Filters, mounts: Mounts, handlers_known: Collection[str]) -> None:
+def check(filters: Filters, mounts: Mounts, cgroups: Cgroups, handlers_known: Collection[str]) -> None:
     """Raise UsageError, which lists what exists, for the first filter that names what does not.
 
     ``handlers_known`` are the names of the handlers that this kernel has.
@@ -38,7 +38,6 @@ def check(filters: Filters, mounts: Mounts, handlers_known: Collection[str]) -> 
         _check_process(pid)
     for comm in filters.comms:
         _check_comm(comm)
-    cgroups = Cgroups(mounts)
     for cgroup in filters.cgroups:
         cgroups.id_of(cgroup)
     for handler in filters.handlers:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from tracer.host.cgroups import Cgroups
-from tracer.host.mounts import Mounts
 from tracer.host.processes import host_pids
 from tracer.model.failures import PID
 from tracer.model.options import By
@@ -23,14 +22,12 @@ _TICK_NS: Final = 10_000_000
 _ROOT_INODE: Final = 1
 
 
-def gone_in(by: By | None, mounts: Mounts) -> Callable[[], IsGone] | None:
+def gone_in(by: By | None, cgroups: Cgroups) -> Callable[[], IsGone] | None:
     """What makes a test for a moment; None where what is gone cannot be told, for files above all."""
     if by is By.PROCESS and host_pids():
         return lambda: _process_is_gone
-    if by is By.CGROUP:
-        cgroups = Cgroups(mounts)
-        if cgroups.root is not None and cgroups.root.stat().st_ino == _ROOT_INODE:
-            return lambda: _not_in(cgroups.ids())
+    if by is By.CGROUP and cgroups.root is not None and cgroups.root.stat().st_ino == _ROOT_INODE:
+        return lambda: _not_in(cgroups.ids())
     return None
 
 

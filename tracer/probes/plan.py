@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tracer.errors import Exit, MkwriteError
-from tracer.host.mounts import Mounts
 from tracer.kernel.btf import Btf
 from tracer.kernel.parsing import parse_cpus
 from tracer.kernel.preemption import preemptible
@@ -21,7 +20,8 @@ from tracer.probes import dax, failures, writeback
 from tracer.probes.abi import SLOT_BITS
 from tracer.probes.build import build
 from tracer.probes.program import BpfObject
-from tracer.probes.settings import Wanted, settings, wanted
+from tracer.probes.selection import Selection, Wanted
+from tracer.probes.settings import settings
 from tracer.probes.source import source
 from tracer.probes.tracepoints import POSSIBLE_CPUS, TracepointCounts, note, open_tracepoints, unfiltered
 from tracer.probes.tracer import HookPoint, Tracer
@@ -54,26 +54,26 @@ class Opened:
     sees_ends: bool = False
 
 
-def open_tracer(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
+def open_tracer(options: Options, symbols: Symbols, selection: Selection) -> Opened:
     """Hook functions, or, where none can be hooked, tracepoints. Raises MkwriteError when nothing attaches."""
     if options.backend is Backend.TRACEPOINT:
-        return _open_tracepoints(options, symbols, mounts, "")
+        return _open_tracepoints(options, symbols, selection, "")
     try:
-        return _open_hooks(options, symbols, mounts)
+        return _open_hooks(options, symbols, selection)
     except MkwriteError as error:
         if options.backend:
             raise
         why = why_not({Backend.FENTRY: error, Backend.KPROBE: error})
         try:
-            return _open_tracepoints(options, symbols, mounts, why)
+            return _open_tracepoints(options, symbols, selection, why)
         except MkwriteError as other:
             # What any program lacks (a compiler, memory, descriptors) says more than why the others were not allowed.
             raise (other if other.code in _LACKING else error) from None
 
 
-def _open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts, why: str) -> Opened:
+def _open_tracepoints(options: Options, symbols: Symbols, selection: Selection, why: str) -> Opened:
     try:
-        tracer, counts = open_tracepoints(options, symbols, mounts)
+        tracer, counts = open_tracepoints(options, symbols, selection)
     except OSError as error:
         raise last_refusal(error, Backend.TRACEPOINT, False) from error
     lost = writeback.notes(options.filters) if options.failures else ()
@@ -81,13 +81,13 @@ def _open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts, why: s
     return Opened(tracer, Backend.TRACEPOINT, frozenset(), notes, counts=counts)
 
 
-def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
+def _open_hooks(options: Options, symbols: Symbols, selection: Selection) -> Opened:
     """Try the plans in order until one attaches."""
     notes: list[str] = []
     handlers = _handlers(options, symbols, notes)
     preempts = preemptible()
     plans = list(_plans(options.backend, bool(handlers), preempts))
-    selection = list(wanted(options.filters, symbols, mounts, by_address=not handlers))
+    wanted = selection.wanted(by_address=not handlers)
     with Btf() as btf:
         tells_raced = btf.function(DIRTY) is not None
         if not tells_raced:
@@ -97,7 +97,7 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
         def compiled(backend: Backend) -> BpfObject:
             result = build(source(btf, backend, options.failures, options.waits))
             cells = _front_cells(cpus, result.maps["front"].value_size)
-            common = settings(options, selection, cpus=cpus, cells=cells, raced=tells_raced, handlers=bool(handlers))
+            common = settings(options, wanted, cpus=cpus, cells=cells, raced=tells_raced, handlers=bool(handlers))
             return result.configured(
                 {**common, **failures.settings(options, btf)},
                 {"slots": 1 << SLOT_BITS, "front": cpus * cells, "wp_counts": cpus},
@@ -108,7 +108,7 @@ def _open_hooks(options: Options, symbols: Symbols, mounts: Mounts) -> Opened:
             objects = {backend: compiled(backend) for backend in dict.fromkeys((plan.calls, plan.wp))}
             places = list(_places(plan, options.filters.handlers if handlers else (), not handlers, tells_raced))
             try:
-                opened = _attached(options, plan, objects, places, selection, symbols, btf, handlers)
+                opened = _attached(options, plan, objects, places, wanted, symbols, btf, handlers)
             except (OSError, MkwriteError) as error:
                 if plan is plans[-1]:
                     raise last_refusal(error, plan.calls, len(plans) > 1) from error
@@ -125,7 +125,7 @@ def _attached(
     plan: _Plan,
     objects: Mapping[Backend, BpfObject],
     places: Iterable[HookPoint],
-    selection: Iterable[Wanted],
+    wanted: Iterable[Wanted],
     symbols: Symbols,
     btf: Btf,
     handlers: tuple[str, ...],
@@ -137,7 +137,7 @@ def _attached(
     places = list(places)
     entries = [place for place in places if place.program == "page_mkwrite_entry"]
     with ExitStack() as undo:
-        tracer = Tracer(objects, [one.key for one in selection], [one for one in places if one not in entries], btf)
+        tracer = Tracer(objects, [one.key for one in wanted], [one for one in places if one not in entries], btf)
         undo.callback(tracer.close)
         if options.failures:
             inner = failures.InnerHooks(tracer, symbols, plan.wp, options.every_errno)

@@ -27,7 +27,8 @@ from tracer.probes.build import build, text
 from tracer.probes.entries import entries
 from tracer.probes.forks import let_go_in_forks
 from tracer.probes.program import c_type
-from tracer.probes.settings import settings, wanted
+from tracer.probes.selection import Selection
+from tracer.probes.settings import settings
 from tracer.probes.source import source
 from tracer.probes.tracer import HookPoint, Tracer
 
@@ -51,7 +52,7 @@ _CLOCK_MONOTONIC_COARSE: Final = 6
 class TracepointCounts:
     """Attached tracepoints and their counts. ``close`` leaves nothing behind."""
 
-    def __init__(self, filters: Filters, symbols: Symbols, mounts: Mounts) -> None:
+    def __init__(self, selection: Selection) -> None:
         """Raises MkwriteError or OSError where nothing can be counted; a tracepoint that is missing is a hook less."""
         self._descriptors: list[int] = []
         self._programs: dict[str, int] = {}
@@ -59,8 +60,8 @@ class TracepointCounts:
         self._hooks: list[Hook] = []
         let_go_in_forks(self)
         self._jiffy_ns = round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9)
-        selection = list(wanted(filters, symbols, mounts, by_address=True))
-        common = settings(Options(filters=filters), selection, cpus=0, cells=1, raced=False, handlers=False)
+        wanted = selection.wanted()
+        common = settings(Options(filters=selection.filters), wanted, cpus=0, cells=1, raced=False, handlers=False)
         try:
             with Btf() as btf:
                 bpf = build(counts_source(btf))
@@ -69,7 +70,7 @@ class TracepointCounts:
                     own[Setting.ARGUMENTS] = btf.tracepoint(_THROTTLING)
                 self._bpf = bpf.configured(own, {}, {"counts": _ROW * parse_cpus(POSSIBLE_CPUS.read_text())})
             self._maps = program.create_maps(self._bpf.maps)
-            for one in selection:
+            for one in wanted:
                 program.insert(self._maps["wanted"], one.key, b"\1")
             for tracepoint, name in _PROGRAMS.items():
                 self._attach(tracepoint, name)
@@ -162,12 +163,12 @@ def counts_source(btf: Btf) -> str:
     return text(header(btf, _FIELDS), Backend.TRACEPOINT, FILES)
 
 
-def open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts) -> tuple[Tracer, TracepointCounts]:
+def open_tracepoints(options: Options, symbols: Symbols, selection: Selection) -> tuple[Tracer, TracepointCounts]:
     """What tells of each SIGBUS, and what counts. Raises OSError, or MkwriteError."""
-    selection = list(wanted(options.filters, symbols, mounts, by_address=True))
+    wanted = selection.wanted()
     with Btf() as btf:
         bpf = build(source(btf, Backend.TRACEPOINT, failures=True))
-        common = settings(options, selection, cpus=1, cells=1, raced=False, handlers=False)
+        common = settings(options, wanted, cpus=1, cells=1, raced=False, handlers=False)
         own = {**common, **failures.settings(options, btf)}
         objects = {Backend.TRACEPOINT: bpf.configured(own, {"slots": 1}, {})}
         # In this order: the refusal before the signal that it belongs to.
@@ -177,9 +178,9 @@ def open_tracepoints(options: Options, symbols: Symbols, mounts: Mounts) -> tupl
         ]
         if options.failures:
             places += writeback.places(options.filters, Backend.TRACEPOINT, symbols)
-        tracer = Tracer(objects, [one.key for one in selection], places, btf)
+        tracer = Tracer(objects, [one.key for one in wanted], places, btf)
     try:
-        return tracer, TracepointCounts(options.filters, symbols, mounts)
+        return tracer, TracepointCounts(selection)
     except BaseException:
         tracer.close()
         raise
