@@ -11,6 +11,7 @@ from typing import Final
 
 from tracer.diagnosis.errnos import Reason, command, df, explain_errno, file_command, lines, place
 from tracer.diagnosis.late_reasons import late_reason
+from tracer.diagnosis.media import poisoned, unreadable
 from tracer.model.failures import Class, Code, Fact, Failure, FailureSource
 from tracer.model.host_state import HostState, HugeState
 from tracer.text import duration, printable, size_text
@@ -42,7 +43,7 @@ def diagnose(failure: Failure, state: HostState) -> Diagnosis:
     if failure.source is FailureSource.WRITEBACK:
         return _reasoned(kind, late_reason(failure, state), errno, inferred)
     if failure.facts & Fact.POISONED:
-        return _poisoned()
+        return _reasoned(Class.MEDIA, poisoned(failure, state), "", "")
     if kind is Class.BEYOND_END:
         return _beyond_end(failure, state)
     if kind is Class.HUGETLB:
@@ -82,16 +83,9 @@ def _errno_of_state(state: HostState) -> tuple[str, str]:
 
 
 def _fault(failure: Failure, state: HostState, errno: str, inferred: str) -> Diagnosis:
-    if errno == "ESTALE":
-        return _reasoned(Class.MEDIA, explain_errno(errno, failure, state), errno, inferred)
-    return Diagnosis(
-        Class.MEDIA,
-        "The page lies within the file, and could not be read from the device or server.",
-        "Look in the kernel's log for the device's errors, and check the device; restore the file from a backup.",
-        "dmesg | tail -50",
-        errno,
-        inferred,
-    )
+    stale = errno == "ESTALE"
+    why = explain_errno(errno, failure, state) if stale else unreadable(failure, state)
+    return _reasoned(Class.MEDIA, why, errno, inferred)
 
 
 def _tmpfs(kind: Class, errno: str) -> Diagnosis:
@@ -196,21 +190,11 @@ def _beyond_end(failure: Failure, state: HostState) -> Diagnosis:
     return Diagnosis(Class.BEYOND_END, cause, remedy, file_command(state, "stat"), failure.errno_name)
 
 
-def _poisoned() -> Diagnosis:
-    return Diagnosis(
-        Class.MEDIA,
-        "The page's memory is broken (a hardware error was reported for it), and its content is lost.",
-        "Replace the memory module, unless the error was injected for a test (madvise(2) with MADV_HWPOISON, "
-        "hwpoison-inject): the kernel's log says so, and for which process; restart the program.",
-        lines("dmesg | grep -i -e mce -e poison -e 'injecting memory failure'", "grep HardwareCorrupted /proc/meminfo"),
-    )
-
-
 def _signal(failure: Failure, state: HostState) -> Diagnosis:
     signal = failure.signal
     assert signal is not None
     if signal.code in (Code.MCEERR_AR, Code.MCEERR_AO):
-        return _poisoned()
+        return _reasoned(Class.MEDIA, poisoned(failure, state), "", "")
     if signal.code.sent and signal.sender is not None:
         who = f"{printable(signal.sender.comm)}[{signal.sender.pid}]"
         if signal.sender.pid == failure.pid:
