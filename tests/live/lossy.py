@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from tests.live.guest import ROOT, eventually, load_modules, run
+from tests.live.guest import ROOT, eventually, load_modules, lost, run
+from tracer.kernel.preemption import preemptible
+from tracer.model.failures import Failure
+from tracer.model.hooks import Loss
+from tracer.model.snapshot import Snapshot
+from tracer.model.writeback import FileLoss
+from tracer.session import Session
 
+KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
 _WRITER = Path(__file__).with_name("late_writer.py")
 
 
@@ -46,6 +57,37 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.communicate()
+
+
+def loss_of(session: Session, writer: Writer) -> FileLoss:
+    """What was lost of a file, in the filesystem that has the device number now."""
+    status = writer.file.stat()
+    dev = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+    losses = session.file_losses()
+    return losses[max(file for file in losses if (file.inode, file.dev) == (status.st_ino, dev))]
+
+
+def of(failures: list[Failure], writer: Writer) -> list[Failure]:
+    """Those of the file that it writes to."""
+    return [failure for failure in failures if failure.file == str(writer.file)]
+
+
+def missed(snapshot: Snapshot) -> int:
+    """How often the kernel skipped the program that is told of errors: where it may be preempted, from 7.0 on."""
+    return sum(hook.missed for hook in snapshot.hooks if hook.function == "filemap_set_wb_err")
+
+
+def lost_but_for_missed(final: Snapshot) -> dict[Loss, int]:
+    """What was lost besides."""
+    assert preemptible() or missed(final) == 0
+    return {**lost(final), Loss.MISSED_PROBE: lost(final)[Loss.MISSED_PROBE] - missed(final)}
+
+
+def agree(found: Mapping[Any, int], expected: Mapping[Any, int], missed_runs: int) -> bool:
+    """Whether that was found, but for at most so many that the kernel skipped and counted."""
+    less = Counter(expected)
+    less.subtract(found)
+    return min(less.values()) >= 0 and sum(less.values()) <= missed_runs
 
 
 class FullBelow:
@@ -93,6 +135,34 @@ def full_below(name: str) -> Iterator[FullBelow]:
         made.close()
 
 
+@contextmanager
+def bad_bitmap(name: str) -> Iterator[Path]:
+    """The mount point of an ext4 of one group, which finds its bitmap of blocks bad when it allocates the first.
+
+    What it counts as free it promises until then.
+    """
+    image, place = ROOT / f"{name}.img", ROOT / name
+    place.mkdir(parents=True)
+    load_modules("loop", "ext4")
+    with image.open("wb") as stream:
+        stream.truncate(64 << 20)
+    run("mkfs.ext4", "-q", "-b", "4096", "-O", "^has_journal,metadata_csum", "-E", "lazy_itable_init=0", str(image))
+    at = re.search(r"Block bitmap at (\d+)", run("dumpe2fs", str(image)))
+    assert at
+    with image.open("r+b") as stream:
+        stream.seek(int(at[1]) * 4096 + 100)
+        stream.write(b"\x55")
+    # From 5.13 on bitmaps are read ahead.
+    options = ["loop", "errors=continue"] + (["no_prefetch_block_bitmaps"] if KERNEL >= (5, 13) else [])
+    run("mount", "-o", ",".join(options), str(image), str(place))
+    try:
+        yield place
+    finally:
+        run("umount", str(place))
+        image.unlink()
+        place.rmdir()
+
+
 class FullFuse:
     """A FUSE filesystem that its daemon keeps in a small image."""
 
@@ -133,7 +203,8 @@ class ThinPool:
         self.place.mkdir(parents=True)
         load_modules("loop", "dm_mod", "dm_thin_pool", "ext4")
         self._pool, self._thin = f"{name}-pool", f"{name}-thin"
-        data, meta = (self._loop(ROOT / f"{name}-{what}.img", size) for what, size in (("data", 32), ("meta", 4)))
+        self._images = [ROOT / f"{name}-{what}.img" for what in ("data", "meta")]
+        data, meta = (self._loop(image, size) for image, size in zip(self._images, (32, 4), strict=True))
         sectors = (32 << 20) // 512
         self._dm("create", self._pool, "--table", f"0 {sectors} thin-pool {meta} {data} 128 0 1 error_if_no_space")
         self._dm("message", self._pool, "0", "create_thin 0")
@@ -141,7 +212,18 @@ class ThinPool:
         self._dm("create", self._thin, "--table", f"0 {(512 << 20) // 512} thin /dev/mapper/{self._pool} 0")
         run("dmsetup", "mknodes")
         run("mkfs.ext4", "-q", "-O", "^has_journal", f"/dev/mapper/{self._thin}")
+        self._loops = (data, meta)
         self.mount()
+
+    def close(self) -> None:
+        """Remove everything."""
+        run("umount", str(self.place))
+        for name in (self._thin, self._pool):
+            self._dm("remove", name)
+        for loop, image in zip(self._loops, self._images, strict=True):
+            run("losetup", "-d", loop)
+            image.unlink()
+        self.place.rmdir()
 
     def mount(self) -> None:
         """Mount it."""

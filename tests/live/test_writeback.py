@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from tests.live.guest import BACKENDS, NO_LOSS, ended, lost, tracing
-from tests.live.lossy import FullBelow, FullFuse, Writer, full_below
+from tests.live.guest import BACKENDS, NO_LOSS, ended, tracing
+from tests.live.lossy import KERNEL, FullBelow, Writer, agree, full_below, loss_of, lost_but_for_missed, missed, of
 from tracer.diagnosis.explainer import Explainer, Notified, Repeated
-from tracer.kernel.preemption import preemptible
-from tracer.model.failures import Class, Failure, FailureSource
-from tracer.model.hooks import Backend, Loss
+from tracer.model.failures import Class, FailureSource
+from tracer.model.hooks import Backend
 from tracer.model.host_state import Mapper
 from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot
 from tracer.model.writeback import FileLoss, file_of
 from tracer.session import Session
 
-KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
 #: Pages of one file, of another, and of a burst. The extents of few are in the inode: no other block is lost.
 FEW, MORE, BURST = 2, 3, 211
 FLOOD = 20011
-#: Errors of a page that is a bio of its own: ext4_end_bio has one for the bio, ext4_finish_bio one for the page, which
-#: had EIO for any error once. So had the loop device.
-OF_BIO = "ENOSPC" if KERNEL >= (6, 1) else "EIO"
-OF_PAGE = "ENOSPC" if KERNEL >= (6, 12) else "EIO"
+#: What the loop device makes of it, and ext4_finish_bio of any error.
+ERRNO = "ENOSPC" if KERNEL >= (6, 12) else "EIO"
 
 #: The programs are the same on every backend: what hooks on functions add is shown in guests for each change.
 MORE_NATIVELY = (pytest.mark.nightly, pytest.mark.here)
@@ -51,24 +43,6 @@ def session(request: pytest.FixtureRequest) -> Iterator[Session]:
         assert lost_but_for_missed(opened.finish()) == NO_LOSS
 
 
-def missed(snapshot: Snapshot) -> int:
-    """How often the kernel skipped the program that is told of errors: where it may be preempted, from 7.0 on."""
-    return sum(hook.missed for hook in snapshot.hooks if hook.function == "filemap_set_wb_err")
-
-
-def lost_but_for_missed(final: Snapshot) -> dict[Loss, int]:
-    """What was lost besides."""
-    assert preemptible() or missed(final) == 0
-    return {**lost(final), Loss.MISSED_PROBE: lost(final)[Loss.MISSED_PROBE] - missed(final)}
-
-
-def agree(found: Mapping[Any, int], expected: Mapping[Any, int], missed_runs: int) -> bool:
-    """Whether that was found, but for at most so many that the kernel skipped and counted."""
-    less = Counter(expected)
-    less.subtract(found)
-    return min(less.values()) >= 0 and sum(less.values()) <= missed_runs
-
-
 def counted(snapshot: Snapshot, disk: FullBelow) -> dict[tuple[Class, str], int]:
     """What was counted of a filesystem: by class and errno."""
     return {
@@ -79,25 +53,13 @@ def counted(snapshot: Snapshot, disk: FullBelow) -> dict[tuple[Class, str], int]
 
 
 def errors(pages: int, kind: Class = Class.WRITEBACK) -> dict[tuple[Class, str], int]:
-    """What so many pages are counted as."""
-    return dict(Counter({(kind, OF_BIO): pages}) + Counter({(kind, OF_PAGE): pages}))
+    """What so many pages are counted as: ext4_end_bio has an error for a bio, ext4_finish_bio one for its page."""
+    return {(kind, ERRNO): 2 * pages}
 
 
 def most_told(loss: FileLoss) -> int:
-    """How many are told one by one of those of a bio and those of a page: 16 each, then one in 100 ms."""
-    return 2 * (17 + (loss.last_ns - loss.first_ns) // 100_000_000)
-
-
-def loss_of(session: Session, writer: Writer) -> FileLoss:
-    """What was lost of a file, in the filesystem that has the device number now."""
-    status = writer.file.stat()
-    dev = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
-    losses = session.file_losses()
-    return losses[max(file for file in losses if (file.inode, file.dev) == (status.st_ino, dev))]
-
-
-def of(failures: list[Failure], writer: Writer) -> list[Failure]:
-    return [failure for failure in failures if failure.file == str(writer.file)]
+    """How many are told one by one: 16, then one in 100 ms."""
+    return 17 + (loss.last_ns - loss.first_ns) // 100_000_000
 
 
 @pytest.mark.newest
@@ -133,14 +95,14 @@ def test_who_is_told_is_named(session: Session, disk: FullBelow, call: str) -> N
         assert writer.does(f"store {FEW}") == "ok"
         disk.write_back()
         # The kernel tells each description once, of the last error.
-        assert [writer.does(call), writer.does(call)] == [OF_PAGE, "ok"]
+        assert [writer.does(call), writer.does(call)] == [ERRNO, "ok"]
         loss = loss_of(session, writer)
         comm = writer.comm
     now = session.snapshot()
     assert agree({"errors": loss.errors}, {"errors": 2 * FEW}, missed(now) - missed(before))
     assert loss.told is not None
     assert (loss.told.by.pid, loss.told.by.comm, loss.told.count) == (writer.pid, comm, 1)
-    assert errno.errorcode[loss.told.errno] == OF_PAGE
+    assert errno.errorcode[loss.told.errno] == ERRNO
     assert loss.told.syscall == {"msync": 26, "fsync": 74}[call]
     assert now.since(before).told == 1
     assert loss.first_ns <= loss.last_ns <= loss.told.time_ns == loss.told.last_ns
@@ -175,7 +137,7 @@ def test_a_burst_is_one_report_that_is_brought_up_to_date(session: Session, disk
         writer.does(f"store {FEW}")
         disk.write_back()
         explained = list(explainer.explain(of(session.failures(), writer)))
-        assert {one.diagnosis.errno for one in explained} == {OF_BIO, OF_PAGE}
+        assert {one.diagnosis.errno for one in explained} == {ERRNO}
         first = explained[-1].loss
         assert first is not None
         writer.does(f"store {BURST}")
@@ -220,7 +182,7 @@ def test_the_command_tells_both(disk: FullBelow) -> None:
         with tracing("sigbus", "--json", "--fs", "ext4", "--mount", str(disk.place)) as command:
             assert [db.does(f"store {FEW}"), log.does(f"store {MORE}")] == ["ok", "ok"]
             disk.write_back()
-            assert [db.does("msync"), log.does("fsync")] == [OF_PAGE, OF_PAGE]
+            assert [db.does("msync"), log.does("fsync")] == [ERRNO, ERRNO]
             lines = [json.loads(line) for line in ended(command).splitlines()]
     for writer, pages, call in ((db, FEW, "msync"), (log, MORE, "fsync")):
         mine = [line for line in lines if line["file"] == str(writer.file)]
@@ -261,27 +223,6 @@ def test_a_file_that_was_renamed_and_deleted(disk: FullBelow) -> None:
         disk.write_back()
         found = [failure for failure in session.failures() if failure.mountpoint == str(disk.place)]
     assert {(f.file, f.deleted) for f in found} == {(f"{disk.place}/directory/new", True)}
-
-
-@pytest.mark.native
-def test_a_fuse_filesystem_that_is_full() -> None:
-    """Each request that the daemon refuses is one error."""
-    with (
-        closing(FullFuse("lossy-fuse")) as disk,
-        Session(Options(Backend.TRACEPOINT)) as session,
-        Writer(disk.place / "file", MORE) as writer,
-    ):
-        assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
-        disk.fill()
-        assert writer.does(f"store {MORE}") == "ok"
-        disk.write_back()
-        found = of(session.failures(), writer)
-        assert [(f.verdict.kind, f.errno_name, f.fstype) for f in found] == [(Class.WRITEBACK, "ENOSPC", "fuse")] * MORE
-        assert (loss_of(session, writer).errors, loss_of(session, writer).told) == (MORE, None)
-        assert writer.does("msync") == "ENOSPC"
-        told = loss_of(session, writer).told
-    assert told is not None
-    assert (told.by.pid, told.syscall, told.count) == (writer.pid, 26, 1)
 
 
 @pytest.mark.native
