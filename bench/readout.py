@@ -22,7 +22,7 @@ from unittest.mock import patch
 from bench import startup
 from bench.here import going_first, processor
 from tracer import session
-from tracer.export.http.application import exposition
+from tracer.export.http.answers import exposition
 from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.kernel.btf import Btf
 from tracer.model.hooks import Backend

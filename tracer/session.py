@@ -107,11 +107,6 @@ class Session:
         """What is attached; after ``finish``, what was."""
         return self._final.hooks if self._final else tuple(hook for part in self._parts for hook in part.hooks)
 
-    @property
-    def in_tracefs(self) -> bool:
-        """Whether some of its hooks are in tracefs, to be read and removed: that belongs to root."""
-        return self._tracer.in_tracefs or bool(self._waits and self._waits.in_tracefs)
-
     def snapshot(self) -> Snapshot:
         """Counts since the session opened."""
         with self._lock:

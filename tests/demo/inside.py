@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.live import Live
 
 from tracer.errors import MkwriteError
-from tracer.export.http.application import exposition
+from tracer.export.http.answers import exposition
 from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.model.failures import Failure
 from tracer.model.options import Options

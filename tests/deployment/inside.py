@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.deployment.pod import configuration
+from tests.live.answering import answering, holds_nothing
 
 #: An odd prime.
 WRITES = 67
@@ -104,7 +106,8 @@ def main() -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     print(*re.findall(r"^(?:Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|VmRSS|VmHWM):.*$", status, re.MULTILINE), sep="\n")
     assert re.findall(r"^Cap(?:Prm|Eff):\s+(\w+)$", status, re.MULTILINE) == [BPF_ONLY] * 2
-    assert re.search(r"^Uid:(?:\s+65534){4}$", status, re.MULTILINE)
+    (entry,) = re.findall(r"^mkwrite:x:(\d+):(\d+):", (rootfs / "etc/passwd").read_text(), re.MULTILINE)
+    holds_nothing(answering(pid), pwd.struct_passwd(("mkwrite", "x", *map(int, entry), "", "/", "")))
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE) and re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
     subprocess.run(["crun", "kill", "mkwrite", "TERM"], check=True)
     assert container.wait(60) == 0

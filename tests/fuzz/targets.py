@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tracer.errors import MkwriteError
-from tracer.export.http.webconfig import WebConfig
+from tracer.export.http.webconfig import WebConfig, WebFiles
 from tracer.host import processes, smaps, thin
 from tracer.host.mappings import parse as parse_maps
 from tracer.host.mounts import Mounts
@@ -102,7 +102,7 @@ def btf(data: bytes) -> None:
 
 def webconfig(data: bytes) -> None:
     with file(data) as path, suppress(MkwriteError):
-        WebConfig.load(path)
+        WebConfig.of(WebFiles.read(path))
 
 
 def duration(data: bytes) -> None:

@@ -102,8 +102,10 @@ def test_the_service_traces_with_the_least_rights(systemctl: Systemd, backend: B
     # Learned by kprobe.multi links, which 6.1 is not built with.
     full = {"class": "refused", "errno": "ENOSPC", "fstype": "ext4", "mountpoint": str(place)}
     assert value(get(ADDRESS), "mkwrite_failures_total", **full) == 1
-    user = 0 if backend is Backend.KPROBE else 65534  # return probes are in tracefs, which is root's
-    assert re.search(rf"^Uid:(?:\s+{user}){{4}}$", status, re.MULTILINE), status
+    (answering,) = systemctl.inside("pgrep", "-P", pid, "-u", "mkwrite").stdout.split()
+    status = systemctl.inside("cat", f"/proc/{answering}/status").stdout
+    assert re.search(rf"^CapPrm:\s+{'0' * 16}$", status, re.MULTILINE), status
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE), status
     assert systemctl("reload", "mkwrite-exporter").returncode == 0
     assert eventually(lambda: log.read_text().endswith("Reloaded.\n"))
     assert systemctl("stop", "mkwrite-exporter").returncode == 0

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from look_back import NASTY, hour, nothing
 
-from tracer.export.http.landing import CONTENT_SECURITY_POLICY, page
+from tracer.export.http.landing import page
+from tracer.export.http.style import CONTENT_SECURITY_POLICY
 
 from .browser import browse, picture
 from .exporter import exporter

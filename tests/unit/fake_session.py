@@ -72,10 +72,6 @@ class FakeSession:
     def hooks(self) -> Sequence[Hook]:
         return HOOKS
 
-    @property
-    def in_tracefs(self) -> bool:
-        return False
-
     def snapshot(self) -> Snapshot:
         self._taken += 1
         calls = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families as parse
 from samples import series, snapshot
 
-from tracer.export.http.application import exposition
+from tracer.export.http.answers import exposition
 from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.export.prometheus.label import Who
 from tracer.host.mounts import Mounts

@@ -6,17 +6,17 @@ import base64
 import http.client
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import bcrypt
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from served import served
 from test_export_server import eventually
 
 from tracer.export.admission import Busy, Turns, network
-from tracer.export.http.application import Application
-from tracer.export.http.server import Address, Server, serve
+from tracer.export.http.server import Server
 from tracer.export.http.webconfig import Users, WebConfig
 
 RIGHT, WRONG = "bob:builder", "bob:guess{}"
@@ -37,9 +37,8 @@ class Held(Collector):
         return self.describe()
 
 
-def serving(collector: Collector, users: dict[str, str]) -> Server:
-    application = Application([collector], str, lambda: True, Users(users))
-    return serve(application, Address("127.0.0.1", 0), WebConfig())
+def serving(collector: Collector, users: dict[str, str]) -> AbstractContextManager[Server]:
+    return served(collector, config=WebConfig(users=Users(users)))
 
 
 def scrape(server: Server, user: str = "", source: str = "127.0.0.1") -> tuple[int, str | None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import os
+import pwd
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -17,6 +19,9 @@ from pathlib import Path
 import bcrypt
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
+from test_export_server import eventually
+
+from tests.live.answering import answering, holds_nothing
 
 HERE = Path(__file__).parent
 BOB = bcrypt.hashpw(b"builder", bcrypt.gensalt(4)).decode()
@@ -194,15 +199,64 @@ def test_the_service_manager_is_told_when_it_is_ready_and_when_it_stops() -> Non
             process.terminate()
 
 
-def test_root_leaves_for_nobody_and_for_no_user_that_there_is_not() -> None:
-    result = run("--once", "--user", "no-such\x1b")
+@pytest.mark.parametrize(
+    ("name", "why"), [("no-such\x1b", "There is no user 'no-such\\x1b'"), ("root", "'root' is root")]
+)
+def test_http_is_answered_by_no_user_that_there_is_not_and_not_by_root(name: str, why: str) -> None:
+    result = run("--once", "--user", name)
     assert (result.returncode, result.stdout) == (2, "")
-    assert "There is no user 'no-such\\x1b'" in result.stderr
+    assert why in result.stderr
+
+
+def test_the_process_that_answers_is_the_user_of_the_option() -> None:
     with running("--user", "daemon") as (process, address, _):
         get(address, "/metrics")
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        expected = "1" if os.geteuid() == 0 else str(os.geteuid())
-        assert re.search(rf"^Uid:(?:\s+{expected}){{4}}$", status, re.MULTILINE), status
+        holds_nothing(
+            answering(process.pid), pwd.getpwnam("daemon") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+        )
+
+
+def test_the_exporter_says_why_it_ends_with_the_process_that_answers(tmp_path: Path) -> None:
+    with running("--textfile", str(tmp_path)) as (process, _, _):
+        child = answering(process.pid)
+        os.kill(int(child.name), signal.SIGKILL)
+        assert process.wait(120) == 1
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert "The process that answers HTTP is no more of use (killed by SIGKILL)." in said and "Traceback" not in said
+    assert not (tmp_path / "mkwrite.prom").exists()
+
+
+def test_the_process_that_answers_ends_with_the_exporter_however_that_ends() -> None:
+    with running() as (process, address, _):
+        child = os.pidfd_open(int(answering(process.pid).name))
+        process.kill()
+        assert select.select([child], [], [], 120) == ([child], [], [])
+        os.close(child)
+        host, _, port = address.rpartition(":")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)))
+
+
+def test_no_signal_but_sigkill_ends_the_process_that_answers_before_the_exporter() -> None:
+    with running() as (process, address, _):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(int(answering(process.pid).name), number)
+        assert status(address) == 200
+
+
+def test_a_process_that_answers_nothing_keeps_the_exporter_neither_from_its_work_nor_from_ending(
+    tmp_path: Path,
+) -> None:
+    with running("--textfile", str(tmp_path)) as (process, _, _):
+        child = int(answering(process.pid).name)
+        os.kill(child, signal.SIGSTOP)
+        try:
+            assert eventually(lambda: (tmp_path / "mkwrite.prom").exists())
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

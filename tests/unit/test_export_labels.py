@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scraped import EXT4, collector, scrape, shot, value
 
-from tracer.export.http.application import exposition
+from tracer.export.http.answers import exposition
 from tracer.model.calls import Outcome, Series
 from tracer.model.histogram import Histogram
 

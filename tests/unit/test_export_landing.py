@@ -14,7 +14,8 @@ from look_back import NASTY, hour, nothing
 from samples import event, series, snapshot
 
 from tracer.export.http.history import MINUTES, History, View
-from tracer.export.http.landing import CONTENT_SECURITY_POLICY, page
+from tracer.export.http.landing import page
+from tracer.export.http.style import CONTENT_SECURITY_POLICY
 from tracer.model.calls import Outcome
 from tracer.model.histogram import Histogram
 from tracer.model.hooks import Loss

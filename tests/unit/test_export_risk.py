@@ -9,7 +9,7 @@ from dataclasses import replace
 from prometheus_client.registry import CollectorRegistry
 from test_risk import SRV, TREE, demand, limit
 
-from tracer.export.http.application import exposition
+from tracer.export.http.answers import exposition
 from tracer.export.prometheus.risk_collector import RiskCollector
 from tracer.mappings.cut import Cut
 from tracer.mappings.risk import Demand, LimitKind, assess

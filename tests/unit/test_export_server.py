@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from served import served
 
 from tracer.errors import Exit, MkwriteError, UsageError
-from tracer.export.http.application import Application
-from tracer.export.http.server import Address, Server
-from tracer.export.http.server import serve as serve_application
-from tracer.export.http.webconfig import Users, WebConfig
+from tracer.export.http.server import Address, Server, bound
 
 
 class One(Collector):
@@ -29,16 +27,10 @@ class One(Collector):
         return [GaugeMetricFamily("one", "One.", 1)]
 
 
-def serve(collector: Collector, address: Address, page: str, users: Users | None = None) -> Server:
-    """A server of plain HTTP."""
-    application = Application([collector], lambda: page, lambda: True, users or Users({}))
-    return serve_application(application, address, WebConfig())
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server on a free port."""
-    with serve(One(), Address("127.0.0.1", 0), "a page") as running:
+    with served(One(), lambda: "a page") as running:
         yield running
 
 
@@ -169,13 +161,13 @@ def outcomes(server: Server, number: int) -> list[int]:
 
 def test_who_waits_together_is_served_together() -> None:
     collector = Slow()
-    with serve(collector, Address("127.0.0.1", 0), "") as running:
+    with served(collector) as running:
         assert outcomes(running, 20) == [200] * 20
     assert collector.asked <= 10  # 1, on a machine on which all of them come within what that takes
 
 
 def test_too_many_scrapes_at_once_are_served_or_refused_and_it_stays_up() -> None:
-    with serve(Slow(), Address("127.0.0.1", 0), "") as running:
+    with served(Slow()) as running:
         threads = threading.active_count()
         statuses = outcomes(running, 200)
         assert set(statuses) <= {0, 200, 503} and statuses.count(200) >= 32
@@ -201,7 +193,7 @@ def test_who_dawdles_makes_room_for_who_asks(server: Server) -> None:
 
 def test_who_is_not_done_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tracer.export.http.server._DEADLINE_S", 0.5)
-    with serve(One(), Address("127.0.0.1", 0), "") as running:
+    with served(One()) as running:
         dawdler = socket.create_connection((running.address.host, running.address.port), timeout=120)
         with dawdler, pytest.raises(OSError):  # one byte now and then, for ever
             while True:
@@ -211,7 +203,7 @@ def test_who_is_not_done_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_who_does_not_take_the_answer_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tracer.export.http.server._DEADLINE_S", 0.5)
-    with serve(One(), Address("127.0.0.1", 0), "x" * (64 << 20)) as running:
+    with served(One(), lambda: "x" * (64 << 20)) as running:
         slow = socket.create_connection((running.address.host, running.address.port), timeout=120)
         with slow:
             slow.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -231,7 +223,7 @@ def test_what_takes_longer_to_count_than_a_client_may_is_answered(monkeypatch: p
             time.sleep(2)  # the server looks twice a second for who is over time
             return super().collect()
 
-    with serve(Patient(), Address("127.0.0.1", 0), "") as running:
+    with served(Patient()) as running:
         assert request(running, "/metrics")[0] == 200
 
 
@@ -253,8 +245,7 @@ def test_a_failing_page_is_an_error_without_a_traceback(capfd: pytest.CaptureFix
     def broken() -> str:
         raise ZeroDivisionError
 
-    application = Application([One()], broken, lambda: False, Users({}))
-    with serve_application(application, Address("127.0.0.1", 0), WebConfig()) as running:
+    with served(One(), broken, ready=False) as running:
         assert request(running, "/")[0] == 500
         assert request(running, "/-/ready")[0] == 503
         assert request(running, "/-/healthy")[0] == 200
@@ -283,7 +274,7 @@ def test_odd_headers_make_no_traceback(server: Server, capfd: pytest.CaptureFixt
 
 def test_a_port_in_use_is_an_error_that_names_it(server: Server) -> None:
     with pytest.raises(MkwriteError) as caught:
-        serve(One(), server.address, "1")
+        bound(server.address)
     assert caught.value.code == Exit.FAILED
     assert str(server.address) in caught.value.problem and "in use" in caught.value.problem
 
@@ -291,22 +282,22 @@ def test_a_port_in_use_is_an_error_that_names_it(server: Server) -> None:
 @pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid", "a" * 300])
 def test_an_address_that_is_not_ours_is_an_error(host: str) -> None:
     with pytest.raises(MkwriteError):
-        serve(One(), Address(host, 0), "1")
+        bound(Address(host, 0))
 
 
 def test_a_closed_server_frees_its_port() -> None:
-    with serve(One(), Address("127.0.0.1", 0), "1") as first:
+    with served(One()) as first:
         pass
-    with serve(One(), first.address, "1") as second:
+    with served(One(), address=first.address) as second:
         assert request(second, "/-/healthy")[0] == 200
 
 
 def test_ipv6_is_served() -> None:
     try:
-        running = serve(One(), Address("::1", 0), "1")
+        bound(Address("::1", 0)).close()
     except MkwriteError:
         pytest.skip("no IPv6 loopback here")
-    with running:
+    with served(One(), address=Address("::1", 0)) as running:
         assert request(running, "/-/healthy")[0] == 200
         assert str(running.address).startswith("[::1]:")
 

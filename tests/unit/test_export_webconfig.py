@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import socket
 import ssl
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 
 import bcrypt
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from served import served
 
 from tests.certificates import MUTUAL, TLS, client, make_keys
 from tracer.errors import Exit, MkwriteError
-from tracer.export.http.application import Application
-from tracer.export.http.server import Address, Server, serve
-from tracer.export.http.webconfig import Users, WebConfig
+from tracer.export.http.server import Server
+from tracer.export.http.webconfig import Users, WebConfig, WebFiles
 
 ALICE = bcrypt.hashpw(b"wonder land:\xc3\xa9", bcrypt.gensalt(4)).decode()
 #: As htpasswd writes it.
@@ -37,7 +40,7 @@ def config(directory: Path, text: str) -> WebConfig:
     """What a file of this text means."""
     path = directory / "web.yml"
     path.write_text(text)
-    return WebConfig.load(path)
+    return WebConfig.of(WebFiles(**json.loads(json.dumps(asdict(WebFiles.read(path))))))  # as it is sent
 
 
 class One(Collector):
@@ -48,9 +51,9 @@ class One(Collector):
         return [GaugeMetricFamily("one", "One.", 1)]
 
 
-def served(web: WebConfig) -> Server:
+def serving(web: WebConfig) -> AbstractContextManager[Server]:
     """A server of this configuration."""
-    return serve(Application([One()], str, lambda: True, web.users), Address("127.0.0.1", 0), web)
+    return served(One(), config=web)
 
 
 def status(server: Server, context: ssl.SSLContext | None, user: str = "") -> int:
@@ -71,8 +74,7 @@ def status(server: Server, context: ssl.SSLContext | None, user: str = "") -> in
 
 
 def test_tls_is_served_and_plain_http_is_not(keys: Path) -> None:
-    with served(config(keys, TLS)) as server:
-        assert server.url.startswith("https://")
+    with serving(config(keys, TLS)) as server:
         assert status(server, client(keys)) == 200
         with pytest.raises((OSError, http.client.HTTPException)):
             status(server, None)
@@ -80,7 +82,7 @@ def test_tls_is_served_and_plain_http_is_not(keys: Path) -> None:
 
 
 def test_old_tls_is_refused(keys: Path) -> None:
-    with served(config(keys, TLS + "  min_version: TLS13\n")) as server:
+    with serving(config(keys, TLS + "  min_version: TLS13\n")) as server:
         old = client(keys)
         old.maximum_version = ssl.TLSVersion.TLSv1_2
         with pytest.raises(ssl.SSLError):
@@ -89,7 +91,7 @@ def test_old_tls_is_refused(keys: Path) -> None:
 
 
 def test_a_client_must_show_a_certificate_of_the_authority(keys: Path) -> None:
-    with served(config(keys, MUTUAL)) as server:
+    with serving(config(keys, MUTUAL)) as server:
         for wrong in (None, "thief"):
             with pytest.raises((OSError, http.client.HTTPException)):
                 status(server, client(keys, wrong))
@@ -98,14 +100,14 @@ def test_a_client_must_show_a_certificate_of_the_authority(keys: Path) -> None:
 
 
 def test_a_client_must_have_one_of_the_names(keys: Path) -> None:
-    with served(config(keys, MUTUAL + "  client_allowed_sans: [prometheus.example]\n")) as server:
+    with serving(config(keys, MUTUAL + "  client_allowed_sans: [prometheus.example]\n")) as server:
         with pytest.raises((OSError, http.client.HTTPException)):
             status(server, client(keys, "guest"))
         assert status(server, client(keys, "client")) == 200
 
 
 def test_a_handshake_that_never_comes_holds_nobody_up(keys: Path) -> None:
-    with served(config(keys, TLS)) as server:
+    with serving(config(keys, TLS)) as server:
         silent = [socket.create_connection((server.address.host, server.address.port)) for _ in range(80)]
         assert status(server, client(keys)) == 200
         for connection in silent:
@@ -113,7 +115,7 @@ def test_a_handshake_that_never_comes_holds_nobody_up(keys: Path) -> None:
 
 
 def test_only_users_are_served(tmp_path: Path) -> None:
-    with served(config(tmp_path, f"basic_auth_users:\n  alice: {ALICE}\n  bob: {BOB}\n")) as server:
+    with serving(config(tmp_path, f"basic_auth_users:\n  alice: {ALICE}\n  bob: {BOB}\n")) as server:
         assert status(server, None) == 401
         assert status(server, None, "alice:wonder land:é") == 200
         assert status(server, None, "bob:builder") == 200
@@ -128,7 +130,7 @@ def test_odd_authorizations_are_refused(header: str) -> None:
 
 
 def test_a_new_configuration_counts_from_the_next_connection(keys: Path) -> None:
-    with served(config(keys, TLS)) as server:
+    with serving(config(keys, TLS)) as server:
         server.configure(config(keys, MUTUAL))
         with pytest.raises((OSError, http.client.HTTPException)):
             status(server, client(keys))
@@ -179,4 +181,4 @@ def test_what_is_not_understood_is_refused_with_the_reason(keys: Path, text: str
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MkwriteError, match="No such file"):
-        WebConfig.load(tmp_path / "web.yml")
+        WebFiles.read(tmp_path / "web.yml")

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import click
 import pytest
@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tracer.cli.guard import guarded
 from tracer.cli.main import cli
 from tracer.errors import Exit, MkwriteError, UsageError
-from tracer.export.http.webconfig import Users, WebConfig
+from tracer.export.http.webconfig import Users, WebConfig, WebFiles
 from tracer.host import processes
 from tracer.host.mappings import parse as parse_maps
 from tracer.kernel import features
@@ -110,7 +110,7 @@ def test_a_web_configuration_is_understood_or_refused(text: bytes) -> None:
         file.write(text)
         file.flush()
         try:
-            WebConfig.load(Path(file.name))
+            WebConfig.of(WebFiles.read(Path(file.name)))
         except UsageError as error:
             assert error.code == Exit.USAGE
 
@@ -170,7 +170,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # The runner's standard output ("--output -") is no file.
     monkeypatch.setattr("tracer.cli.count._empty", lambda _: None)
     monkeypatch.setattr("tracer.cli.export._give_up_rights", lambda *_: None)
-    monkeypatch.setattr("tracer.export.http.daemon.serve", lambda *_: SimpleNamespace(url="", close=lambda: None))
+    monkeypatch.setattr("tracer.export.http.process.HttpProcess", MagicMock())
     monkeypatch.setattr("tracer.export.prometheus.textfile._replace", lambda *_: None)
     monkeypatch.setattr("tracer.export.prometheus.textfile.Textfile.remove", lambda _: None)
     # Doctor looks at this machine, which takes its time, once.

@@ -55,7 +55,6 @@ class Ring:
 class Rings:
     """A tracer that counts nothing."""
 
-    in_tracefs = False
     programs = ()
 
     def __init__(self) -> None:

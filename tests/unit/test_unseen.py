@@ -14,7 +14,7 @@ from shown import render
 
 from tracer.cli.main import cli
 from tracer.errors import Exit
-from tracer.export.http.application import exposition
+from tracer.export.http.answers import exposition
 from tracer.export.prometheus.risk_collector import RiskCollector
 from tracer.host import thin
 from tracer.host.mapped import Scan

@@ -8,17 +8,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from tracer.cli.names import PROGRAM, version
 from tracer.cli.options import Renaming, by_option, duration_option, given, session_options, tracing_options
 from tracer.model.options import By, Options
-
-if TYPE_CHECKING:
-    from tracer.export.http.server import Address
-    from tracer.host.privileges import User
 
 EXAMPLES = """\b
 Examples:
@@ -37,6 +33,8 @@ _ONCE_NS: Final = 1_000_000_000
 #: What ends a service; SIGHUP is another request.
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 DEFAULT_LISTEN: Final = "127.0.0.1:9788"
+#: The first that there is answers; packaging/mkwrite-exporter.service makes the first.
+_USERS: Final = ("mkwrite", "nobody")
 
 
 class Hangup:
@@ -65,20 +63,16 @@ class Hangup:
         self._came += 1
 
 
-def _give_up_rights(
-    user: User | None, address: Address | None, textfile: Path | None, web_config: Path | None, attaches: bool
-) -> None:
+def _give_up_rights(textfile: bool, web_config: bool, attaches: bool) -> None:
     """All but reading the counts, and what the options need; ``attaches``: it goes on hooking, or looks at others."""
     from tracer.host.privileges import ATTACHING, Capability, keep
 
-    capabilities = {
+    keep({
         Capability.BPF,
         *(ATTACHING if attaches else []),
-        *([Capability.NET_BIND_SERVICE] if address and 0 < address.port < 1024 else []),
         *([Capability.DAC_OVERRIDE] if textfile else []),
         *([Capability.DAC_READ_SEARCH] if web_config else []),
-    }  # fmt: skip
-    keep(capabilities, user)
+    })  # fmt: skip
 
 
 @click.command(cls=Renaming, former={"--per": "--by"}, epilog=EXAMPLES)
@@ -108,7 +102,9 @@ def _give_up_rights(
 )
 @click.option("--cgroups", is_flag=True, help="Labels for container and pod.")
 @click.option("--risk", is_flag=True, help="What mapped files may still ask of each filesystem, too.")
-@click.option("--user", default="nobody", show_default=True, metavar="NAME", help="Whom root becomes once it traces.")
+@click.option(
+    "--user", metavar="NAME", help="Whom root answers as.  [default: mkwrite, or nobody where there is no such user]"
+)
 @duration_option
 @tracing_options
 @click.pass_context
@@ -124,7 +120,7 @@ def export(
     max_sources: int,
     cgroups: bool,
     risk: bool,
-    user: str,
+    user: str | None,
     duration: int | None,
     **tracing: Any,
 ) -> None:
@@ -132,19 +128,12 @@ def export(
 
     Calls, latency, outcomes and failures of page_mkwrite, wp faults, and the tracer's own losses and hooks.
     """
-    from tracer.cli.run import Stop, follow, opened, until
-    from tracer.export.http.application import exposition
-    from tracer.export.http.daemon import Daemon
+    from tracer.export.http.process import HttpProcess
     from tracer.export.http.server import Address
-    from tracer.export.http.webconfig import WebConfig
-    from tracer.export.prometheus.collector import MkwriteCollector
-    from tracer.export.prometheus.label import Who
-    from tracer.export.prometheus.risk_collector import RiskCollector
+    from tracer.export.http.webconfig import WebFiles
     from tracer.export.prometheus.textfile import Textfile
     from tracer.host.memory import give_back_what_is_free
     from tracer.host.privileges import User
-    from tracer.probes.plan import CORE
-    from tracer.ui.status import hooks
 
     if once and (listen or web_config):
         raise click.UsageError("--once does not serve: leave --listen and --web.config.file out")
@@ -156,20 +145,31 @@ def export(
         said = "--max-series is room in the kernel; only in this release it bounds the sources, too (--max-sources)."
         click.echo(f"{PROGRAM}: {said}", err=True)
         max_sources = tracing["max_series"]
-    address = None if textfile and not listen else Address.parse(listen or DEFAULT_LISTEN)
-    load = partial(WebConfig.load, web_config) if web_config else WebConfig
-    load()  # before it takes the time to attach
-    become = User.named(user)
+    address = None if once or (textfile and not listen) else Address.parse(listen or DEFAULT_LISTEN)
+    load = partial(WebFiles.read, web_config) if web_config else WebFiles
+    files = load()  # before it takes the time to attach
+    become = User.named(*([user] if user else _USERS))
     file = Textfile(textfile) if textfile else None
-    who = Who(By(by) if by else None, top, cgroups)
     options = session_options(**tracing, by=By.CGROUP if cgroups else by, waits=True)
     # Sources that are gone keep their room in the kernel, so that has to be larger.
     room = replace(options, max_series=max(options.max_series, max_sources, Options.max_series), make_room=True)
     give_back_what_is_free()
+    # Forked before the rest is imported and traced: nothing of that is in the memory of the process that answers.
+    answering = HttpProcess(address, files, become) if address else nullcontext()
+    from tracer.cli.run import Stop, follow, opened, until
+    from tracer.export.http.answers import exposition
+    from tracer.export.http.daemon import Daemon
+    from tracer.export.prometheus.collector import MkwriteCollector
+    from tracer.export.prometheus.label import Who
+    from tracer.export.prometheus.risk_collector import RiskCollector
+    from tracer.probes.plan import CORE
+    from tracer.ui.status import hooks
+
+    who = Who(By(by) if by else None, top, cgroups)
     # A SIGHUP that comes while it attaches is for the configuration, too.
     hangup = Hangup()
     serving = nullcontext() if once else hangup
-    with serving, opened(room) as session, Stop(Stop.SIGNALS if once else _ENDING) as stop:
+    with answering as http, serving, opened(room) as session, Stop(Stop.SIGNALS if once else _ENDING) as stop:
         collector = MkwriteCollector(session, version(), max_sources, who, filters=options.filters)
         more = [RiskCollector()] if risk else []
         if once:
@@ -185,11 +185,10 @@ def export(
         first = collector.read() or session.snapshot()
         # Modules that come may have to be hooked, and other processes be looked at.
         attaches = risk or not (first.tracepoints or any(hook.function == CORE for hook in first.hooks))
-        stays = attaches or session.in_tracefs
-        _give_up_rights(None if stays else become, address, textfile, web_config, attaches)
-        with Daemon(collector, first, version(), load, file, more) as daemon:
-            if address:
-                click.echo(f"{PROGRAM}: listening on {daemon.serve(address).url}/metrics", err=True)
+        _give_up_rights(bool(textfile), bool(web_config), attaches)
+        with Daemon(collector, first, version(), http, load, file, more) as daemon:
+            if http:
+                click.echo(f"{PROGRAM}: listening on {http.url}/metrics", err=True)
             for line in (hooks(first).plain, *first.notes):
                 click.echo(f"{PROGRAM}: {line}", err=True)
             for events in follow(session, stop, until(duration)):

@@ -136,14 +136,6 @@ class Tracer:
         )
         return (*attached, *self._state.missing)
 
-    @property
-    def in_tracefs(self) -> bool:
-        """Whether it has return probes there, to be read and removed."""
-        return any(
-            place.backend is Backend.KPROBE and place.at_return and not place.address
-            for place, _ in self._state.attached
-        )
-
     def missed(self) -> int:
         """How often the kernel skipped a program, or a return; a program shared by several hooks counts once."""
         total = sum(map(program.recursion_misses, self._state.programs.values()))

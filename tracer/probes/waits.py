@@ -147,11 +147,6 @@ class WaitHooks:
         if self._in_flight:
             yield self._in_flight.program
 
-    @property
-    def in_tracefs(self) -> bool:
-        """Whether there are return probes of it, to be read and removed."""
-        return any(hook.backend is Backend.KPROBE for hook, *_ in self._attached)
-
     def missed(self) -> int:
         """How often the kernel skipped a program, or a return."""
         total = sum(map(program.recursion_misses, self._programs.values()))

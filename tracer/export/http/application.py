@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client.exposition import choose_encoder, generate_latest, gzip_accepted
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector, CollectorRegistry
-
 from tracer.export.admission import Busy, network
-from tracer.export.http.landing import CONTENT_SECURITY_POLICY
+from tracer.export.http.questions import Question, Unanswered
+from tracer.export.http.style import CONTENT_SECURITY_POLICY
 from tracer.export.http.webconfig import Users
-from tracer.text import printable
 
-_log = logging.getLogger(__name__)
-
+#: What the client library says of its formats, which this process does without.
+PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 #: In the WSGI environment: takes the request for one that is served, False where there are too many of these.
 ADMIT: Final = "mkwrite.admit"
 #: When to come again.
@@ -36,43 +31,30 @@ _HEADERS: Final = (
 )
 
 
-class Metrics:
-    """The metrics as text. Who asks while others wait gets what they get: many at once cost no more than two."""
+class _Shared:
+    """Asks one thing at a time. Who asks while others wait gets what they get: many at once cost no more than two."""
 
-    def __init__(self, collectors: Iterable[Collector]) -> None:
-        self._registry = CollectorRegistry()
-        for collector in collectors:
-            self._registry.register(collector)
-        ProcessCollector(registry=self._registry)
+    def __init__(self, ask: Callable[[Question], bytes]) -> None:
+        self._ask = ask
         self._lock = threading.Lock()
-        self._last: dict[tuple[str, bool], tuple[float, bytes]] = {}
+        self._last: dict[Question, tuple[float, bytes]] = {}
 
-    def answer(self, accept: str, encodings: str) -> tuple[bytes, list[tuple[str, str]]]:
-        """Body and headers, for the values of Accept and Accept-Encoding."""
+    def __call__(self, question: Question) -> bytes:
         asked = time.monotonic()
-        try:
-            encoder, kind = choose_encoder(accept)
-        except ValueError:  # the client library does not take every version that can be asked for
-            encoder, kind = choose_encoder("")
-        zipped = gzip_accepted(encodings)
         with self._lock:
-            begun, body = self._last.get((kind, zipped), (0.0, b""))
+            begun, body = self._last.get(question, (0.0, b""))
             if begun < asked:
                 begun = time.monotonic()
-                body = encoder(self._registry)
-                body = gzip.compress(body, compresslevel=5) if zipped else body
-                self._last = {(kind, zipped): (begun, body)}
-        return body, [("Content-Type", kind), *([("Content-Encoding", "gzip")] if zipped else [])]
+                body = self._ask(question)
+                self._last = {question: (begun, body)}
+        return body
 
 
 class Application:
-    """A WSGI application. ``users`` may come in; ``page`` makes the landing page, ``ready`` tells whether it traces."""
+    """A WSGI application. ``users`` may come in; ``ask`` asks the tracer, ``ready`` tells whether that traces."""
 
-    def __init__(
-        self, collectors: Iterable[Collector], page: Callable[[], str], ready: Callable[[], bool], users: Users
-    ) -> None:
-        self._metrics = Metrics(collectors)
-        self._page = page
+    def __init__(self, ask: Callable[[Question], bytes], ready: Callable[[], bool], users: Users) -> None:
+        self._ask = _Shared(ask)
         self._ready = ready
         self.users = users
 
@@ -98,27 +80,31 @@ class Application:
             return "200 OK", b"OK\n", text
         if not environ.get(ADMIT, lambda: True)():
             raise Busy
-        try:
-            match environ["PATH_INFO"]:
-                case "/metrics":
-                    accept, encodings = (environ.get(f"HTTP_ACCEPT{name}", "") for name in ("", "_ENCODING"))
-                    return "200 OK", *self._metrics.answer(accept, encodings)
-                case "/":
-                    return "200 OK", self._page().encode(), [("Content-Type", "text/html; charset=utf-8")]
-                case "/-/ready":
-                    if self._ready():
-                        return "200 OK", b"OK\n", text
-                    return "503 Service Unavailable", b"The counts cannot be read.\n", text
-        except Exception as error:
-            _log.warning("A request could not be answered: %s", printable(repr(error)))
-            _log.debug("", exc_info=True)
-            return "500 Internal Server Error", b"This request cannot be answered.\n", text
+        match environ["PATH_INFO"]:
+            case "/metrics":
+                return self._metrics(environ)
+            case "/":
+                return self._asked(Question.PAGE, [("Content-Type", "text/html; charset=utf-8")])
+            case "/-/ready":
+                if self._ready():
+                    return "200 OK", b"OK\n", text
+                return "503 Service Unavailable", b"The counts cannot be read.\n", text
         return "404 Not Found", b"There is / and /metrics, /-/healthy and /-/ready.\n", text
 
+    def _metrics(self, environ: WSGIEnvironment) -> tuple[str, bytes, list[tuple[str, str]]]:
+        openmetrics = _accepts(environ.get("HTTP_ACCEPT", ""), "application/openmetrics-text")
+        zipped = _accepts(environ.get("HTTP_ACCEPT_ENCODING", ""), "gzip")
+        headers = [("Content-Type", OPENMETRICS if openmetrics else PLAIN)]
+        return self._asked(
+            Question.metrics(openmetrics, zipped), [*headers, *([("Content-Encoding", "gzip")] if zipped else [])]
+        )
 
-def exposition(*collectors: Collector) -> bytes:
-    """The metrics in the text format, as a scrape would get them, without those of this process."""
-    registry = CollectorRegistry()
-    for collector in collectors:
-        registry.register(collector)
-    return generate_latest(registry)
+    def _asked(self, question: Question, headers: list[tuple[str, str]]) -> tuple[str, bytes, list[tuple[str, str]]]:
+        try:
+            return "200 OK", self._ask(question), headers
+        except (Unanswered, OSError):
+            return "500 Internal Server Error", b"This request cannot be answered.\n", [("Content-Type", _TEXT)]
+
+
+def _accepts(header: str, value: str) -> bool:
+    return any(part.partition(";")[0].strip().lower() == value for part in header.split(","))

@@ -10,12 +10,12 @@ from typing import Final
 
 from prometheus_client.registry import Collector
 
-from tracer.errors import MkwriteError
-from tracer.export.http.application import Application, exposition
+from tracer.errors import UsageError
+from tracer.export.http.answers import Answers, exposition
 from tracer.export.http.history import History
 from tracer.export.http.landing import page
-from tracer.export.http.server import Address, Server, serve
-from tracer.export.http.webconfig import WebConfig
+from tracer.export.http.process import HttpProcess
+from tracer.export.http.webconfig import WebFiles
 from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.export.prometheus.textfile import Textfile
 from tracer.host.mounts import MountChanges
@@ -38,50 +38,49 @@ class Daemon:
         collector: MkwriteCollector,
         first: Snapshot,
         version: str,
-        load: Callable[[], WebConfig] = WebConfig,
+        http: HttpProcess | None = None,
+        load: Callable[[], WebFiles] = WebFiles,
         file: Textfile | None = None,
         more: Sequence[Collector] = (),
     ) -> None:
-        """``load`` reads the web configuration, or raises MkwriteError; ``more`` is exported, too."""
+        """``http`` answers; ``load`` reads the web configuration, or raises MkwriteError; ``more`` is exported, too."""
+        self._http = http
         self._load = load
-        self._config = load()
         self._file = file
         self._collector = collector
         self._collectors = (collector, *more)
         self._version = version
         self._history = History(first)
         self._due_ns = 0
-        self._server: Server | None = None
-        self._application: Application | None = None
         self._mount_changes = MountChanges()
 
     def __enter__(self) -> Daemon:
+        if self._http:
+            self._http.serve(Answers(self._collectors, self._page))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         notify("STOPPING=1")
-        if self._server:
-            self._server.close()
+        if self._http:
+            self._http.close()
         if self._file:
             self._file.remove()
         self._mount_changes.close()
 
-    def serve(self, address: Address) -> Server:
-        """Answer at ``address`` from now on; raises MkwriteError if that is not possible."""
-        self._application = Application(self._collectors, self._page, lambda: self._history.up, self._config.users)
-        self._server = serve(self._application, address, self._config)
-        return self._server
-
     def beat(self, events: Iterable[Event]) -> None:
-        """Take in events, and do what is due."""
+        """Take in events, and do what is due. Raises MkwriteError when the process that answers has ended."""
         self._history.note(events)
+        if self._http:
+            self._http.check()
         now = time.monotonic_ns()
         if now >= self._due_ns:
             first = not self._due_ns
             self._due_ns = now + READ_EVERY_NS
             self._history.add(self._collector.read())
+            if self._http:
+                self._http.tell(self._history.up)
             if self._file:
                 self._file.renew(exposition(*self._collectors))
             notify("READY=1" if first else "WATCHDOG=1")
@@ -93,13 +92,12 @@ class Daemon:
         """Read the web configuration again; one that cannot be used is logged, and the old one stays."""
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            self._config = self._load()
-        except MkwriteError as error:
+            files = self._load()
+            if self._http:
+                self._http.configure(files)
+        except UsageError as error:
             _log.warning("Not reloaded: %s", printable(error.problem))
         else:
-            if self._server and self._application:
-                self._server.configure(self._config)
-                self._application.users = self._config.users
             _log.warning("Reloaded.")
         notify("READY=1")
 

@@ -6,8 +6,6 @@ mounted disks call things is escaped, and the content security policy lets nothi
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +15,7 @@ from typing import Any, Final
 
 from tracer.export.http.heatmap import heat_map
 from tracer.export.http.history import View
+from tracer.export.http.style import STYLE
 from tracer.latency.breakdown import CPU, breakdowns
 from tracer.model.asked import asked
 from tracer.model.calls import Outcome, Series, device_name
@@ -31,30 +30,6 @@ from tracer.text import count_text, duration, offset_text, printable
 REFRESH_S: Final = 10
 #: Rows of the tables of calls and of waits: the busiest.
 _ROWS: Final = 50
-
-_STYLE: Final = """
-:root{color-scheme:light dark;--fg:#1b1f24;--dim:#57606a;--bg:#fff;--line:#d0d7de;--bad:#b42318;--good:#1a7f37;
---h1:#e3eefb;--h2:#b6d3f5;--h3:#7fb0e8;--h4:#4387d3;--h5:#1f5fae;--h6:#0b3d7d}
-@media(prefers-color-scheme:dark){:root{--fg:#e6edf3;--dim:#9aa4af;--bg:#0d1117;--line:#30363d;--bad:#ff7b72;
---good:#56d364;--h1:#10233c;--h2:#133a66;--h3:#1b5795;--h4:#2f7dcb;--h5:#6aa9ec;--h6:#c3dffb}}
-body{font:14px/1.45 system-ui,sans-serif;color:var(--fg);background:var(--bg);
-margin:1.5rem auto;max-width:76rem;padding:0 1rem}
-h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:1.6rem 0 .4rem}p{margin:.3rem 0}
-a{color:inherit}nav a{margin-right:1rem}.dim{color:var(--dim)}td.bad,p.bad,span.bad{color:var(--bad);font-weight:600}
-.good{color:var(--good)}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.2rem .7rem .2rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-th{font-weight:600;color:var(--dim);white-space:nowrap}.n{text-align:right;white-space:nowrap}
-td.when{white-space:nowrap}td.text{overflow-wrap:anywhere;min-width:7rem}svg{max-width:100%;height:auto;display:block}
-svg text{font:11px system-ui,sans-serif;fill:var(--dim)}.h0{fill:none;stroke:var(--line);stroke-width:.3}
-.h1{fill:var(--h1)}.h2{fill:var(--h2)}.h3{fill:var(--h3)}.h4{fill:var(--h4)}.h5{fill:var(--h5)}.h6{fill:var(--h6)}
-"""
-
-CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-"
-    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    + "'"
-)
 
 
 def page(view: View, version: str) -> str:
@@ -72,7 +47,7 @@ def page(view: View, version: str) -> str:
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>mkwrite on {host}</title>
 <meta name="viewport" content="width=device-width,initial-scale=1">
-<meta http-equiv="refresh" content="{REFRESH_S}"><style>{_STYLE}</style></head>
+<meta http-equiv="refresh" content="{REFRESH_S}"><style>{STYLE}</style></head>
 <body><header><h1>mkwrite</h1>
 <p class="dim">page_mkwrite on {host}, Linux {kernel}; mkwrite {_text(version)}</p>
 <nav><a href="/metrics">metrics</a><a href="/-/healthy">healthy</a><a href="/-/ready">ready</a></nav></header>

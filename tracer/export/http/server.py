@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from socketserver import ThreadingMixIn
+from socketserver import BaseServer, ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -36,6 +36,7 @@ _DEADLINE_S: Final = 30.0
 _MOST_CONNECTIONS: Final = 96
 #: Requests that are served at once; a Prometheus server makes one at a time.
 _MOST_SERVED: Final = 32
+_BACKLOG: Final = 128
 #: Bytes of a request line with its headers.
 _MOST_HEADER_BYTES: Final = 16 << 10
 
@@ -65,13 +66,43 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Server:
-    """A running server; ``address`` is where it listens."""
+def bound(address: Address) -> socket.socket:
+    """A socket that has ``address`` and does not listen yet. Raises MkwriteError if that cannot be had."""
+    host, port = address.host, address.port
+    listener = None
+    try:
+        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+    except (OSError, UnicodeError) as error:
+        if listener:
+            listener.close()
+        raise cannot_listen(address, getattr(error, "strerror", None) or str(error)) from error
+    return listener
 
-    def __init__(self, server: _Server, address: Address) -> None:
-        self.address = address
-        self._server = server
-        self._thread = threading.Thread(target=server.serve_forever, name="mkwrite-http", daemon=True)
+
+def cannot_listen(address: Address, reason: str) -> MkwriteError:
+    """The error that says so."""
+    return MkwriteError(
+        f"Cannot listen on {printable(str(address))}: {reason}.",
+        f"Choose another with --listen HOST:PORT; 'ss -ltnp sport = {address.port}' shows who has the port.",
+    )
+
+
+class Server:
+    """Answers at a bound socket from a thread, from the making on until closed; ``address`` is where.
+
+    ``config.users`` is the application's to ask. Raises OSError if it cannot listen.
+    """
+
+    def __init__(self, listener: socket.socket, application: WSGIApplication, config: WebConfig) -> None:
+        listener.listen(_BACKLOG)
+        host, port = listener.getsockname()[:2]
+        self.address = Address(host, port)
+        self._server = _Server(listener, config)
+        self._server.set_app(application)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="mkwrite-http", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Server:
@@ -79,11 +110,6 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def url(self) -> str:
-        """Where to find it."""
-        return f"{'https' if self._server.config.tls else 'http'}://{self.address}"
 
     def configure(self, config: WebConfig) -> None:
         """Serve connections that come from now on in this way; those that there are go on."""
@@ -94,26 +120,6 @@ class Server:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-def serve(application: WSGIApplication, address: Address, config: WebConfig) -> Server:
-    """Answer at ``address`` from a thread until closed; raises MkwriteError if that is not possible.
-
-    ``config.users`` is the application's to ask.
-    """
-    host, port = address.host, address.port
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        server = (_Server6 if family == socket.AF_INET6 else _Server)((host, port), _Handler)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MkwriteError(
-            f"Cannot listen on {printable(str(address))}: {reason}.",
-            f"Choose another with --listen HOST:PORT; 'ss -ltnp sport = {port}' shows who has the port.",
-        ) from error
-    server.set_app(application)
-    server.config = config
-    return Server(server, Address(host, server.server_port))
 
 
 @dataclass(slots=True)
@@ -130,21 +136,16 @@ class _Server(ThreadingMixIn, WSGIServer):
     """A thread a connection, of which there are so many at most; a broken one is a line in the log, no traceback."""
 
     daemon_threads = True
-    request_queue_size = 128
-    config = WebConfig()
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, listener: socket.socket, config: WebConfig) -> None:
+        BaseServer.__init__(self, listener.getsockname(), _Handler)
+        self.config = config
+        self.socket = listener
+        # Not by name: the resolver can take long.
+        self.server_name, self.server_port = (str(listener.getsockname()[0]), int(listener.getsockname()[1]))
+        self.setup_environ()
         self._connections: dict[Any, _Connection] = {}
         self._lock = threading.Lock()
-        super().__init__(*arguments)
-
-    def server_bind(self) -> None:
-        """Bind, without asking the resolver for a name, which can take long."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve it from a thread of its own. Where there are too many, one that is not being served must go."""
@@ -207,10 +208,6 @@ class _Server(ThreadingMixIn, WSGIServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Whatever a client did."""
         _log.debug("A connection from %s broke.", client_address, exc_info=True)
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
 
 
 def _cut(connection: _Connection) -> None:
