@@ -100,12 +100,12 @@ class FullBelow:
             place.mkdir(parents=True)
         load_modules("loop", "ext4")
         run("mount", "-t", "tmpfs", "-o", "size=24m,huge=never", "none", str(self._below))
-        image = self._below / "image"
-        with image.open("wb") as stream:
+        self.image = self._below / "image"
+        with self.image.open("wb") as stream:
             stream.truncate(512 << 20)
         # Metadata is all there before it is full.
-        run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", "-N", "128", str(image))
-        run("mount", "-o", "loop", str(image), str(self.place))
+        run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", "-N", "128", str(self.image))
+        run("mount", "-o", "loop", str(self.image), str(self.place))
 
     def fill(self) -> None:
         """Take all space from the device. What files have by then stays writable."""

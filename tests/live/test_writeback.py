@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import re
+import signal
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from tests.live.guest import BACKENDS, NO_LOSS, ended, tracing
+from tests.live.guest import BACKENDS, NO_LOSS, tracing
 from tests.live.lossy import KERNEL, FullBelow, Writer, agree, full_below, loss_of, lost_but_for_missed, missed, of
 from tracer.diagnosis.explainer import Explainer, Notified, Repeated
 from tracer.model.failures import Class, FailureSource
 from tracer.model.hooks import Backend
-from tracer.model.host_state import Mapper
+from tracer.model.host_state import Below, Mapper
 from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot
 from tracer.model.writeback import FileLoss, file_of
@@ -83,6 +85,7 @@ def test_each_error_is_counted_and_nobody_is_told_who_does_not_ask(session: Sess
         explained = next(iter(Explainer(session.has_ended, losses=session.file_losses).explain(found)))
         assert explained.state.mapped_by == (Mapper(writer.pid, writer.comm),)
         assert explained.state.mapped_name == str(writer.file)
+        assert explained.state.below == Below("image", str(disk.image), None)
 
 
 @pytest.mark.newest
@@ -183,15 +186,20 @@ def test_the_command_tells_both(disk: FullBelow) -> None:
             assert [db.does(f"store {FEW}"), log.does(f"store {MORE}")] == ["ok", "ok"]
             disk.write_back()
             assert [db.does("msync"), log.does("fsync")] == [ERRNO, ERRNO]
-            lines = [json.loads(line) for line in ended(command).splitlines()]
+            command.send_signal(signal.SIGINT)
+            output, notices = command.communicate(timeout=600)
+    assert command.returncode == 0, notices
+    lines = [json.loads(line) for line in output.splitlines()]
+    skipped = sum(map(int, re.findall(r"missed_probe (\d+)", notices)))
     for writer, pages, call in ((db, FEW, "msync"), (log, MORE, "fsync")):
         mine = [line for line in lines if line["file"] == str(writer.file)]
         assert mine[0]["class"] == "writeback"
         assert (mine[0]["pid"], mine[0]["errno"]) == (None, "ENOSPC")
         # How much of it the first report has is up to who is faster; the last one has all.
         last = next(line["loss"] for line in reversed(mine) if "loss" in line)
-        assert (last["errors"], last["told"]["syscall"], last["told"]["by"]["pid"]) == (2 * pages, call, writer.pid)
-        assert all(line["total"] == 2 * pages for line in mine if line["kind"] == "repeated")
+        assert agree({"errors": last["errors"]}, {"errors": 2 * pages}, skipped)
+        assert (last["told"]["syscall"], last["told"]["by"]["pid"]) == (call, writer.pid)
+        assert all(line["total"] <= last["errors"] for line in mine if line["kind"] == "repeated")
 
 
 @pytest.mark.native

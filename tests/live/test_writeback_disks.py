@@ -15,6 +15,7 @@ from tests.live.late_writer import STRIDE
 from tests.live.lossy import ThinPool, Writer, agree, bad_bitmap, loss_of, lost_but_for_missed, missed, of
 from tracer.diagnosis.explainer import Explainer
 from tracer.model.failures import Class, Fact
+from tracer.model.host_state import Below
 from tracer.model.writeback import file_of
 from tracer.session import Session
 
@@ -86,6 +87,8 @@ def test_a_thin_pool_that_is_full(backend: Backend) -> None:
             assert [writer.does(step) for step in ("map", "fsync", f"store {STORED}")] == ["ok", "ok", "ok"]
             pool.write_back()
             found = [failure for failure in session.failures() if failure.file == str(writer.file)]
+            (explained,) = Explainer(session.has_ended, losses=session.file_losses).explain(found[:1])
+            assert explained.state.below == Below("thin pool", f"thin-{backend}-pool", 0)
             assert writer.does("msync") != "ok"
             loss = session.file_losses()[file_of(found[0])]
         assert {failure.verdict.kind for failure in found} == {Class.WRITEBACK}

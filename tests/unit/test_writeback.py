@@ -22,7 +22,7 @@ from tracer.export.http.landing import page
 from tracer.export.json.failures import explained_dict, notified_dict, record, repeated_dict
 from tracer.export.json.records import json_line
 from tracer.model.failures import Actor, Class, Fact, Failure, FailureSource, Initiator
-from tracer.model.host_state import HostState, Mapper
+from tracer.model.host_state import Below, HostState, Mapper
 from tracer.model.options import Filters
 from tracer.model.writeback import FileLoss, LostFile, Told, file_of
 from tracer.probes import writeback
@@ -119,6 +119,22 @@ def test_the_cause_is_by_errno_and_filesystem(fstype: str, number: int, words: s
     assert words in explained(fstype=fstype, errno=number, kernel_error=number).diagnosis.cause
 
 
+@pytest.mark.parametrize(
+    ("below", "number", "words", "line", "check"),
+    [(Below("thin pool", "vg-pool", 0), errno.EIO, "Extend the thin pool vg-pool", "thin pool vg-pool, 0 B free",
+      "dmsetup status vg-pool"),
+     (Below("image", "/a b", None), errno.ENOSPC, "Extend the filesystem that holds /a b", "loop device on /a b",
+      "df -h '/a b'")],
+)  # fmt: skip
+def test_what_is_below_the_filesystem_is_named(below: Below, number: int, words: str, line: str, check: str) -> None:
+    of = explained(state=HostState(below=below), errno=number, kernel_error=number)
+    assert words in of.diagnosis.remedy
+    assert "had no space for it" in of.diagnosis.cause
+    assert check in of.diagnosis.check.split("\n")
+    assert f"below   {line}" in text(of)
+    assert explained_dict(of)["host"]["below"]["name"] == below.name  # type: ignore[index]
+
+
 def test_a_file_is_explained_once_and_then_brought_up_to_date() -> None:
     losses: dict[LostFile, FileLoss] = {file_of(LOST): LOSS}
     explainer = Explainer(lambda _: True, losses=lambda: losses)
@@ -168,7 +184,9 @@ def test_the_landing_page_has_dashes_for_what_is_not_known() -> None:
 
 def test_odd_names_are_escaped() -> None:
     odd = "a\x1b[31m\n\udcff"
-    state = HostState(mapped_by=(Mapper(1, odd, odd),), mapped_name=f"/{odd}", mount_source=odd)
+    state = HostState(
+        mapped_by=(Mapper(1, odd, odd),), mapped_name=f"/{odd}", mount_source=odd, below=Below("image", odd, None)
+    )
     told = replace(TOLD, by=Actor(1, 1, odd))
     for name in ("", f"/{odd}"):
         of = explained(replace(LOSS, told=told), state, file=name, mountpoint=f"/{odd}", fstype=odd)

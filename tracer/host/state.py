@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from tracer.host import btrfs, processes
+from tracer.host.below import Belows
 from tracer.host.cgroups import Cgroups
 from tracer.host.extents import backing
 from tracer.host.mappers import NOBODY, Mappers
@@ -41,6 +42,7 @@ class StateReader:
         self._cgroups = Cgroups(Mounts.read())
         OPENER.start()
         self._mappers = Mappers()
+        self._belows = Belows()
 
     def read(self, failure: Failure) -> HostState:
         """What can be learned now; what cannot be had is left out. Raises nothing."""
@@ -50,7 +52,8 @@ class StateReader:
         with suppress(OSError, KeyError, ValueError, IndexError):
             process = processes.read(failure.pid)
         cgroup = self._cgroups.path_of(failure.cgroup_id) if failure.cgroup_id else ""
-        mapped = self._mappers.find(failure) if failure.source is FailureSource.WRITEBACK else NOBODY
+        late = failure.source is FailureSource.WRITEBACK
+        mapped = self._mappers.find(failure) if late else NOBODY
         others = (*islice(self._cgroups.members(cgroup), _OTHERS), *(one.pid for one in mapped.by[:_OTHERS]))
         found = self._mounts.find(failure, others)
         mount = found.mount if found else None
@@ -87,6 +90,7 @@ class StateReader:
                 huge=_huge(failure, self._cgroups.root, cgroup),
                 file=None if file is None else _file(failure, file),
                 file_gone=found is not None and directory is not None and file is None and _is_gone(failure, found),
+                below=self._belows.find(failure.dev) if late else None,
                 mapped_by=mapped.by,
                 mapped_name=mapped.name,
             )

@@ -78,20 +78,33 @@ class Mapper:
 
 
 @dataclass(frozen=True, slots=True)
+class Below:
+    """What a filesystem's blocks come from: a ``thin pool``, or the ``image`` of a loop device.
+
+    ``name`` is that of the pool (dmsetup's) or file, ``free`` the pool's bytes, None where that is not known.
+    """
+
+    kind: str
+    name: str
+    free: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
     """Everything that could be learned; what could not is empty or None.
 
     ``running``: the victim was still there. ``module`` is the file that the instruction is in, and where in it.
     ``mountpoint`` is as the victim sees it, or as we do; ``mount_source`` is what is mounted there, and ``limit`` the
     mount's ``size=``. ``subvolume_read_only``: only that part of a btrfs is. ``after_ns`` is how long after the failure
-    this was read. ``file_gone``: the name leads to that file no more. ``mapped_by`` and
-    ``mapped_name`` are of a loss at writeback: who has the file mapped for writing, found by device and inode in their
-    mappings, and how it is called there. For commands, that are typed here:
+    this was read. ``file_gone``: the name leads to that file no more. For commands, that are typed here:
 
     - ``enter`` makes one run where the mount is: "" here, None where nobody is known to be who has it; ``entered_at``
       is its mount point then, "" for ``mountpoint``.
     - ``file_here`` and ``subvolume`` (its root) lead to the file, ``cgroup_directory`` to the cgroup; "": nothing does.
     - ``host_pids``: ps(1) shows the pids that the kernel tells.
+
+    Of a loss at writeback alone: ``below`` the filesystem; ``mapped_by`` who has the file mapped for writing, found by
+    device and inode in their mappings, and ``mapped_name``, how it is called there.
     """
 
     after_ns: int = 0
@@ -117,5 +130,6 @@ class HostState:
     huge: HugeState | None = None
     file: FileState | None = None
     file_gone: bool = False
+    below: Below | None = None
     mapped_by: tuple[Mapper, ...] = ()
     mapped_name: str = ""

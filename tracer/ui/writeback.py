@@ -27,6 +27,7 @@ def rows(explained: Explained) -> list[tuple[str, str]]:
         ("told", _told(explained)),
         ("mapped", _mapped(state)),
         ("errno", _errno(failure)),
+        ("below", _below(state)),
     ]
 
 
@@ -91,6 +92,15 @@ def _filesystem(failure: Failure, state: HostState) -> str:
     where = printable(failure.mountpoint or state.mountpoint) or "no mount that is seen"
     source = f" ({printable(state.mount_source)})" if state.mount_source else ""
     return f"{printable(failure.fstype)} on {where}{source}, device {device_name(failure.dev)}"
+
+
+def _below(state: HostState) -> str:
+    """Return what the filesystem's blocks come from, and what that has left."""
+    if state.below is None:
+        return ""
+    free = "" if state.below.free is None else f", {size_text(state.below.free)} free"
+    kind = "loop device on" if state.below.kind == "image" else state.below.kind
+    return f"{kind} {printable(state.below.name)}{free}"
 
 
 def _errno(failure: Failure) -> str:
