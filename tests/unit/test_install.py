@@ -93,7 +93,7 @@ def test_the_command_opens_nothing_of_the_working_directory(
     assert done.returncode in (0, 28), done.stderr  # 28: another process may not be looked at
     text = trace.read_text()
     opened = re.findall(r"\b(?:open|openat|openat2|creat)\(.*= \d+<(.*)>$", text, re.MULTILINE)
-    # Where paths of others begin, and where libc looks for systemd's users.
+    # Where paths of others begin; where the C library asks systemd for a user that is in no file (nss-systemd(8)).
     opened = [name for name in opened if name not in ("/", "/run")]
     opened += re.findall(r"\bexecve\(\"(.*?)\".* = 0$", text, re.MULTILINE)
     allowed = (*SYSTEM, installed, cache)
