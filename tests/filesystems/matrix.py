@@ -56,7 +56,7 @@ node in /dev has a mount point, a file of the kernel's own has none, and `mountp
 `trace`, `hist` and `export` tell. *By name*: no test makes such a call. Unit tests see to it that the function is found
 in the kernel's symbols as recorded from Debian's kernels, for `--handler`; the filesystem is what the source leads to
 expect. What a driver maps by PFN asks pfn_mkwrite instead, and is not told. Nothing is known of when these refuse, and
-`doctor --fs` does not list them.
+`doctor --filesystems` does not list them.
 """
 
 Rows = dict[str, dict[str, Any]]

@@ -40,7 +40,7 @@ class Observation:
     directory: Path
     mountpoint: str
     dev: int
-    #: What ``doctor --fs --json`` says of it.
+    #: What ``doctor --filesystems --json`` says of it.
     told: dict[str, Any]
     peer: str
     calls: dict[FaultPath, dict[Backend, Calls]] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def _told(place: Place) -> dict[str, Any]:
     mounts = Mounts.read()
     wanted = mounts.at(str(place.path)) or mounts.at(str(place.seen))
     assert wanted is not None
-    result = CliRunner().invoke(cli, ["doctor", "--fs", "--json"])
+    result = CliRunner().invoke(cli, ["doctor", "--filesystems", "--json"])
     assert result.exit_code == 0, result.output
     rows: list[dict[str, Any]] = json.loads(result.stdout)["filesystems"]
     (row,) = (row for row in rows if row["mountpoint"] == wanted.mountpoint)

@@ -12,6 +12,8 @@ from command_line import invoke, objects
 from fake_session import FakeSession
 
 from tracer.cli.main import COMMANDS, cli
+from tracer.errors import UsageError
+from tracer.host.stacks import Sleeper
 
 pytestmark = pytest.mark.usefixtures("fake_sessions")
 
@@ -72,13 +74,14 @@ def test_export_once_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None
         ("top --iterations 2 -i 0.1 --json", "--iterations", "--number"),
         ("trace --lines=2", "--lines", "--number"),
         ("export --once -d 1ms --per process", "--per", "--by"),
+        ("doctor --fs", "--fs", "--filesystems"),
     ],
 )
 def test_a_former_name_works_with_a_note(arguments: str, old: str, new: str) -> None:
     result = invoke(*arguments.split())
     assert f"mkwrite: {old} is {new} now; the old name goes with the next release.\n" in result.stderr
     assert result.stdout
-    assert old not in invoke(arguments.split()[0], "--help").stdout
+    assert f"{old} " not in invoke(arguments.split()[0], "--help").stdout
 
 
 def test_the_exporters_bound_on_sources_has_a_name_of_its_own() -> None:
@@ -87,3 +90,22 @@ def test_the_exporters_bound_on_sources_has_a_name_of_its_own() -> None:
     new = invoke("export", "--once", "-d", "1ms", "--max-sources", "1")
     assert "max-series" not in new.stderr
     assert {o.max_series for o in FakeSession.opened} == {4096}
+
+
+def test_stuck_shows_what_the_filters_let_through_and_tells_what_it_cannot_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asleep = [
+        Sleeper(7, 7, comm, ("percpu_rwsem_wait", "ext4_page_mkwrite", "do_page_mkwrite")) for comm in ("one", "two")
+    ]
+    monkeypatch.setattr("tracer.latency.stuck.readable", lambda: True)
+    monkeypatch.setattr("tracer.latency.stuck.sleepers", lambda: (asleep, 0))
+    monkeypatch.setattr("tracer.latency.stuck.concealed", lambda: "")
+    arguments = ["stuck", "-t", "1ms", "--once", "--json", "--comm", "two"]
+    (look,) = objects(invoke(*arguments))
+    assert [call["comm"] for call in look["stuck"]] == ["two"] and look["unseen"] == []
+    result = CliRunner().invoke(cli, [*arguments, "--fs", "ext4"])
+    assert result.exit_code == 28
+    (look,) = objects(result)
+    assert look["stuck"] == [] and look["unseen"][0].startswith("1 call of which is not known")
+    assert isinstance(CliRunner().invoke(cli, ["stuck", "--fs", "no-such"]).exception, UsageError)

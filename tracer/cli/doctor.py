@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracer.cli.options import json_option
+from tracer.cli.options import Renaming, json_option
 
 if TYPE_CHECKING:
     from tracer.model.hooks import Hook
@@ -17,21 +17,22 @@ Examples:
   mkwrite doctor                 what can be seen without root
   sudo mkwrite doctor --json     for programs
   sudo mkwrite doctor --report   to paste into a bug report
-  sudo mkwrite doctor --fs       what each mounted filesystem does with a write to a mapping
+  sudo mkwrite doctor --filesystems
+                                 what each mounted filesystem does with a write to a mapping
 """
 
 
-@click.command(epilog=EXAMPLES)
-@click.option("--fs", "as_fs", is_flag=True, help="Show the mounted filesystems instead: handlers, refusals, peers.")
+@click.command(cls=Renaming, former={"--fs": "--filesystems"}, epilog=EXAMPLES)
+@click.option("--filesystems", is_flag=True, help="Show the mounted filesystems instead: handlers, refusals, peers.")
 @json_option
 @click.option("--report", "as_report", is_flag=True, help="Print a bug report's text, without names of this host.")
 @click.pass_context
-def doctor(context: click.Context, as_fs: bool, as_json: bool, as_report: bool) -> None:
+def doctor(context: click.Context, filesystems: bool, as_json: bool, as_report: bool) -> None:
     """Say what this kernel allows, which backend is used and why, and what is in the way.
 
     Every obstacle comes with what it costs and what to do. Where nothing forbids it, the hooks are attached
-    for a moment. The exit code is 0 where tracing works, else that of the obstacle that decides; with --fs it is 28
-    where daemons of FUSE filesystems could not be seen.
+    for a moment. The exit code is 0 where tracing works, else that of the obstacle that decides; with --filesystems
+    it is 28 where daemons of FUSE filesystems could not be seen.
     """
     from rich.text import Text
 
@@ -42,9 +43,9 @@ def doctor(context: click.Context, as_fs: bool, as_json: bool, as_report: bool) 
     from tracer.errors import Exit
     from tracer.ui.doctor import DoctorView
 
-    if as_report and (as_json or as_fs):
-        raise click.UsageError("--report goes with neither --json nor --fs.")
-    if as_fs:
+    if as_report and (as_json or filesystems):
+        raise click.UsageError("--report goes with neither --json nor --filesystems.")
+    if filesystems:
         if not _filesystems(as_json):
             context.exit(Exit.NOT_ALL_SEEN)
         return

@@ -63,6 +63,13 @@ def host_options(function: _Function) -> _Function:
     return function
 
 
+def call_options(function: _Function) -> _Function:
+    """Add the filters alone; the command passes them to ``call_filters``."""
+    for option in reversed(_TRACING[:6]):
+        function = option(function)
+    return function
+
+
 def filter_options(function: _Function) -> _Function:
     """Add the filters and ``--backend`` alone; the command passes them to ``filters_of``."""
     for option in reversed(_TRACING[:-1]):
@@ -190,6 +197,11 @@ def host_filters(
     mounts = Mounts.read()
     check(filters, mounts, Cgroups(mounts), ())
     return filters
+
+
+def call_filters(**filtering: Any) -> Filters:
+    """What ``call_options`` ask for."""
+    return filters_of(**filtering, backend="auto")[0]
 
 
 def session_options(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from tracer.cli.options import (
     INTERVAL,
     Duration,
+    call_filters,
+    call_options,
     duration_option,
     json_option,
     number_option,
@@ -19,6 +23,7 @@ Examples:
   mkwrite stuck                     every second, what is stuck for a second
   mkwrite stuck --once              look once, and end
   mkwrite stuck -t 30s -i 10s       only what is stuck for long
+  mkwrite stuck --mount /srv --once on one filesystem
   mkwrite stuck --once --json | jq .stuck
 """
 
@@ -32,15 +37,18 @@ Examples:
 @number_option
 @once_option
 @json_option
+@call_options
 @click.pass_context
 def stuck(
     context: click.Context,
+    /,
     threshold: int,
     interval: int,
     duration: int | None,
     number: int | None,
     once: bool,
     as_json: bool,
+    **filtering: Any,
 ) -> None:
     """Show calls of page_mkwrite that have not returned for long.
 
@@ -59,11 +67,13 @@ def stuck(
     from tracer.errors import Exit, MkwriteError
     from tracer.export.json.records import stuck_dict, text
     from tracer.host.stacks import readable
+    from tracer.latency.chosen import Chosen
     from tracer.latency.stuck import StuckCalls
     from tracer.model.options import Options
     from tracer.ui.stuck import StuckView
 
     left = shown(number, once)
+    chosen = Chosen(call_filters(**filtering))
     out = Output()
     calls = StuckCalls()
     calls.look(None, threshold)
@@ -88,8 +98,8 @@ def stuck(
             while not stop.requested and time.monotonic_ns() < min(due, end):
                 time.sleep(min(0.1, max(0.0, (min(due, end) - time.monotonic_ns()) / 1e9)))
                 check_reader()
-            found = calls.look(session, threshold)
-            unseen = calls.unseen(hooked=session is not None)
+            found = chosen.of(calls.look(session, threshold))
+            unseen = (*calls.unseen(hooked=session is not None), *chosen.unseen())
             if as_json:
                 print_json({
                     "time_ns": time.time_ns(),

@@ -12,6 +12,7 @@ from typing import Final
 from tracer.errors import UsageError
 from tracer.host.cgroups import Cgroups
 from tracer.host.mounts import Mounts
+from tracer.host.processes import host_pids
 from tracer.model.options import Filters
 from tracer.text import printable
 
@@ -44,6 +45,15 @@ def check(filters: Filters, mounts: Mounts, cgroups: Cgroups, handlers_known: Co
         if handler not in handlers_known:
             known = _choices("Handlers of this kernel", handler, handlers_known)
             raise UsageError(f"Unknown handler '{printable(handler)}'.", known)
+
+
+def check_host_pids(filters: Filters) -> None:
+    """Raise UsageError for pids that would be another process's: the kernel tells of the host's."""
+    if filters.pids and not host_pids():
+        raise UsageError(
+            "--pid means the host's pids, and this process is in a pid namespace of its own.",
+            "Choose by --cgroup or --comm, or share the host's pid namespace (--pid=host, hostPID: true).",
+        )
 
 
 def _check_filesystem(fstype: str, mounts: Mounts) -> None:

@@ -1,4 +1,4 @@
-"""Every mounted filesystem, and what it does with a write to a mapping: ``doctor --fs``.
+"""Every mounted filesystem, and what it does with a write to a mapping: ``doctor --filesystems``.
 
 What is said of each follows from its type and mount options (``model.filesystems``), and from which functions this
 kernel has; nothing is asked of the filesystem, so that one that hangs keeps nobody waiting.

@@ -6,11 +6,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tracer.errors import UsageError
 from tracer.host.cgroups import Cgroups
-from tracer.host.filters import check
+from tracer.host.filters import check, check_host_pids
 from tracer.host.mounts import Mounts
-from tracer.host.processes import host_pids
 from tracer.kernel.features import read
 from tracer.kernel.functions import hidden
 from tracer.kernel.symbols import Symbols
@@ -38,11 +36,7 @@ class Selection:
     def __init__(self, filters: Filters, mounts: Mounts, cgroups: Cgroups, symbols: Symbols) -> None:
         """Raises UsageError for what does not exist, and for pids that would be another process's."""
         check(filters, mounts, cgroups, symbols.handlers().keys())
-        if filters.pids and not host_pids():
-            raise UsageError(
-                "--pid means the host's pids, and this process is in a pid namespace of its own.",
-                "Choose by --cgroup or --comm, or share the host's pid namespace (--pid=host, hostPID: true).",
-            )
+        check_host_pids(filters)
         self.filters = filters
         self._others = tuple(_wanted(filters, mounts, cgroups))
         self._symbols = symbols
