@@ -10,6 +10,7 @@
 #define TMPFS_MAGIC 0x01021994
 #define ERRSEQ_ERRNO 0xfff /* of an errseq_t; above are the mark that it was seen, and a counter (lib/errseq.c) */
 #define ENOMEM 12
+#define CLOSE 3 /* the system call; struct file lives until it returns */
 
 /* Files that were seen mapped for writing: what was stored there may be lost when nobody has them mapped any more. */
 BPF_TABLE("lru_hash", struct file_key, u8, mapped_files, 16384);
@@ -172,28 +173,24 @@ int allocation_failed(u64 *ctx)
 	return 0;
 }
 
-/* raw tracepoint file_check_and_advance_wb_err: file, errseq before. Runs in the task that is told, if one is. */
-int writeback_told(u64 *ctx)
+/* The current task is told of an error. */
+static __always_inline void note_told(struct file *file, u32 error)
 {
-	struct file *file = (void *)ctx[0];
-	u32 now = READ(file, f_wb_err);
 	struct file_key key = {};
 	struct file_loss *loss;
 	u32 first = 0;
 	u64 *number;
 
-	if (now == (u32)ctx[1] || !(now & ERRSEQ_ERRNO))
-		return 0;
 	if (!key_of(&key, READ(READ(file, f_mapping), host)))
-		return 0;
+		return;
 	loss = file_losses.lookup(&key);
 	if (!loss)
-		return 0;
+		return;
 	loss->told_last_ns = bpf_ktime_get_ns();
 	if (!loss->told_ns) {
 		loss->told_ns = loss->told_last_ns;
 		loss->by = bpf_get_current_pid_tgid();
-		loss->error = now & ERRSEQ_ERRNO;
+		loss->error = error;
 		loss->syscall = READ(entry_registers(), orig_ax);
 		bpf_get_current_comm(loss->comm, sizeof(loss->comm));
 	}
@@ -202,10 +199,50 @@ int writeback_told(u64 *ctx)
 	if (number)
 		lock_xadd(number, 1);
 	changed(FILE_LOSSES_COUNTED);
+}
+
+/* raw tracepoint file_check_and_advance_wb_err: file, errseq before. Runs in the task that is told, if one is. */
+int writeback_told(u64 *ctx)
+{
+	struct file *file = (void *)ctx[0];
+	u32 now = READ(file, f_wb_err);
+
+	if (now != (u32)ctx[1] && now & ERRSEQ_ERRNO)
+		note_told(file, now & ERRSEQ_ERRNO);
 	return 0;
 }
 
 #ifndef TRACEPOINT
+/* By task: the file that it closes. */
+BPF_TABLE("lru_hash", u64, u64, closings, 1024);
+
+/*
+ * file_operations.flush(file, id) of the filesystems whose close(2) tells. What exit, dup2 and close_range run it for,
+ * too, drop what it returns.
+ */
+int closing(struct pt_regs *ctx)
+{
+	u64 task = bpf_get_current_task(), file = ctx->di;
+
+	if (READ(entry_registers(), orig_ax) == CLOSE)
+		closings.update(&task, &file);
+	return 0;
+}
+
+/* Its return. */
+int closed(struct pt_regs *ctx)
+{
+	u64 task = bpf_get_current_task(), *file = closings.lookup(&task);
+	int result = ctx->ax;
+
+	if (!file)
+		return 0;
+	if (result < 0)
+		note_told((void *)*file, -result);
+	closings.delete(&task);
+	return 0;
+}
+
 /*
  * vma_set_page_prot(vma): at the end of mmap(2) and mprotect(2). Remembers files that are mapped for writing: what is
  * stored there may be lost after the mapping is gone. No page of a tmpfs is written back.

@@ -15,7 +15,7 @@ STRIDE = 256 << 10
 
 
 def main(path: str, pages: int, stride: int = STRIDE) -> None:
-    """Take steps until there are no more: map, store N, write N, msync, fsync, unmap."""
+    """Take steps until there are no more: map, store N, write N, msync, fsync, unmap, close."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     os.ftruncate(fd, pages * stride)
     mapped: mmap.mmap | None = None
@@ -35,6 +35,8 @@ def main(path: str, pages: int, stride: int = STRIDE) -> None:
                 mapped.flush()
             elif what == "fsync":
                 os.fsync(fd)
+            elif what == "close":
+                os.close(fd)
             elif what == "unmap" and mapped:
                 mapped.close()
             print("ok", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import closing
 
 import pytest
@@ -36,3 +37,24 @@ def test_a_fuse_filesystem_that_is_full() -> None:
         told = loss_of(session, writer).told
     assert told is not None
     assert (told.by.pid, told.syscall, told.count) == (writer.pid, 26, 1)
+
+
+@pytest.mark.nightly
+def test_close_tells_where_the_filesystem_does(both: Backend) -> None:
+    """The kernel tells each of several closings of a file of FUSE once, whichever comes first."""
+    with (
+        closing(FullFuse(f"closed-{both}")) as disk,
+        Session(Options(both)) as session,
+        Writer(disk.place / "file", PAGES) as writer,
+    ):
+        before = session.snapshot()
+        assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
+        disk.fill()
+        assert writer.does(f"store {PAGES}") == "ok"
+        disk.write_back()
+        assert loss_of(session, writer).told is None
+        assert writer.does("close") == "ENOSPC"
+        told = loss_of(session, writer).told
+        assert session.snapshot().since(before).told == 1
+    assert told is not None
+    assert (told.by.pid, told.syscall, told.errno, told.count) == (writer.pid, 3, errno.ENOSPC, 1)

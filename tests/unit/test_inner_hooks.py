@@ -12,6 +12,7 @@ from tracer.errors import MkwriteError
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbol, Symbols
 from tracer.model.hooks import Backend
+from tracer.model.options import Filters, Options
 from tracer.probes.failures import InnerHooks
 from tracer.probes.tracer import HookPoint, Tracer
 
@@ -21,12 +22,13 @@ BLOCK = "ext4_get_block"
 
 @dataclass
 class FakeSymbols:
-    """Two functions of ext4."""
+    """Two functions of ext4, or others."""
 
     address: int = 0xFFFFFFFFC0000010
+    names: tuple[str, ...] = (RESERVE, BLOCK)
 
     def find(self, name: str) -> list[Symbol]:
-        return [Symbol(name, self.address, "t", "ext4")] if name in (RESERVE, BLOCK) else []
+        return [Symbol(name, self.address, "t", "ext4")] if name in self.names else []
 
 
 @dataclass
@@ -50,10 +52,11 @@ class FakeTracer:
         self.missing.append((place.function, error.errno))
 
 
-def hooked(tracer: FakeTracer, symbols: FakeSymbols | None = None) -> FakeTracer:
+def hooked(tracer: FakeTracer, symbols: FakeSymbols | None = None, filters: Filters = Filters()) -> FakeTracer:  # noqa: B008
     """After all that can be is hooked."""
     found = cast(Symbols, symbols or FakeSymbols())
-    InnerHooks(cast(Tracer, tracer), found, Backend.KPROBE, costly=False).follow_modules(cast(Btf, None))
+    options = Options(Backend.KPROBE, filters)
+    InnerHooks(cast(Tracer, tracer), found, Backend.KPROBE, options).follow_modules(cast(Btf, None))
     return tracer
 
 
@@ -90,3 +93,11 @@ def test_what_the_kernel_refuses_for_another_reason_is_not_tried_again() -> None
     tracer = hooked(FakeTracer(probes=errno.EINVAL))
     assert tracer.tried == [(RESERVE, False), (BLOCK, False)]
     assert tracer.missing == [(RESERVE, errno.EINVAL), (BLOCK, errno.EINVAL)]
+
+
+def test_what_close_runs_is_hooked_at_its_return_first_unless_no_loss_can_be_told() -> None:
+    flush = FakeSymbols(names=("fuse_flush",))
+    pair = [("closed", "fuse_flush", True), ("closing", "fuse_flush", False)]
+    found = hooked(FakeTracer(), flush).attached
+    assert [(place.program, place.function, place.at_return) for place in found] == pair
+    assert hooked(FakeTracer(), flush, Filters(pids=(1,))).attached == []

@@ -14,7 +14,7 @@ from tracer.kernel.refusals import denied
 from tracer.kernel.symbols import Symbols
 from tracer.model.hooks import Backend
 from tracer.model.options import Filters, Options
-from tracer.probes import inner
+from tracer.probes import inner, writeback
 from tracer.probes.abi import Setting
 from tracer.probes.tracer import HookPoint, Tracer
 
@@ -86,12 +86,17 @@ def _arity(btf: Btf, function: str) -> int | None:
 class InnerHooks:
     """The hooks on the functions that return an errno, attached as the modules that have them come."""
 
-    def __init__(self, tracer: Tracer, symbols: Symbols, backend: Backend, costly: bool) -> None:
-        """``costly``: those functions, too, that run at calls that succeed."""
+    def __init__(self, tracer: Tracer, symbols: Symbols, backend: Backend, options: Options) -> None:
+        """With ``every_errno``, those functions, too, that run at calls that succeed."""
         self._tracer = tracer
         self._symbols = symbols
         self._backend = backend
-        self._hooked: set[str] = set() if costly else set(inner.COSTLY)
+        self._hooked: set[str] = set() if options.every_errno else set(inner.COSTLY)
+        others = {
+            function: (HookPoint(program, function, Backend.KPROBE, optional=True),)
+            for function, program in (_MOUNT | _SHUTDOWN).items()
+        }
+        self._others = {**others, **writeback.closing(options.filters)}
         #: Return probes are.
         self._denied = False
 
@@ -101,10 +106,11 @@ class InnerHooks:
             if found.function not in self._hooked:
                 self._hooked.add(found.function)
                 self._hook(btf, number, found)
-        for function, program in (_MOUNT | _SHUTDOWN).items():
+        for function, places in self._others.items():
             if function not in self._hooked and self._symbols.find(function):
                 self._hooked.add(function)
-                self._attach(HookPoint(program, function, Backend.KPROBE, optional=True))
+                for place in places:
+                    self._attach(place)
 
     def _hook(self, btf: Btf, number: int, found: inner.Inner) -> None:
         own = ((Setting.INNER, number),)

@@ -140,7 +140,7 @@ def _attached(
         tracer = Tracer(objects, [one.key for one in wanted], [one for one in places if one not in entries], btf)
         undo.callback(tracer.close)
         if options.failures:
-            inner = failures.InnerHooks(tracer, symbols, plan.wp, options.every_errno)
+            inner = failures.InnerHooks(tracer, symbols, plan.wp, options)
             inner.follow_modules(btf)
         if not options.filters.handlers and dax.known(btf):
             dax.hook(tracer, plan.calls, btf)

@@ -21,11 +21,28 @@ _EXT4_FUNCTION: Final = f"__traceiter_{_EXT4}"
 
 #: A command is watched in a cgroup of its own.
 _CGROUP: Final = "--cgroup, or a COMMAND without --all"
+#: What close(2) runs where it tells of errors: fs/nfs/file.c, nfs4file.c, fs/fuse/file.c, fs/smb/client/file.c.
+_FLUSH: Final = ("nfs_file_flush", "nfs4_file_flush", "fuse_flush", "cifs_flush")
 
 
 def functions() -> tuple[str, ...]:
     """The symbols that tell what may be hooked."""
-    return (_EXT4_FUNCTION,)
+    return (_EXT4_FUNCTION, *_FLUSH)
+
+
+def closing(filters: Filters) -> dict[str, tuple[HookPoint, HookPoint]]:
+    """By function: its return comes first, so that what was begun is always ended."""
+    return (
+        {}
+        if _without(filters)
+        else {
+            function: (
+                HookPoint("closed", function, Backend.KPROBE, at_return=True, optional=True),
+                HookPoint("closing", function, Backend.KPROBE, optional=True),
+            )
+            for function in _FLUSH
+        }
+    )
 
 
 def places(filters: Filters, backend: Backend, symbols: Symbols) -> Iterator[HookPoint]:

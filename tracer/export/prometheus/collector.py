@@ -85,7 +85,8 @@ class _Families:
             labels=_FAILURE_LABELS + who,
         )
         self.told = CounterMetricFamily(
-            "mkwrite_writeback_told", "How often a program was told, by msync or fsync, of writes lost at writeback."
+            "mkwrite_writeback_told",
+            "How often a program was told, by msync, fsync or close, of writes lost at writeback.",
         )
         self.in_flight = GaugeMetricFamily("mkwrite_inflight", "Calls that have not returned yet.")
         self.oldest = GaugeMetricFamily(
