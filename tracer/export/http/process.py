@@ -88,6 +88,8 @@ class HttpProcess:
 
     def close(self) -> None:
         """End it: it goes when these are closed."""
+        if self._orders.fileno() < 0:
+            return
         for channel in (self._orders, self._questions):
             with suppress(OSError):
                 channel.shutdown(socket.SHUT_RDWR)
