@@ -51,6 +51,33 @@ static __always_inline int known_code(int code)
 	return code <= BUS_MCEERR_AO || code == SI_KERNEL ? code : CODE_OTHER;
 }
 
+/*
+ * When a process last met a SIGBUS of the kernel's, or lost a child to one. A handler that has written its dump raises
+ * the signal again; so does a parent, once its child has dumped core.
+ */
+#define AGAIN_NS 60000000000ULL
+BPF_TABLE("lru_hash", u64, u64, met, 4096);
+
+/* Whether a SIGBUS repeats one, being sent by the process itself. What it may be repeated by is remembered. */
+static __always_inline int is_again(struct failure *f, struct task_struct *task, int code)
+{
+	u64 process = f->process, now = f->time_ns, *last;
+	int again = 0;
+
+	if (code <= 0) {
+		last = bpf_get_current_pid_tgid() >> 32 == f->id >> 32 ? met.lookup(&process) : NULL;
+		again = last && now - *last <= AGAIN_NS;
+	}
+	/* Processes make up others of the kernel's codes. */
+	if (again || (code > 0 && code != CODE_OTHER)) {
+		met.update(&process, &now);
+		process = process_of(READ(task, real_parent));
+		if (!f->action)
+			met.update(&process, &now);
+	}
+	return again;
+}
+
 /* raw tracepoint signal_generate: sig, info, task, group, result */
 int signal_generated(u64 *ctx)
 {
@@ -84,8 +111,10 @@ int signal_generated(u64 *ctx)
 	f->inode = f->path_bytes = f->command_bytes = 0;
 	f->cause.source = SIGNAL;
 	f->cause.error = code;
-	f->cause.dev = f->cause.generation = f->cause.facts = 0;
+	f->cause.dev = f->cause.generation = 0;
 	f->process = process_of(task);
+	fill_action(f, task);
+	f->cause.facts = is_again(f, task, code) ? FACT_AGAIN : 0;
 	f->cause.who = config(BY) == BY_PROCESS ? f->process : config(BY) == BY_CGROUP ? f->cgroup : 0;
 	if ((u64)task == current_task)
 		refused = refusals.lookup(&current_task);
@@ -105,7 +134,6 @@ int signal_generated(u64 *ctx)
 	f->uid = user_of(task);
 	bpf_probe_read_kernel_str(f->comm, sizeof(f->comm), &task->comm);
 	fill_process(f->process_comm, task);
-	fill_action(f, task);
 	f->sender = bpf_get_current_pid_tgid();
 	f->sender_uid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(f->sender_comm, sizeof(f->sender_comm));

@@ -106,10 +106,33 @@ def test_a_signal_that_is_raised_again_is_no_incident_of_its_own(tmp_path: Path)
     first, itself, parent = (one for one in found if one["kind"] == "failure")
     assert (first["class"], first["raised_again"], first["write"]) == ("beyond_end", None, False)
     for one, of_child in ((itself, False), (parent, True)):
-        assert (one["class"], "path" in one, "write" in one) == ("sent", False, False)
+        assert (one["class"], "path" in one, "write" in one) == ("raised_again", False, False)
         assert one["raised_again"] | {"after_ns": 0} == {
             "first_time_ns": first["time_ns"], "first_pid": first["pid"], "of_child": of_child, "after_ns": 0
         }  # fmt: skip
     assert (itself["process"], parent["process"], itself["pid"]) == ("incident-python", "timeout", first["pid"])
     assert (first["process"], first["comm"]) == ("incident-python", "incident-worker")
     assert first["tid"] != first["pid"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("timeout", "60", "{script}"), {"beyond_end": 1, "raised_again": 2}),
+        (("/usr/bin/python3", "-c", "import os; os.kill(os.getpid(), 7)"), {"sent": 1}),
+        (("timeout", "60", "/usr/bin/python3", "-c", "import os; os.kill(os.getpid(), 7)"), {"sent": 2}),
+    ],
+    ids=["raised again", "sent", "sent twice"],
+)
+def test_what_is_raised_again_is_counted_apart_from_what_is_sent(
+    tmp_path: Path, arguments: tuple[str, ...], expected: dict[str, int]
+) -> None:
+    filled = [
+        word for argument in arguments for word in (script(tmp_path, 0) if argument == "{script}" else [argument])
+    ]
+    done = subprocess.run(
+        command("count", "--backend", "tracepoint", "--json", "--", *filled),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    failures = json.loads(done.stdout.splitlines()[-1])["failure_counts"]
+    assert {one["class"]: one["count"] for one in failures} == expected, done

@@ -221,6 +221,14 @@ def test_who_is_gone_is_not_to_be_looked_for() -> None:
     assert code_of(-1000 & 0xFFFFFFFF) is Code.SENT
 
 
+def test_a_signal_that_is_raised_again_is_a_class_of_its_own() -> None:
+    itself = Signal(Code.USER, Disposition.FATAL, 0, Actor(REFUSED.pid, 1, "sh"), 0)
+    sent = replace(REFUSED, source=FailureSource.SIGNAL, signal=itself, kernel_error=0, fstype="")
+    for facts, kind in ((Fact.NONE, Class.SENT), (Fact.AGAIN, Class.AGAIN)):
+        failure = decide(replace(sent, facts=facts))
+        assert (failure.verdict.kind, diagnose(failure, HostState()).kind) == (kind, kind)
+
+
 @pytest.mark.parametrize(
     ("code", "number", "kind"),
     [(Code.MCEERR_AR, 4, Class.MEDIA), (Code.ADRALN, 1, Class.OTHER), (Code.KERNEL, 0x80, Class.OTHER)],

@@ -43,7 +43,9 @@ def _class_of(cause: Cause, fstype: str) -> Class:
     source, facts = tuple(FailureSource)[cause.source], Fact(cause.facts)
     if source is FailureSource.SIGNAL:
         code = code_of(cause.error)
-        return Class.SENT if code.sent else Class.MEDIA if code in _POISON else Class.OTHER
+        if code.sent:
+            return Class.AGAIN if facts & Fact.AGAIN else Class.SENT
+        return Class.MEDIA if code in _POISON else Class.OTHER
     if source is FailureSource.WRITEBACK:
         return Class.WRITEBACK_UNMAPPED if facts & Fact.UNMAPPED else Class.WRITEBACK
     if facts & Fact.POISONED:

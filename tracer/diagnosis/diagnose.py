@@ -197,6 +197,12 @@ def _signal(failure: Failure, state: HostState) -> Diagnosis:
         return _reasoned(Class.MEDIA, poisoned(failure, state), "", "")
     if signal.code.sent and signal.sender is not None:
         who = f"{printable(signal.sender.comm)}[{signal.sender.pid}]"
+        if failure.verdict.kind is Class.AGAIN:
+            return Diagnosis(
+                Class.AGAIN,
+                "No fault of its own: the process, or its child, had met a SIGBUS, and sends itself the signal again.",
+                "Look for the report of that one: it has the reason.",
+            )
         if signal.sender.pid == failure.pid:
             return Diagnosis(
                 Class.SENT,

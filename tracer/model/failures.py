@@ -37,6 +37,8 @@ class Fact(IntFlag):
     UNMAPPED = 0x200
     #: Of a loss at writeback: the kernel keeps no error for the file, which a later msync(2) could tell.
     UNRECORDED = 0x400
+    #: A signal that a process sends to itself after it, or its child, has met the kernel's.
+    AGAIN = 0x800
 
 
 class Class(StrEnum):
@@ -48,6 +50,7 @@ class Class(StrEnum):
     BEYOND_END = "beyond_end"
     MEDIA = "media_error"
     SENT = "sent"
+    AGAIN = "raised_again"
     WRITEBACK = "writeback"
     WRITEBACK_UNMAPPED = "writeback_unmapped"
     OTHER = "other"
