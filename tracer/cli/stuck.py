@@ -23,7 +23,7 @@ Examples:
   mkwrite stuck                     every second, what is stuck for a second
   mkwrite stuck --once              look once, and end
   mkwrite stuck -t 30s -i 10s       only what is stuck for long
-  mkwrite stuck --mount /srv --once on one filesystem
+  mkwrite stuck --mount /srv        only what is stuck on one filesystem
   mkwrite stuck --once --json | jq .stuck
 """
 
