@@ -53,9 +53,8 @@ static __always_inline int known_code(int code)
 
 /*
  * When a process last met a SIGBUS of the kernel's, or lost a child to one. A handler that has written its dump raises
- * the signal again; so does a parent, once its child has dumped core.
+ * the signal again, and so does a parent, once its child has dumped core: within AGAIN_NS.
  */
-#define AGAIN_NS 60000000000ULL
 BPF_TABLE("lru_hash", u64, u64, met, 4096);
 
 /* Whether a SIGBUS repeats one, being sent by the process itself. What it may be repeated by is remembered. */

@@ -10,7 +10,7 @@ from typing import Final
 
 from tracer.diagnosis.diagnose import Diagnosis, diagnose
 from tracer.host.state import StateReader
-from tracer.model.failures import Burst, Disposition, Failure, FailureSource
+from tracer.model.failures import AGAIN_NS, Burst, Disposition, Failure, FailureSource
 from tracer.model.host_state import HostState
 from tracer.model.writeback import FileLoss, FileLosses, LostFile, Told, file_of
 
@@ -21,8 +21,6 @@ _INCIDENTS: Final = 1024
 #: Victims that a count names, and processes and files of an incident that are told apart.
 _NAMED: Final = 3
 _TOLD_APART: Final = 1 << 16
-#: A handler that writes a dump raises the signal again after that; a parent, once its child has dumped its core.
-_AGAIN_NS: Final = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +195,7 @@ class Explainer:
             return None
         for of_child in (False, True):
             time_ns, first = self._faults.get((of_child, failure.pid), (0, None))
-            if first and 0 <= failure.time_ns - time_ns <= _AGAIN_NS:
+            if first and 0 <= failure.time_ns - time_ns <= AGAIN_NS:
                 return Again(first.again.first if first.again else first, of_child)
         return None
 

@@ -41,6 +41,10 @@ class Fact(IntFlag):
     AGAIN = 0x800
 
 
+#: A handler that writes a dump raises the signal again after that; a parent, once its child has dumped its core.
+AGAIN_NS: Final = 60_000_000_000
+
+
 class Class(StrEnum):
     """What kind of failure it is."""
 

@@ -7,7 +7,7 @@ from enum import Enum, IntEnum, IntFlag, auto
 from typing import Final, NamedTuple
 
 from tracer.model.calls import FaultPath, Initiator, Outcome, WpOutcome
-from tracer.model.failures import Fact, FailureSource
+from tracer.model.failures import AGAIN_NS, Fact, FailureSource
 from tracer.model.histogram import BUCKETS
 from tracer.model.hooks import Loss
 from tracer.model.options import By
@@ -224,3 +224,4 @@ def _numbers() -> Iterator[str]:
         yield f"#define {name}_MARK {mark << 32:#x}ULL"
     yield f"#define RACED_AFTER_NS {RACED_AFTER_NS}L"
     yield f"#define OLD_NS {OLD_NS}ULL"
+    yield f"#define AGAIN_NS {AGAIN_NS}ULL"
