@@ -10,7 +10,8 @@
 #define TMPFS_MAGIC 0x01021994
 #define ERRSEQ_ERRNO 0xfff /* of an errseq_t; above are the mark that it was seen, and a counter (lib/errseq.c) */
 #define ENOMEM 12
-#define CLOSE 3 /* the system call; struct file lives until it returns */
+#define FSERR_BUFFERED_WRITE 1 /* include/linux/fserror.h */
+#define CLOSE 3		       /* the system call; struct file lives until it returns */
 
 /* Files that were seen mapped for writing: what was stored there may be lost when nobody has them mapped any more. */
 BPF_TABLE("lru_hash", struct file_key, u8, mapped_files, 16384);
@@ -24,6 +25,10 @@ struct file_loss {
 	u64 told_ns;
 	u64 told_last_ns;
 	u64 by;
+	u64 ranges; /* where a hook tells which bytes: how often, how many, and where the first and the last lie */
+	u64 bytes;
+	u64 from;
+	u64 to;
 	u32 error; /* that they were told */
 	u32 syscall;
 	char comm[16];
@@ -89,14 +94,21 @@ static __always_inline u32 write_alias(char *to, struct inode *inode, u32 *delet
 /* How often any program was told of any of them. */
 BPF_TABLE("array", u32, u64, tellings, 1);
 
-static __always_inline void note_loss(struct file_key *key, u64 now)
+static __always_inline struct file_loss *loss_of(struct file_key *key, u64 now)
 {
 	struct file_loss fresh = {.first_ns = now}, *loss = file_losses.lookup_or_try_init(key, &fresh);
 
-	if (!loss) {
+	if (!loss)
 		lose(SERIES_FULL);
+	return loss;
+}
+
+static __always_inline void note_loss(struct file_key *key, u64 now)
+{
+	struct file_loss *loss = loss_of(key, now);
+
+	if (!loss)
 		return;
-	}
 	lock_xadd(&loss->events, 1);
 	loss->last_ns = now;
 	changed(FILE_LOSSES_COUNTED);
@@ -145,6 +157,50 @@ static __always_inline void lose_writes(struct inode *inode, struct address_spac
 	f->path_bytes = write_alias(f->path, inode, &f->deleted, &f->cut);
 	failures.ringbuf_submit(f, 0);
 }
+
+#ifndef TRACEPOINT
+/* Where exactly a file lost bytes. The kernel records the error right after that, or has. */
+static __always_inline void note_range(struct inode *inode, u64 from, u64 bytes)
+{
+	struct file_key key = {};
+	struct file_loss *loss;
+
+	if (!key_of(&key, inode))
+		return;
+	if (config(WANT_CALL) && !call_wanted(0, key.dev, READ(inode, i_sb)))
+		return;
+	loss = loss_of(&key, bpf_ktime_get_ns());
+	if (!loss)
+		return;
+	if (!loss->bytes || from < loss->from)
+		loss->from = from;
+	if (from + bytes > loss->to)
+		loss->to = from + bytes;
+	lock_xadd(&loss->ranges, 1);
+	lock_xadd(&loss->bytes, bytes);
+	changed(FILE_LOSSES_COUNTED);
+}
+
+/* raw tracepoints nfs_write_error, nfs_comp_error, nfs_commit_error: inode, request, error (fs/nfs/write.c). */
+int request_failed(u64 *ctx)
+{
+	u64 index = 0, offset = 0, bytes = 0;
+
+	bpf_probe_read_kernel(&index, 8, (void *)ctx[1] + config(REQUEST_INDEX));
+	bpf_probe_read_kernel(&offset, 4, (void *)ctx[1] + config(REQUEST_OFFSET));
+	bpf_probe_read_kernel(&bytes, 4, (void *)ctx[1] + config(REQUEST_BYTES));
+	note_range((void *)ctx[0], (index << 12) + offset, bytes);
+	return 0;
+}
+
+/* fserror_report(sb, inode, type, pos, len, error, gfp), fs/fserror.c: of iomap's filesystems, from 7.0 on. */
+int range_failed(struct pt_regs *ctx)
+{
+	if (ctx->dx == FSERR_BUFFERED_WRITE)
+		note_range((void *)ctx->si, ctx->cx, ctx->r8);
+	return 0;
+}
+#endif
 
 /*
  * raw tracepoint filemap_set_wb_err: mapping, errseq. The latter is what was there before, if that was another

@@ -90,6 +90,13 @@ def agree(found: Mapping[Any, int], expected: Mapping[Any, int], missed_runs: in
     return min(less.values()) >= 0 and sum(less.values()) <= missed_runs
 
 
+def fill(directory: Path) -> None:
+    """Leave no block there."""
+    with (directory / "filler").open("wb", buffering=0) as stream, suppress(OSError):
+        while True:
+            stream.write(bytes(4096))
+
+
 class FullBelow:
     """An ext4 with space on a device without: ``fill`` leaves no page for what is not there yet."""
 
@@ -110,9 +117,7 @@ class FullBelow:
     def fill(self) -> None:
         """Take all space from the device. What files have by then stays writable."""
         self.write_back()
-        with (self._below / "filler").open("wb", buffering=0) as stream, suppress(OSError):
-            while True:
-                stream.write(bytes(4096))
+        fill(self._below)
 
     def write_back(self) -> None:
         """Write everything back, and tell no program of a file's errors."""
@@ -179,9 +184,7 @@ class FullFuse:
 
     def fill(self) -> None:
         """Take all space."""
-        with (self.place / "filler").open("wb", buffering=0) as stream, suppress(OSError):
-            while True:
-                stream.write(bytes(4096))
+        fill(self.place)
 
     def write_back(self) -> None:
         """Write everything back."""

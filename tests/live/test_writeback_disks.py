@@ -12,7 +12,7 @@ import pytest
 from tests.live.bad_disk import BadDisk
 from tests.live.guest import NO_LOSS, ROOT, Backend, Options, run
 from tests.live.late_writer import STRIDE
-from tests.live.lossy import ThinPool, Writer, agree, bad_bitmap, loss_of, lost_but_for_missed, missed, of
+from tests.live.lossy import KERNEL, ThinPool, Writer, agree, bad_bitmap, loss_of, lost_but_for_missed, missed, of
 from tracer.diagnosis.explainer import Explainer
 from tracer.model.failures import Class, Fact
 from tracer.model.host_state import Below
@@ -70,6 +70,26 @@ def test_what_ext4_promised_and_cannot_allocate() -> None:
         (Class.WRITEBACK, Fact.UNRECORDED, "ext4_writepages")
     }
     assert (len(found), loss.errors, loss.told) == (FEW, FEW, None)
+
+
+@pytest.mark.nightly
+def test_an_xfs_on_a_disk_that_fails(backend: Backend) -> None:
+    """From 7.0 on the kernel tells which bytes."""
+    ROOT.mkdir(exist_ok=True)
+    disk = BadDisk(f"late-xfs-{backend}", "xfs", 320)
+    with Session(Options(backend)) as session:
+        with Writer(disk.place / "pages", PAGES) as writer:
+            steps = (f"write {PAGES}", "fsync", "map", f"store {PAGES}", "unmap")
+            assert [writer.does(step) for step in steps] == ["ok"] * len(steps)
+        disk.fail()
+        os.sync()
+        found = of(session.failures(), writer)
+        assert {(f.verdict.kind, f.errno_name, f.fstype) for f in found} == {(Class.WRITEBACK, "EIO", "xfs")}
+        loss = session.file_losses()[file_of(found[0])]
+        final = session.finish()
+    assert agree({"errors": loss.errors}, {"errors": PAGES}, missed(final))
+    known = (PAGES * 4096, 0, (PAGES - 1) * STRIDE + 4096) if KERNEL >= (7, 0) else (0, 0, 0)
+    assert (loss.bytes, loss.start, loss.end) == known
 
 
 def read_back(file: Path, page: int) -> bytes:

@@ -55,11 +55,11 @@ def text(of: Explained) -> str:
 def test_the_kernels_record_of_a_file_is_decoded() -> None:
     key = struct.pack("<QII", 131, 7 << 20, 2)
     clock = WallClock(real=lambda: 1000, monotonic=lambda: 0)
-    untold = struct.pack("<7QII16s", 10, 20, 7, 0, 0, 0, 0, 0, 0, b"")
-    told = struct.pack("<7QII16s", 10, 20, 7, 2, 30, 40, 812 << 32 | 813, 28, 26, b"d\xff\0x")
+    untold = struct.pack("<11QII16s", 10, 20, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b"")
+    told = struct.pack("<11QII16s", 10, 20, 7, 2, 30, 40, 812 << 32 | 813, 3, 12288, 4096, 528384, 28, 26, b"d\xff\0x")
     file = LostFile(131, 7 << 20, 2)
     assert decode([(key, untold)], clock) == {file: FileLoss(1010, 1020, 7)}
-    whole = FileLoss(1010, 1020, 7, Told(1030, Actor(812, 813, "d\udcff"), 28, 26, 2, 1040))
+    whole = FileLoss(1010, 1020, 7, Told(1030, Actor(812, 813, "d\udcff"), 28, 26, 2, 1040), 3, 12288, 4096, 528384)
     assert decode([(key, told)], clock) == {file: whole}
 
 
@@ -87,6 +87,15 @@ def test_a_report_says_which_file_how_much_and_that_nobody_was_told() -> None:
 def test_one_error_has_no_span() -> None:
     assert "1 error of writeback, for at least one page" in text(explained(replace(LOSS, errors=1)))
     assert "an error of writeback, for at least one page" in text(explained(None))
+
+
+def test_bytes_are_told_exactly_where_they_are_known() -> None:
+    of = explained(replace(LOSS, ranges=7, bytes=12288, start=4096, end=528384))
+    assert "exactly 12.0 KiB, between offsets 0x1000 and 0x81000: 7 errors of writeback in 12.0ms" in text(of)
+    loss = explained_dict(of)["loss"]
+    assert isinstance(loss, dict)
+    assert (loss["bytes"], loss["exact"], loss["start"], loss["end"]) == (12288, True, 4096, 528384)
+    assert "at least 12.0 KiB" in text(explained(replace(LOSS, ranges=6, bytes=12288, start=4096, end=528384)))
 
 
 def test_who_was_told_is_named_and_what_came_after() -> None:
@@ -153,6 +162,7 @@ def test_a_file_is_explained_once_and_then_brought_up_to_date() -> None:
     assert list(explainer.updates()) == []
     assert notified_dict(told)["loss"] == {
         "first_ns": START, "last_ns": START + 12 * MS, "errors": 3486,
+        "bytes": None, "exact": False, "start": None, "end": None,
         "told": {"time_ns": TOLD.time_ns, "by": {"pid": 812, "tid": 813, "comm": "db"}, "errno": "ENOSPC",
                  "syscall": "msync", "count": 1, "last_ns": TOLD.last_ns},
     }  # fmt: skip
@@ -162,7 +172,8 @@ def test_json_has_null_for_the_task_that_is_not_known() -> None:
     found: Mapping[str, object] = json.loads(json_line(explained_dict(explained())))
     assert (found["class"], found["source"], found["errno"]) == ("writeback", "writeback", "ENOSPC")
     assert {found[name] for name in ("pid", "comm", "offset", "address", "path", "handler", "signal")} == {None}
-    assert found["loss"] == {"first_ns": START, "last_ns": START + 12 * MS, "errors": 7, "told": None}
+    assert found["loss"] == {"first_ns": START, "last_ns": START + 12 * MS, "errors": 7,
+                             "bytes": None, "exact": False, "start": None, "end": None, "told": None}  # fmt: skip
     assert record(LOST)["pid"] is None
     assert repeated_dict(Repeated(explained(), 1, 2, 3))["pid"] is None
 

@@ -14,7 +14,7 @@ from tracer.probes.maps import Maps
 #: struct file_key of bpf/failure.h.
 _KEY: Final = struct.Struct("<QII")
 #: struct file_loss of bpf/writeback.c.
-_LOSS: Final = struct.Struct("<7QII16s")
+_LOSS: Final = struct.Struct("<11QII16s")
 
 
 class LossReader:
@@ -38,9 +38,9 @@ def decode(entries: Iterable[tuple[bytes, bytes]], clock: WallClock) -> dict[Los
 
 
 def _loss(value: bytes, clock: WallClock) -> FileLoss:
-    first_ns, last_ns, errors, count, told_ns, told_last_ns, by, errno, syscall, comm = _LOSS.unpack(value)
+    first_ns, last_ns, errors, count, told_ns, told_last_ns, by, *where, errno, syscall, comm = _LOSS.unpack(value)
     told = None
     if count:
         actor = Actor(by >> 32, by & 0xFFFFFFFF, comm.split(b"\0", 1)[0].decode("utf-8", "surrogateescape"))
         told = Told(clock.at(told_ns), actor, errno, syscall, count, clock.at(told_last_ns))
-    return FileLoss(clock.at(first_ns), clock.at(last_ns), errors, told)
+    return FileLoss(clock.at(first_ns), clock.at(last_ns), errors, told, *where)

@@ -37,13 +37,24 @@ class Told:
 class FileLoss:
     """The errors of writeback that the kernel recorded for a file so far.
 
-    ``errors`` counts them; times are ns of CLOCK_REALTIME. ``told`` is None as long as no program was told.
+    ``errors`` counts them; times are ns of CLOCK_REALTIME. ``told`` is None as long as no program was told. The
+    kernel told ``ranges`` of what was lost, ``bytes`` in all, between the offsets ``start`` and ``end``; 0 where it
+    does not tell which.
     """
 
     first_ns: int
     last_ns: int
     errors: int
     told: Told | None = None
+    ranges: int = 0
+    bytes: int = 0
+    start: int = 0
+    end: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether those are all: each error that is told so has a range at least."""
+        return self.bytes > 0 and self.ranges >= self.errors
 
 
 #: By file, those that the kernel remembers: the last 4,096.

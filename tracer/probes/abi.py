@@ -77,6 +77,10 @@ class Setting(IntEnum):
     DAX_SYNC = auto()
     #: 1: writes that were lost and of which none came through a mapping are told of, too
     UNMAPPED_TOO = auto()
+    #: where a struct nfs_page has wb_index, wb_offset and wb_bytes: it is a module's
+    REQUEST_INDEX = auto()
+    REQUEST_OFFSET = auto()
+    REQUEST_BYTES = auto()
 
 
 class Want(IntEnum):

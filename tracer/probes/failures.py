@@ -97,6 +97,7 @@ class InnerHooks:
             for function, program in (_MOUNT | _SHUTDOWN).items()
         }
         self._others = {**others, **writeback.closing(options.filters)}
+        self._filters = options.filters
         #: Return probes are.
         self._denied = False
 
@@ -111,6 +112,10 @@ class InnerHooks:
                 self._hooked.add(function)
                 for place in places:
                     self._attach(place)
+        for name, place in writeback.ranges(self._filters, self._symbols, btf):
+            if name not in self._hooked:
+                self._hooked.add(name)
+                self._attach(place)
 
     def _hook(self, btf: Btf, number: int, found: inner.Inner) -> None:
         own = ((Setting.INNER, number),)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
+from tracer.errors import MkwriteError
+from tracer.kernel.btf import Btf
+from tracer.kernel.module_btf import ModuleBtf
 from tracer.kernel.symbols import Symbols
 from tracer.model.hooks import Backend
 from tracer.model.options import Filters
+from tracer.probes.abi import Setting
 from tracer.probes.tracer import HookPoint
 
 #: Programs by tracepoint of the kernel proper: who is told comes after what there is to tell.
@@ -24,10 +29,34 @@ _CGROUP: Final = "--cgroup, or a COMMAND without --all"
 #: What close(2) runs where it tells of errors: fs/nfs/file.c, nfs4file.c, fs/fuse/file.c, fs/smb/client/file.c.
 _FLUSH: Final = ("nfs_file_flush", "nfs4_file_flush", "fuse_flush", "cifs_flush")
 
+#: Tracepoints of requests that NFS gives up (fs/nfs/write.c), and settings by field of struct nfs_page.
+_REQUESTS: Final = ("nfs_write_error", "nfs_comp_error", "nfs_commit_error")
+_REQUEST: Final = {
+    Setting.REQUEST_INDEX: "wb_index",
+    Setting.REQUEST_OFFSET: "wb_offset",
+    Setting.REQUEST_BYTES: "wb_bytes",
+}
+_REPORT: Final = "fserror_report"
+
 
 def functions() -> tuple[str, ...]:
     """The symbols that tell what may be hooked."""
-    return (_EXT4_FUNCTION, *_FLUSH)
+    return (_EXT4_FUNCTION, *_FLUSH, _REPORT, *(f"__traceiter_{name}" for name in _REQUESTS))
+
+
+def ranges(filters: Filters, symbols: Symbols, btf: Btf) -> Iterator[tuple[str, HookPoint]]:
+    """What tells exactly which bytes were lost, as far as it is there now: by the symbol that it is known by."""
+    if _without(filters):
+        return
+    if symbols.find(_REPORT):
+        yield _REPORT, HookPoint("range_failed", _REPORT, Backend.KPROBE, optional=True)
+    requests = [name for name in _REQUESTS if symbols.find(f"__traceiter_{name}")]
+    if not requests:
+        return
+    with suppress(OSError, MkwriteError), ModuleBtf("nfs", btf) as types:  # to 5.10 modules have none
+        own = tuple((setting, types.field("nfs_page", name).offset) for setting, name in _REQUEST.items())
+        for name in requests:
+            yield name, HookPoint("request_failed", name, Backend.KPROBE, tracepoint=True, optional=True, own=own)
 
 
 def closing(filters: Filters) -> dict[str, tuple[HookPoint, HookPoint]]:

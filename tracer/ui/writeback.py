@@ -11,7 +11,7 @@ from tracer.model.calls import device_name
 from tracer.model.failures import Fact, Failure
 from tracer.model.host_state import HostState
 from tracer.model.writeback import FileLoss, Told
-from tracer.text import counted, duration, printable, size_text
+from tracer.text import counted, duration, offset_text, printable, size_text
 
 #: So many processes that have the file mapped are named.
 _NAMED: Final = 8
@@ -49,6 +49,11 @@ def _lost(explained: Explained) -> str:
         return "an error of writeback, for at least one page; the kernel does not say which"
     span = f" in {duration(loss.last_ns - loss.first_ns)}" if loss.errors > 1 else ""
     number = counted(loss.errors, "error")
+    if loss.bytes:
+        where = f"between offsets {offset_text(loss.start)} and {offset_text(loss.end)}"
+        return (
+            f"{'exactly' if loss.exact else 'at least'} {size_text(loss.bytes)}, {where}: {number} of writeback{span}"
+        )
     return f"{number} of writeback{span}, for at least one page; the kernel does not say which, nor how many"
 
 

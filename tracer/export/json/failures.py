@@ -80,6 +80,10 @@ def _loss_dict(loss: FileLoss) -> dict[str, object]:
         "first_ns": loss.first_ns,
         "last_ns": loss.last_ns,
         "errors": loss.errors,
+        "bytes": loss.bytes or None,
+        "exact": loss.exact,
+        "start": loss.start if loss.bytes else None,
+        "end": loss.end if loss.bytes else None,
         "told": told
         and {
             "time_ns": told.time_ns,
