@@ -1,7 +1,7 @@
-"""The command of a part, in a guest: python -m tests.runner.guest PART SHARE -- COMMAND ...
+"""The command of a part, in a guest: python -m tests.runner.guest PART SHARE SECONDS -- COMMAND ...
 
 Compiles the BPF objects here, boots, and runs the command with what it prints passed on. ``SHARE`` is a directory in
-which the guest may write.
+which the guest may write. ``SECONDS`` is what a test may take: a guest that is silent for two of them is ended.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _VIRTIOFS = "48M"
 
 def main() -> int:
     """Run it. Its exit code is the command's."""
-    part, share = named(sys.argv[1]), Path(sys.argv[2])
+    part, share, test_s = named(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
     try:
         kernel = get_kernel(part.series)
         prepare(kernel.image, share / "cache")
@@ -36,12 +36,12 @@ def main() -> int:
         with ExitStack() as stack:
             result = run_guest(
                 kernel,
-                sys.argv[4:],
+                sys.argv[5:],
                 cpus=part.cpus,
                 memory=_MEMORY,
                 timeout=None,
                 # A test that hangs says so, its kernel permitting.
-                silence=2 * part.test_s,
+                silence=2 * test_s,
                 cwd=ROOT,
                 env={**environment(share), "CACHE_DIRECTORY": str(share / "cache")},
                 share=[share, share.parent / "programs", ROOT],  # a checkout below /tmp would be hidden by the guest's

@@ -124,4 +124,5 @@ def named(name: str) -> Part:
     if name.startswith(MATRIX):
         series = name.removeprefix(MATRIX)
         return _night(Part(name, ("tests/filesystems",), series=series, matrix=True))
-    return next((part for part in (*CHANGE, *ALL) if part.name == name), _live(name, _CHANGE))
+    others = (part for part in ALL if not part.series)
+    return next((part for part in (*CHANGE, *others) if part.name == name), _live(name, _CHANGE))

@@ -44,7 +44,8 @@ class Running:
         command = part.arguments(str(self._where / "junit.xml"), only)
         env = environment(self._where)
         if part.series:
-            command = [sys.executable, "-m", "tests.runner.guest", part.name, str(self._where), "--", *command]
+            guest = (sys.executable, "-m", "tests.runner.guest", part.name, str(self._where), str(part.test_s))
+            command = [*guest, "--", *command]
         else:
             (self._where / "cache").mkdir(mode=0o700)
             env["CACHE_DIRECTORY"] = str(self._where / "cache")
