@@ -132,7 +132,7 @@ def test_the_cause_is_by_errno_and_filesystem(fstype: str, number: int, words: s
     ("below", "number", "words", "line", "check"),
     [(Below("thin pool", "vg-pool", 0), errno.EIO, "Extend the thin pool vg-pool", "thin pool vg-pool, 0 B free",
       "dmsetup status vg-pool"),
-     (Below("image", "/a b", None), errno.ENOSPC, "Extend the filesystem that holds /a b", "loop device on /a b",
+     (Below("image", "/a b", None), errno.ENOSPC, "Make room on the filesystem that holds /a b", "loop device on /a b",
       "df -h '/a b'")],
 )  # fmt: skip
 def test_what_is_below_the_filesystem_is_named(below: Below, number: int, words: str, line: str, check: str) -> None:

@@ -26,7 +26,7 @@ def late_reason(failure: Failure, state: HostState) -> Reason:
     if failure.errno_name == "ENOSPC" or (state.below is not None and state.below.free == 0):
         return Reason(
             f"{accepted} {below} had no space for it when it was written back.",
-            f"Extend {below}. {remedy}",
+            f"{'Extend' if _is_pool(state) else 'Make room on'} {below}. {remedy}",
             lines(_check_below(failure, state), df(failure, state), "dmesg | tail -50"),
         )
     if failure.errno_name == "EDQUOT":
@@ -52,6 +52,10 @@ def _below(failure: Failure, state: HostState) -> str:
     if failure.errno_name == "ENOSPC":
         return "the device below (a thin pool, or a file that is a loop device's)"
     return "the device below"
+
+
+def _is_pool(state: HostState) -> bool:
+    return state.below is not None and state.below.kind == "thin pool"
 
 
 def _check_below(failure: Failure, state: HostState) -> str:
