@@ -168,6 +168,18 @@ def test_a_file_is_explained_once_and_then_brought_up_to_date() -> None:
     }  # fmt: skip
 
 
+def test_a_flood_of_files_is_reported_in_part_and_counted_whole() -> None:
+    files = [replace(LOST, inode=inode) for inode in range(31)]
+    losses = {file_of(file): LOSS for file in files}
+    explainer = Explainer(lambda _: True, losses=lambda: losses)
+    found = list(explainer.explain(files))
+    assert [one.loss for one in found] == [LOSS] * len(found)
+    (more,) = explainer.repeats({file.burst: 2 for file in files})
+    rest = len(files) - len(found)
+    assert (more.other, more.files, more.count) == (True, rest, 2 * rest)
+    assert f"writeback ENOSPC on {rest} other files of " in repeated(more).plain
+
+
 def test_json_has_null_for_the_task_that_is_not_known() -> None:
     found: Mapping[str, object] = json.loads(json_line(explained_dict(explained())))
     assert (found["class"], found["source"], found["errno"]) == ("writeback", "writeback", "ENOSPC")
