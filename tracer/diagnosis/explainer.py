@@ -166,7 +166,7 @@ class Explainer:
     def _begin(self, failure: Failure, now_ns: int) -> tuple[Explained | None, _Incident]:
         """The incident that a burst belongs to, and what is to be told of this failure."""
         again = self._again(failure)
-        key = ("again", again.first.failure.time_ns, again.of_child) if again else _cause(failure)
+        key = ("again", again.first.failure.time_ns, again.of_child) if again else cause_of(failure)
         known = self._incidents.pop(key, None)
         tell = (self._every or known is None) and self._rate.take(now_ns)
         if known is None and not tell:
@@ -253,7 +253,7 @@ class Explainer:
             yield incident.repeated(now_ns)
 
 
-def _cause(failure: Failure) -> Hashable:
+def cause_of(failure: Failure) -> Hashable:
     """What failures of one incident have in common: file, class, errno; or signal, sender and program."""
     signal = failure.signal
     if failure.source is FailureSource.SIGNAL and signal:

@@ -18,3 +18,9 @@ _NAMES: Final = {
 def name(number: int) -> str:
     """``read``; ``system call 400`` for one that is not listed."""
     return _NAMES.get(number, f"system call {number}")
+
+
+def number(called: str) -> int:
+    """The number of what ``name`` gave this name; -1 for none."""
+    unlisted = called.removeprefix("system call ")
+    return next((n for n, listed in _NAMES.items() if listed == called), int(unlisted) if unlisted.isdecimal() else -1)

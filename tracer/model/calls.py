@@ -77,6 +77,12 @@ def device_name(dev: int) -> str:
     return f"{dev >> 20}:{dev & 0xFFFFF}"
 
 
+def device_number(name: str) -> int:
+    """The device number that ``device_name`` gave this name; raises ValueError for what is none."""
+    major, _, minor = name.partition(":")
+    return int(major) << 20 | int(minor)
+
+
 class Filesystem(NamedTuple):
     """Which filesystem a device number stands for: the kernel gives a number to another as soon as one has ended.
 

@@ -27,6 +27,7 @@ from tracer.model.hooks import Hook
 from tracer.model.snapshot import Snapshot, Tracepoints
 
 _SPECIAL = re.compile("[\\\\\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
 
 
 def json_line(record: Mapping[str, object]) -> str:
@@ -184,6 +185,16 @@ def _escaped(char: str) -> str:
         return "\\\\"
     code = ord(char)
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def exact(escaped: str) -> str:
+    """What ``text`` was given: that of JSON again as the program has it."""
+    return _ESCAPED.sub(lambda match: _plain(match[0]), escaped)
+
+
+def _plain(escape: str) -> str:
+    code = escape[2:]
+    return "\\" if not code else chr(int(code, 16) + (0xDC00 if len(code) == 2 else 0))
 
 
 def _failure_counts(failures: Mapping[FailureSeries, int]) -> list[dict[str, object]]:

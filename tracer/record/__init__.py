@@ -1,0 +1,1 @@
+"""What the exporter keeps on disk, to be looked back at: docs/record.md describes the format."""

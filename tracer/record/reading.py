@@ -1,0 +1,166 @@
+"""Reading a record: the frames of a span of time, and what is to be said of the record itself."""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from tracer.record.lines import VERSION, decode_all
+from tracer.record.segments import Directory, Segment
+
+#: What a segment may have at most, so that no file fills the memory.
+_MOST: Final = 256 << 20
+#: A segment's times are those of its name and its file: a clock that was set may have them wrong by so much.
+_SLACK_NS: Final = 3_600_000_000_000
+_SECOND_NS: Final = 1_000_000_000
+#: The minute that goes on now is not written yet.
+_RECENT_NS: Final = 90 * _SECOND_NS
+_LABELLED: Final = ("calls", "failures", "waits")
+#: Gaps and other holes that are told one by one.
+_TOLD: Final = 10
+
+
+class Span(NamedTuple):
+    """From ``since_ns`` to ``until_ns`` of the wall clock."""
+
+    since_ns: int
+    until_ns: int
+
+
+class Hole(NamedTuple):
+    """A time that the record has nothing of."""
+
+    from_ns: int
+    until_ns: int
+
+
+@dataclass(slots=True)
+class Account:
+    """What the record has, and lacks, of the span that was read.
+
+    ``writers``: first lines of segments in which something was found (host, kernel, mkwrite), each once. ``newer``: by
+    version of the format, how many segments this mkwrite cannot read. ``damaged``: lines and segments that are not as
+    they were written. ``gaps``: frames of that kind. ``holes``: times when nothing was counted, or that is lost.
+    """
+
+    writers: list[dict[str, Any]] = field(default_factory=list)
+    newer: Counter[int] = field(default_factory=Counter)
+    damaged: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+    holes: list[Hole] = field(default_factory=list)
+    minutes: int = 0
+    from_ns: int = 0
+    until_ns: int = 0
+
+    def cover(self, from_ns: int, until_ns: int) -> None:
+        """Note a minute; those before it have been noted."""
+        if self.minutes and from_ns > self.until_ns + _SECOND_NS:
+            self.holes.append(Hole(self.until_ns, from_ns))
+        self.from_ns = min(from_ns, self.from_ns) if self.minutes else from_ns
+        self.until_ns = max(until_ns, self.until_ns)
+        self.minutes += 1
+
+    def end(self, span: Span) -> None:
+        """Note what lacks at both ends."""
+        now_ns = time.time_ns()
+        until_ns = min(span.until_ns, now_ns)
+        if not self.minutes:
+            self.holes.append(Hole(span.since_ns, until_ns))
+            return
+        if self.from_ns > span.since_ns + _SECOND_NS:
+            self.holes.insert(0, Hole(span.since_ns, self.from_ns))
+        if self.until_ns < until_ns - _SECOND_NS and self.until_ns < now_ns - _RECENT_NS:
+            self.holes.append(Hole(self.until_ns, until_ns))
+
+
+def read(directory: Directory, span: Span, account: Account) -> Iterator[dict[str, Any]]:
+    """Read the frames of a span in the order in which they were written, labels filled in; ``account`` grows meanwhile.
+
+    A minute is in the span if a part of it is.
+    """
+    for segment in _segments(directory):
+        if segment.version > VERSION:
+            account.newer[segment.version] += 1
+            continue
+        if segment.began_s * _SECOND_NS > span.until_ns + _SLACK_NS:
+            continue
+        try:
+            data = _data(directory, segment, span, account)
+        except OSError as error:
+            account.unreadable.append(f"{segment.name}: {error.strerror}")
+            continue
+        yield from _frames(data, span, account)
+    account.end(span)
+
+
+def _segments(directory: Directory) -> list[Segment]:
+    """Each segment once: what was compressed is whole, though what it was made of may still be there."""
+    return list({segment.number: segment for segment in directory.segments()}.values())
+
+
+def _data(directory: Directory, segment: Segment, span: Span, account: Account) -> bytes:
+    fd = directory.open(segment.name)
+    with os.fdopen(fd, "rb") as stream:
+        if os.fstat(fd).st_mtime_ns < span.since_ns - _SLACK_NS:
+            return b""
+        data = stream.read(_MOST)
+    if not segment.closed:
+        data = data[: data.rstrip(b"\0").rfind(b"\n") + 1]  # the line that is being written now is no damage
+        return data
+    inflate = zlib.decompressobj(wbits=31)
+    parts = []
+    try:
+        for at in range(0, len(data), 1 << 16):
+            parts.append(inflate.decompress(data[at : at + (1 << 16)], _MOST))
+    except zlib.error:
+        pass
+    account.damaged += not inflate.eof
+    return b"".join(parts)
+
+
+def _frames(data: bytes, span: Span, account: Account) -> Iterator[dict[str, Any]]:
+    series: dict[int, dict[str, Any]] = {}
+    writer: dict[str, Any] = {}
+    for line in decode_all(data):
+        try:
+            if line is None:
+                raise ValueError
+            match line["kind"]:
+                case "segment":
+                    series, writer = {}, {name: value for name, value in line.items() if name not in _MOMENTS}
+                    continue
+                case "series":
+                    labels = {name: value for name, value in line.items() if name not in ("kind", "number", "of")}
+                    series[int(line["number"])] = labels
+                    continue
+            begins = line["time_ns"] if line["kind"] not in ("minute", "gap") else line["from_ns"]
+            if line["time_ns"] < span.since_ns or begins > span.until_ns:
+                continue
+            yield _filled(line, series)
+        except (KeyError, TypeError, ValueError):
+            account.damaged += 1
+            continue
+        if writer and writer not in account.writers:
+            account.writers.append(writer)
+        if line["kind"] == "minute":
+            account.cover(line["from_ns"], line["time_ns"])
+        elif line["kind"] == "gap":
+            account.gaps.append(line)
+
+
+_MOMENTS: Final = ("kind", "time_ns", "monotonic_ns")
+
+
+def _filled(line: dict[str, Any], series: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    for kind in _LABELLED:
+        if kind in line:
+            line[kind] = [[series[number], *values] for number, *values in line[kind]]
+    if "tracer" in line:
+        line["tracer"] = series[line["tracer"]]
+    return line
