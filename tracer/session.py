@@ -18,19 +18,20 @@ from typing import TypeVar
 
 from tracer.decode.failures import SIGNAL_WITHIN_NS, FailureReader
 from tracer.decode.file_losses import LossReader
+from tracer.decode.freezes import FreezeReader
 from tracer.decode.names import Naming, path_of
 from tracer.decode.slow_calls import CallReader
 from tracer.decode.snapshots import Tally
 from tracer.decode.unread import Unread
-from tracer.errors import MkwriteError
 from tracer.host.cgroups import Cgroups
 from tracer.host.liveness import IsGone, gone_in
 from tracer.host.mounts import Mounts, MountTable
 from tracer.kernel.btf import Btf
 from tracer.kernel.symbols import Symbols
 from tracer.model.asked import FAILURES, SLOW_CALLS, WAITS
-from tracer.model.calls import CallEvent, WpOutcome
+from tracer.model.calls import CallEvent, Filesystem, WpOutcome
 from tracer.model.failures import Burst, Failure
+from tracer.model.freezes import Freeze
 from tracer.model.hooks import Backend, Hook, Loss
 from tracer.model.options import Options
 from tracer.model.snapshot import Snapshot
@@ -93,6 +94,7 @@ class Session:
         self._opened_ns = time.monotonic_ns()
         self._bursts: dict[Burst, int] = {}
         self._file_losses = LossReader(self._tracer.maps, self._naming.clock)
+        self._freezes = FreezeReader(self._tracer.maps, self._naming.clock)
 
     def __enter__(self) -> Session:
         return self
@@ -165,6 +167,12 @@ class Session:
         with self._lock:
             return self._file_losses.read(self._final is None)
 
+    def freezes(self) -> Mapping[Filesystem, Freeze]:
+        """Filesystems that were seen to be frozen or thawed, and by whom."""
+        WAITS.unless(self.options.waits)
+        with self._lock:
+            return self._freezes.read(self._final is None)
+
     def has_ended(self, failure: Failure) -> bool:
         """Whether the failure's filesystem is known to have ended: its device number is another's, or nobody's."""
         with self._lock:
@@ -192,6 +200,7 @@ class Session:
                     self._failures.add(self._reader.rest())
                 self._bursts = self._tracer.maps.bursts()
                 self._file_losses.read()
+                self._freezes.read()
                 # No fault is under way any more: a call that still waits for its PTE has raced.
                 self._final = self._read(lost, 0, hooks)
                 for part in reversed(self._parts):
@@ -288,6 +297,3 @@ class Session:
             waits=counted.waits if self.options.waits else WAITS,
             told=self._tracer.maps.tellings(),
         )
-
-
-__all__ = ["MkwriteError", "Session"]

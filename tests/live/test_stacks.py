@@ -76,6 +76,7 @@ def test_stuck_has_the_call_for_as_long_as_it_lasts(mounts: dict[str, Path], wai
                 calls += [one for one in json.loads(shown.stdout.readline())["stuck"] if one["pid"] == waiter.pid]
         took = waiter.took()
         ended(shown)
+    assert {one["freeze"]["by"]["comm"] for one in calls} == {"fsfreeze"}
     ages = [one["age_ns"] for one in calls]
     assert ages == sorted(ages)
     assert 1_000_000_000 <= ages[0] < ages[-1] < took

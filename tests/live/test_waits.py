@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.live.slow_disk import Disk, Waiter, write_back
 from tests.live.watched import Watched, on_cpu, tell
 from tracer.latency.breakdown import breakdowns
 from tracer.latency.stuck import StuckCalls
+from tracer.model.freezes import Freeze
 from tracer.model.waits import Wait
 
 pytestmark = pytest.mark.every
@@ -51,8 +53,24 @@ def test_a_frozen_filesystem(watched: Watched, disks: dict[str, Disk], fstype: s
             with frozen(disk.place):
                 waiter.store(0)
                 waiter.blocked()
+                first = frozen_by()
+                assert first.lasts
+                # Who comes second is refused.
+                assert subprocess.run(["fsfreeze", "-f", disk.place], capture_output=True, check=False).returncode
+                assert frozen_by() == first
+
+        def frozen_by() -> Freeze:
+            dev = disk.place.stat().st_dev
+            number = os.major(dev) << 20 | os.minor(dev)
+            found = watched.session.freezes()
+            return found[max(one for one in found if one.dev == number)]
 
         watched.waits_for(Wait.FREEZE, waiter, fstype, disk.place, freeze)
+        last = frozen_by()
+        assert last.by is not None and last.thawed_by is not None
+        assert (last.by.comm, last.thawed_by.comm) == ("fsfreeze", "fsfreeze")
+        assert last.by.pid != last.thawed_by.pid
+        assert last.thawed_ns - last.began_ns >= waiter.slept
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])

@@ -20,8 +20,9 @@ from samples import HOOKS, event, series, snapshot
 
 from tracer.errors import Exit, MkwriteError
 from tracer.model.asked import FAILURES, SLOW_CALLS, WAITS
-from tracer.model.calls import CallEvent, Outcome
+from tracer.model.calls import CallEvent, Filesystem, Outcome
 from tracer.model.failures import Burst, Class, Failure, FailureSeries
+from tracer.model.freezes import Freeze
 from tracer.model.histogram import Histogram
 from tracer.model.hooks import Backend, Hook
 from tracer.model.options import Options
@@ -108,6 +109,9 @@ class FakeSession:
     def bursts(self) -> dict[Burst, int]:
         FAILURES.unless(self.options.failures)
         return {failure.burst: FakeSession.seen_of_each for batch in FakeSession.batches or [] for failure in batch}
+
+    def freezes(self) -> dict[Filesystem, Freeze]:
+        return {}
 
     def file_losses(self) -> FileLosses:
         return {}

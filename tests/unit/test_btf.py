@@ -24,7 +24,8 @@ KERNELS: Final = ("5.10", "6.1", "6.12", "7.3")
 #: C compiler, not from our reader.
 OFFSETS: Final[dict[str, dict[str, int | tuple[int, int, int, int]]]] = {
     "file_system_type": {"name": 0},
-    "super_block": {"s_dev": 16, "s_type": (40, 40, 40, 56)},
+    "sb_writers": {"frozen": 0},
+    "super_block": {"s_dev": 16, "s_type": (40, 40, 40, 56), "s_writers": (584, 600, 608, 608)},
     "inode": {"i_ino": 64, "i_sb": 40},
     "qstr": {"len": 4, "name": 8},
     "hlist_bl_node": {"pprev": 8},

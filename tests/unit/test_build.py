@@ -55,11 +55,12 @@ def test_every_c_file_is_part_of_the_text() -> None:
 HOOKS: Final = {
     "filesystem_ended", "page_mkwrite_dirty", "page_mkwrite_entry", "page_mkwrite_return", "wp_page_return",
 }  # fmt: skip
-WAIT_HOOKS: Final = {"in_flight", "throttle_entry", "throttle_return", "wait_entry", "wait_return"}
+WAIT_HOOKS: Final = {"freeze_entry", "freeze_return", "in_flight", "thaw_entry", "thaw_return", "throttle_entry",
+                     "throttle_return", "wait_entry", "wait_return"}  # fmt: skip
 PROGRAMS: Final = {Backend.FENTRY: HOOKS, Backend.KPROBE: HOOKS | {"wp_page_entry"}}
 MAPS: Final = {"begun", "blank", "changes", "crowded", "events", "front", "fstypes", "lost", "numbers", "others",
                "scratch", "slots", "wanted", "wp_counts"}  # fmt: skip
-WAIT_MAPS: Final = {"kept_series", "throttled", "waited", "waiting"}
+WAIT_MAPS: Final = {"freezes", "freezing", "kept_series", "throttled", "waited", "waiting"}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -50,11 +50,12 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
     from tracer.cli.run import Stop, announce, follow, opened, taken, until
     from tracer.errors import Exit, MkwriteError, UsageError
     from tracer.export.json.folded import folded_lines
-    from tracer.export.json.records import breakdown_dict, event_dict, seen_dict, snapshot_dict
+    from tracer.export.json.records import breakdown_dict, event_dict, freeze_dict, seen_dict, snapshot_dict
     from tracer.host.stacks import readable
     from tracer.latency.breakdown import breakdowns
     from tracer.latency.stacks import EVERY_S, Slow, StackSampler
     from tracer.model.calls import CallEvent
+    from tracer.model.freezes import by_device
     from tracer.ui.failures import failure_counts
     from tracer.ui.status import status
     from tracer.ui.waits import LONGEST, WaitsView
@@ -87,6 +88,7 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
             keep(events)
         final = session.finish()
         keep(taken(session))
+        freezes = by_device(session.freezes())
     seen = sampler.seen()
     if folded:
         for line in folded_lines(seen):
@@ -97,7 +99,9 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
         print_json(
             {
                 "elapsed_ns": final.elapsed_ns,
-                "waits": [breakdown_dict(one) for one in breakdowns(final)],
+                "waits": [
+                    {**breakdown_dict(one), "freeze": freeze_dict(freezes.get(one.dev))} for one in breakdowns(final)
+                ],
                 "longest": [
                     {**event_dict(call.event), **({"stack": call.stack} if stacks else {})} for call in longest
                 ],
@@ -106,4 +110,4 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
             }
         )
     else:
-        Output().print(Group(WaitsView(final, longest, seen), *failure_counts(final), *status(final)))
+        Output().print(Group(WaitsView(final, longest, seen, freezes), *failure_counts(final), *status(final)))

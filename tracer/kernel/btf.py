@@ -27,7 +27,8 @@ FOREIGN: Final = (
 #: The fields that the BPF programs read; an embedded struct comes before the struct that embeds it.
 FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "file_system_type": ("name",),
-    "super_block": ("s_dev", "s_type"),
+    "sb_writers": ("frozen",),
+    "super_block": ("s_dev", "s_type", "s_writers"),
     "inode": ("i_ino", "i_sb"),
     "qstr": ("len", "name"),
     "hlist_bl_node": ("pprev",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from tracer.host.processes import concealed
 from tracer.host.stacks import Sleeper, host_stack, readable, sleepers
 from tracer.kernel.obstacles import lowered
 from tracer.latency.breakdown import CPU
+from tracer.model.freezes import Freeze, by_device
 from tracer.model.waits import InFlight, Wait
 from tracer.probes.wait_functions import reason_of
 from tracer.text import counted
@@ -29,7 +30,8 @@ class StuckCall:
 
     ``at_least``: it began before we looked, so it is older than ``call.age_ns``, and what its stack does not tell is
     not known. ``reason`` is a wait or ``cpu``. ``peer``: the server or the daemon that answers for the filesystem,
-    empty where there is none or it is not known.
+    empty where there is none or it is not known. ``freeze``: who froze the filesystem, if it waits for that and
+    somebody was seen to.
     """
 
     call: InFlight
@@ -37,6 +39,7 @@ class StuckCall:
     reason: str
     stack: tuple[str, ...]
     peer: str = ""
+    freeze: Freeze | None = None
 
 
 class StuckCalls:
@@ -62,7 +65,7 @@ class StuckCalls:
             age_ns = now - self._seen[task.pid, task.tid]
             if age_ns >= threshold_ns:
                 found.append(_unhooked(task, age_ns))
-        return _with_peers(sorted(found, key=lambda one: -one.call.age_ns))
+        return _completed(sorted(found, key=lambda one: -one.call.age_ns), session)
 
     def unseen(self, *, hooked: bool) -> tuple[str, ...]:
         """What the last look could not see, in sentences; ``hooked``: there are hooks, which see calls that begin."""
@@ -79,12 +82,25 @@ class StuckCalls:
 
 def hooked_calls(session: Session, threshold_ns: int) -> list[StuckCall]:
     """Those that the hooks of ``session`` see, one with waits; the oldest first."""
-    return _with_peers(_hooked(call) for call in session.in_flight() if call.age_ns >= threshold_ns)
+    found = [_hooked(call) for call in session.in_flight() if call.age_ns >= threshold_ns]
+    return _completed(found, session)
 
 
 def reason_at(call: InFlight, stack: tuple[str, ...]) -> str:
     """What a call in flight waits for, or ``cpu``; ``stack`` is where its task is now."""
     return str(call.reason or reason_of(stack) or (Wait.OTHER if stack else CPU))
+
+
+def _completed(calls: Sequence[StuckCall], session: Session | None) -> list[StuckCall]:
+    return _with_freezes(_with_peers(calls), session)
+
+
+def _with_freezes(calls: list[StuckCall], session: Session | None) -> list[StuckCall]:
+    """The calls with who froze their filesystem."""
+    if session is None or not any(one.reason == Wait.FREEZE for one in calls):
+        return calls
+    last = {dev: freeze for dev, freeze in by_device(session.freezes()).items() if freeze.lasts}
+    return [replace(one, freeze=last.get(one.call.dev)) if one.reason == Wait.FREEZE else one for one in calls]
 
 
 def _with_peers(calls: Iterable[StuckCall]) -> list[StuckCall]:

@@ -224,6 +224,10 @@ class Maps:
         found = self._unless_unchanged("tellings", self._changes().file_losses_counted)
         return sum(int.from_bytes(value, "little") for _, value in found)
 
+    def freezes(self) -> list[tuple[bytes, bytes]]:
+        """The entries of filesystems that were frozen or thawed; none without the programs that tell waits apart."""
+        return list(self._entries("freezes")) if "freezes" in self._specs else []
+
     def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:
         return entries(self._specs[name], self._descriptors[name])
 

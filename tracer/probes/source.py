@@ -16,7 +16,7 @@ FAILURE_FILES: Final = (
     *FILES[FILES.index("page_mkwrite.c") :], "mapping.h", "fault.c", "errno.c", "signal.c", "writeback.c",
 )  # fmt: skip
 #: What tells waits apart, after the others.
-WAIT_FILES: Final = ("wait.c", "in_flight.c")
+WAIT_FILES: Final = ("wait.c", "in_flight.c", "freeze.c")
 
 #: What the programs of failures read beyond the others.
 _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {

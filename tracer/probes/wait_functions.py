@@ -86,13 +86,15 @@ _REASONS: Final = {name: reason for reason, group in _FUNCTIONS.items() for name
 
 #: Runs where a task that dirties pages too fast is made to sleep (mm/page-writeback.c).
 THROTTLE: Final = "balance_dirty_pages"
+#: Who freezes, and who thaws (fs/super.c): the programs that note it.
+FREEZES: Final = {"freeze_super": "freeze", "thaw_super": "thaw"}
 #: What throttles a fault after its handler has agreed (mm/memory.c).
 DIRTY: Final = "fault_dirty_shared_page"
 
 
 def names() -> tuple[str, ...]:
     """Every function that may be hooked or is looked for."""
-    return (*(name for group in _FUNCTIONS.values() for name in group), THROTTLE, DIRTY)
+    return (*(name for group in _FUNCTIONS.values() for name in group), THROTTLE, DIRTY, *FREEZES)
 
 
 def reason_of(stack: Iterable[str]) -> Wait | None:

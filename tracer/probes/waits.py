@@ -78,6 +78,9 @@ class WaitHooks:
             if throttle and dirty and dirty[0].address:
                 self._dirty_code = dirty[0].address
                 self._hook("throttle", Wait.THROTTLE, throttle[0], btf)
+            for function, what in wait_functions.FREEZES.items():
+                for symbol in self._symbols.find(function):
+                    self._hook(what, Wait.FREEZE, symbol, btf)
             for reason, symbol in wait_functions.available(self._symbols):
                 self._hook("wait", reason, symbol, types(symbol.module))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
 from tracer.model.calls import device_name
@@ -9,6 +10,12 @@ from tracer.text import printable
 
 #: Said where a table would be. What hangs since before the hooks were on has begun no call that they saw.
 NO_CALLS = "no calls (`mkwrite stuck` finds those that hang since before)"
+
+
+def time_of_day(time_ns: int) -> str:
+    """A moment of CLOCK_REALTIME here, without its date."""
+    moment = datetime.fromtimestamp(time_ns // 1_000_000_000).astimezone()
+    return f"{moment:%H:%M:%S}.{time_ns // 1_000_000 % 1000:03d}"
 
 
 class OnFilesystem(Protocol):

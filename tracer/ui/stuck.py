@@ -8,6 +8,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from tracer.latency.stuck import StuckCall
+from tracer.model.failures import Actor
+from tracer.model.freezes import Freeze
+from tracer.model.waits import Wait
 from tracer.text import duration, keep_ends, offset_text, printable
 from tracer.ui import labels
 from tracer.ui.remarks import remarks
@@ -47,6 +50,25 @@ def stack_lines(stack: Sequence[str]) -> list[Text]:
     return [Text(f"    {printable(function)}", style="dim") for function in stack]
 
 
+def freeze_lines(one: StuckCall) -> list[Text]:
+    """A line that says who froze what the call waits for, or that nobody was seen to."""
+    return [Text(f"    {freeze_text(one.freeze)}")] if one.reason == Wait.FREEZE else []
+
+
+def freeze_text(freeze: Freeze | None) -> str:
+    """Who froze a filesystem and who thawed it; None for a freeze that nobody saw."""
+    if freeze is None or freeze.by is None:
+        return "frozen before there were hooks to see by whom"
+    said = f"frozen by {_actor(freeze.by)} at {labels.time_of_day(freeze.began_ns)}"
+    if freeze.thawed_by:
+        said += f", thawed by {_actor(freeze.thawed_by)} {duration(freeze.thawed_ns - freeze.began_ns)} later"
+    return said
+
+
+def _actor(actor: Actor) -> str:
+    return f"{printable(actor.comm)}[{actor.pid}]"
+
+
 class StuckView:
     """A renderable: what was not seen, then each of ``calls``, and below it the functions that its task is in."""
 
@@ -63,5 +85,5 @@ class StuckView:
         found = [layout.header()]
         for one in self.calls:
             found.append(layout.row(one))
-            found += stack_lines(one.stack)
+            found += [*freeze_lines(one), *stack_lines(one.stack)]
         yield from lines(found, options.max_width)

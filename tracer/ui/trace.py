@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from rich.text import Text
 
@@ -20,7 +19,7 @@ def event_columns(waits: bool = False) -> list[Column[Event]]:
     ``waits``: and for what it waited for, in a wider one.
     """
     columns: list[Column[Event]] = [
-        Column("TIME", _time, 12, 12, drop=2),
+        Column("TIME", lambda event: labels.time_of_day(event.time_ns), 12, 12, drop=2),
         number("PID", lambda event: str(event.pid) if event.pid else "-", 7),
         Column("COMM", lambda event: printable(event.comm) or "-", 8, 15, drop=1),
         Column("FSTYPE", lambda event: labels.fstype(event), 6, 8, drop=5),
@@ -75,11 +74,6 @@ def errno_from(event: Event) -> str:
 def _late(event: Event) -> bool:
     """Whether it is a loss at writeback, of which neither the page nor the fault is known."""
     return isinstance(event, Failure) and event.source is FailureSource.WRITEBACK
-
-
-def _time(event: Event) -> str:
-    moment = datetime.fromtimestamp(event.time_ns // 1_000_000_000).astimezone()
-    return f"{moment:%H:%M:%S}.{event.time_ns // 1_000_000 % 1000:03d}"
 
 
 def _path(event: Event) -> str:

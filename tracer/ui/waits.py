@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -11,10 +11,12 @@ from rich.text import Text
 from tracer.latency.breakdown import CPU, Breakdown, Part, breakdowns
 from tracer.latency.stacks import Seen, Slow
 from tracer.model.calls import CallEvent
+from tracer.model.freezes import Freeze
 from tracer.model.snapshot import Snapshot
+from tracer.model.waits import Wait
 from tracer.text import counted, duration, keep_ends, printable
 from tracer.ui import labels
-from tracer.ui.stuck import stack_lines
+from tracer.ui.stuck import freeze_text, stack_lines
 from tracer.ui.table import Column, Table, fit, lines, number
 from tracer.ui.trace import event_file, waited_for
 
@@ -25,11 +27,18 @@ _BAR: Final = 20
 class WaitsView:
     """A renderable: a table for each filesystem and handler of ``snapshot``, the longest of ``calls``, and stacks.
 
-    ``seen`` begins with the stack seen for the longest time.
+    ``seen`` begins with the stack seen for the longest time; ``freezes`` are by device.
     """
 
-    def __init__(self, snapshot: Snapshot, calls: Sequence[Slow], seen: Sequence[Seen] = ()) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        calls: Sequence[Slow],
+        seen: Sequence[Seen] = (),
+        freezes: Mapping[int, Freeze] | None = None,
+    ) -> None:
         self.snapshot = snapshot
+        self.freezes = freezes or {}
         self.calls = sorted(calls, key=lambda call: -call.event.latency_ns)[:LONGEST]
         self.seen = seen
 
@@ -40,6 +49,8 @@ class WaitsView:
             each = duration(one.ns / one.calls) if one.calls else "-"
             yield Text(f"{counted(one.calls, 'call')}, {duration(one.ns)} in all, {each} a call")
             yield Table(_columns(one, options.ascii_only), one.parts)
+            if any(part.name == Wait.FREEZE for part in one.parts):
+                yield Text(f"last {freeze_text(self.freezes.get(one.dev))}")
             yield Text("")
         if not found:
             yield Text(labels.NO_CALLS)

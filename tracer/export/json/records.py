@@ -21,7 +21,8 @@ from tracer.latency.stacks import Seen
 from tracer.latency.stuck import StuckCall
 from tracer.model.asked import asked
 from tracer.model.calls import CallEvent, Series, device_name
-from tracer.model.failures import FailureSeries
+from tracer.model.failures import Actor, FailureSeries
+from tracer.model.freezes import Freeze
 from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram, upper_ns
 from tracer.model.hooks import Hook
 from tracer.model.snapshot import Snapshot, Tracepoints
@@ -159,8 +160,25 @@ def stuck_dict(one: StuckCall) -> dict[str, object]:
         "offset": None if one.at_least else call.offset,
         "handler": text(call.handler),
         "peer": text(one.peer) or None,
+        "freeze": freeze_dict(one.freeze),
         "stack": [text(function) for function in one.stack],
     }
+
+
+def freeze_dict(freeze: Freeze | None) -> dict[str, object] | None:
+    """The last freeze of a filesystem that was seen; null for what was not seen of it, and if there was none."""
+    if freeze is None:
+        return None
+    return {
+        "began_ns": freeze.began_ns or None,
+        "by": _actor(freeze.by),
+        "thawed_ns": freeze.thawed_ns or None,
+        "thawed_by": _actor(freeze.thawed_by),
+    }
+
+
+def _actor(actor: Actor | None) -> dict[str, object] | None:
+    return {"pid": actor.pid, "tid": actor.tid, "comm": text(actor.comm)} if actor else None
 
 
 def hook_dict(hook: Hook) -> dict[str, object]:
