@@ -25,7 +25,7 @@ struct event {
 BPF_RINGBUF_OUTPUT(events, 256);
 
 /* A program never nests on a CPU, so each has a scratch event of its own there. */
-enum scratch { AT_RETURN, AT_DIRTY, AT_ENTRY, AT_READ, AT_DAX, SCRATCHES };
+enum scratch { AT_RETURN, AT_DIRTY, AT_ENTRY, AT_READ, AT_DAX, AT_THROTTLED, SCRATCHES };
 BPF_TABLE("percpu_array", u32, struct event, scratch, SCRATCHES);
 
 static __always_inline void send(struct event *e)

@@ -97,6 +97,54 @@ static __always_inline int in_fault(context_t *ctx)
 	return 0;
 }
 
+/* The fault is under way: what its call's slot leads to is there still. */
+static __always_inline void keep_fault(struct throttled *t, struct slot *slot)
+{
+	struct vm_fault *vmf = (void *)slot->vmf;
+
+	if (!config(SLOWER_NS) || !config(TELL_RACED))
+		return;
+	t->file = (u64)READ(READ(vmf, vma), vm_file);
+	t->latency_ns = slot->latency_ns;
+	t->pgoff = READ(vmf, pgoff);
+	t->address = READ(vmf, address);
+	t->series = slot->series;
+}
+
+/*
+ * A store that took long since it was throttled, after a call that need not have been slow: one that was has been told
+ * of, and its latency is not told again.
+ */
+static __always_inline void report_throttled(struct throttled *t, u64 ns)
+{
+	u64 told = t->latency_ns >= config(SLOWER_NS);
+	struct file *file = (void *)t->file;
+	u32 where = AT_THROTTLED;
+	struct inode *inode;
+	struct event *e;
+
+	if (!config(SLOWER_NS) || !file || (told ? ns : t->latency_ns + ns) < config(SLOWER_NS))
+		return;
+	e = scratch.lookup(&where);
+	if (!e)
+		return;
+	fill_task(e);
+	__builtin_memset(e->waits, 0, sizeof(e->waits));
+	e->waits[WAIT_THROTTLE] = ns;
+	e->latency_ns = told ? 0 : t->latency_ns;
+	e->series = t->series;
+	e->series.kind |= KIND_GENERATION(t->key.generation);
+	e->vm_fault = VM_FAULT_LOCKED;
+	e->reason = SLOW;
+	e->pgoff = t->pgoff;
+	e->address = t->address;
+	inode = READ(file, f_inode);
+	e->inode = READ(inode, i_ino);
+	bpf_probe_read_kernel_str(e->fstype, sizeof(e->fstype), READ(READ(READ(inode, i_sb), s_type), name));
+	e->path_bytes = write_path(e->path, file, &e->deleted, &e->cut);
+	send(e);
+}
+
 /* The kernel makes tasks that dirty pages too fast sleep. The call is settled by then: the slot keeps its series. */
 int throttle_entry(context_t *ctx)
 {
@@ -112,6 +160,7 @@ int throttle_entry(context_t *ctx)
 		t.key.dev = slot->series.dev;
 		t.key.generation = generation_of(t.key.dev);
 		t.key.reason = WAIT_THROTTLE;
+		keep_fault(&t, slot);
 	} else {
 		kept = kept_series.lookup(&task);
 		if (!kept) {
@@ -138,6 +187,7 @@ int throttle_return(context_t *ctx)
 		return 0;
 	key = t->key;
 	count_wait(&key, now - t->since_ns);
+	report_throttled(t, now - t->since_ns);
 	throttled.delete(&task);
 	return 0;
 }

@@ -57,10 +57,15 @@ static __always_inline void keep_series(struct series *series, u64 task)
 	kept_series.update(&task, &key);
 }
 
-/* Tasks throttled in a fault whose handler has agreed before. */
+/* Tasks throttled in a fault whose handler has agreed before; and what a slow one is told with. */
 struct throttled {
 	struct wait_key key;
 	u64 since_ns;
+	u64 file; /* 0: not known. The fault holds it, or the mapping (fault_dirty_shared_page, mm/memory.c) */
+	u64 latency_ns;
+	u64 pgoff;
+	u64 address;
+	struct series series;
 };
 BPF_TABLE("hash", u64, struct throttled, throttled, 4096);
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.live.guest import BACKENDS, HANDLERS, NO_LOSS, WORKLOAD, Backend, Options, lost, mount, workload
 from tests.live.victims import refusing, victims
-from tests.live.watched import Watched
+from tests.live.watched import SLOWER_NS, Watched
 from tracer.kernel.preemption import preemptible
 from tracer.model.failures import Failure
 from tracer.model.snapshot import Snapshot
@@ -133,7 +133,7 @@ def _fill_and_die(result: Scenario, place: Path) -> None:
 @pytest.fixture(scope="module", params=_chosen_first(None if preemptible() else Backend.FENTRY, Backend.KPROBE))
 def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
     """One session for all tests of a module and backend."""
-    with Session(Options(backend=request.param, slower_ns=100_000_000, waits=True, failures=False)) as session:
+    with Session(Options(backend=request.param, slower_ns=SLOWER_NS, waits=True, failures=False)) as session:
         yield Watched(session)
         final = session.finish()
         assert lost(final) == NO_LOSS

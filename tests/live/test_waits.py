@@ -13,7 +13,7 @@ import pytest
 from tests.live.asleep import Asleep
 from tests.live.guest import HANDLERS, dirty_limits, eventually, frozen
 from tests.live.slow_disk import Disk, Waiter, write_back
-from tests.live.watched import Watched, on_cpu, tell
+from tests.live.watched import SLOWER_NS, Watched, on_cpu, tell
 from tracer.latency.breakdown import breakdowns
 from tracer.latency.stuck import StuckCalls
 from tracer.model.freezes import Freeze
@@ -145,7 +145,7 @@ def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) ->
     disk, pages = disks["slow"], 499
     with Waiter(disk.place / "throttled", pages) as waiter:
         with dirty_limits(dirty_background_bytes=4 * 4096, dirty_bytes=16 * 4096):
-            counted, _, took = watched.waited(waiter, lambda: waiter.store(0, pages))
+            counted, events, took = watched.waited(waiter, lambda: waiter.store(0, pages))
         (found,) = (one for one in breakdowns(counted) if one.mountpoint == str(disk.place))
         parts = {part.name: part.ns for part in found.parts}
         tell(Wait.THROTTLE, found.fstype, parts, took, waiter, watched.session)
@@ -155,6 +155,11 @@ def test_dirtying_that_is_throttled(watched: Watched, disks: dict[str, Disk]) ->
         assert sum(parts.values()) == found.ns <= took
         on_cpu(parts["cpu"], waiter)
         assert found.calls >= pages  # a page that is written back asks again
+        told = [event for event in events if event.throttled_ns]
+        assert {(event.pid, event.file) for event in told} <= {(waiter.pid, str(disk.place / "throttled"))}
+        assert all(event.took_ns >= SLOWER_NS for event in told)
+        (longest,) = (part.max_ns for part in found.parts if part.name == "throttle")
+        assert longest < SLOWER_NS or longest in {event.throttled_ns for event in told}
 
 
 def test_a_call_that_is_stuck(watched: Watched, disks: dict[str, Disk]) -> None:

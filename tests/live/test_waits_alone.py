@@ -10,9 +10,10 @@ import json
 
 import pytest
 
-from tests.live.guest import Backend, Options, ended, eventually, frozen, tracing
+from tests.live.guest import NO_LOSS, Backend, Options, dirty_limits, ended, eventually, frozen, lost, tracing
 from tests.live.slow_disk import Disk, Waiter
 from tests.live.watched import on_cpu
+from tracer.model.waits import Wait
 from tracer.session import Session
 
 PAGES = 97
@@ -78,3 +79,31 @@ def test_trace_shows_the_parts_of_a_slow_call(disk: Disk) -> None:
         assert waiter.slept <= parts["freeze"]
         assert sum(parts.values()) == call["latency_ns"] <= took
         on_cpu(parts["cpu"], waiter)
+
+
+@pytest.mark.newest
+@pytest.mark.nightly
+def test_each_throttled_store_is_told_with_its_file(exact: Backend | None) -> None:
+    pages, slow = 499, Disk("xfs", 320, name="throttling", delay_ms=70)
+    path = slow.place / "dirtied"
+    with (
+        Waiter(path, pages) as waiter,
+        Session(Options(backend=exact, slower_ns=1, waits=True, failures=False)) as session,
+    ):
+        with dirty_limits(dirty_background_bytes=4 * 4096, dirty_bytes=16 * 4096):
+            waiter.store(0, pages)
+            waiter.took()
+        final = session.finish()
+        told = [event for event in session.events() if event.throttled_ns]
+    (counted,) = (
+        time
+        for series, time in final.waits.items()
+        if (series.reason, series.mountpoint) == (Wait.THROTTLE, str(slow.place))
+    )
+    assert counted.count == len(told) > 0
+    assert counted.ns == sum(event.throttled_ns for event in told)
+    assert counted.max_ns == max(event.throttled_ns for event in told)
+    # Each call was slower than 1 ns, and told of by itself before.
+    assert {(event.pid, event.file, event.latency_ns) for event in told} == {(waiter.pid, str(path), 0)}
+    assert {event.offset for event in told} <= {4096 * page for page in range(pages)}
+    assert lost(final) == NO_LOSS

@@ -16,6 +16,8 @@ from tracer.model.snapshot import Snapshot
 from tracer.model.waits import Wait
 from tracer.session import Session
 
+#: Slower calls are told one by one.
+SLOWER_NS = 100_000_000
 #: What two clocks of a kernel may differ by: 1 % of a time, or so much.
 SLACK_NS = 20_000
 _HANDLERS = {**HANDLERS, "fuse": "fuse_page_mkwrite", "nfs": "nfs_vm_page_mkwrite", "nfs4": "nfs_vm_page_mkwrite"}
@@ -23,7 +25,7 @@ _HANDLERS = {**HANDLERS, "fuse": "fuse_page_mkwrite", "nfs": "nfs_vm_page_mkwrit
 
 @dataclass
 class Watched:
-    """A session that tells waits apart, and the calls that took 100 ms."""
+    """A session that tells waits apart, and the calls that took ``SLOWER_NS``."""
 
     session: Session
 

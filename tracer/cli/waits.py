@@ -75,7 +75,7 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
 
     def keep(events: list[Event]) -> None:
         calls = [sampler.slow(event) for event in events if isinstance(event, CallEvent)]
-        longest[:] = nlargest(LONGEST, longest + calls, key=lambda call: call.event.latency_ns)
+        longest[:] = nlargest(LONGEST, longest + calls, key=lambda call: call.event.took_ns)
 
     def look(seconds: float) -> None:
         session.wait(min(seconds, EVERY_S))

@@ -133,7 +133,8 @@ class Naming:
             latency_ns=event.latency_ns,
             vm_fault=event.vm_fault,
             source=series.source,
-            waits={reason: ns for reason, ns in zip(WAITS, event.waits, strict=True) if ns},
+            waits={reason: ns for reason, ns in zip(WAITS, event.waits, strict=True) if ns and reason != Wait.THROTTLE},
+            throttled_ns=event.waits[WAITS.index(Wait.THROTTLE)],
         )
 
     def in_flight(self, event: Any, file: str, reason: Wait | None) -> InFlight:

@@ -64,7 +64,9 @@ def breakdowns(snapshot: Snapshot) -> list[Breakdown]:
 
 
 def parts_of(event: CallEvent) -> Mapping[str, int]:
-    """A call's time in ns by part, the largest first; they sum up to its latency."""
+    """A store's time in ns by part, the largest first; they sum up to ``CallEvent.took_ns``."""
     parts = {reason.value: ns for reason, ns in event.waits.items()}
     parts[CPU] = max(0, event.latency_ns - sum(parts.values()))
+    if event.throttled_ns:
+        parts[Wait.THROTTLE] = event.throttled_ns
     return dict(sorted(parts.items(), key=lambda item: -item[1]))

@@ -152,3 +152,10 @@ class CallEvent:
     source: str = ""
     #: ns by reason, those above 0; what they leave of the latency was on the CPU, or ready to run.
     waits: Mapping[Wait, int] = field(default_factory=dict)
+    #: ns that the fault was throttled for after the call; then the latency is 0 if the call was told of before.
+    throttled_ns: int = 0
+
+    @property
+    def took_ns(self) -> int:
+        """The call's latency, and the throttling after it."""
+        return self.latency_ns + self.throttled_ns

@@ -26,7 +26,7 @@ def event_columns(waits: bool = False) -> list[Column[Event]]:
         Column("MOUNT", lambda event: labels.mount(event), 8, 16, drop=7),
         Column("PATH", _path, 13, 13, drop=6),
         Column("HANDLER", lambda event: labels.handler(event), 24, 24, drop=9),
-        number("LATENCY", lambda event: duration(event.latency_ns) if event.latency_ns else "-", 7),
+        number("LATENCY", lambda event: duration(_took(event)) if _took(event) else "-", 7),
         Column("OUTCOME", outcome, 10, 17, style=_outcome_style),
         Column("ERRNO", lambda event: errno(event) or "-", 6, 9),
         Column("FROM", lambda event: errno_from(event) or "-", 24, 31, drop=8),
@@ -42,8 +42,12 @@ def waited_for(event: Event) -> str:
     """The parts of a call's time that are worth a word, the largest first: ``journal 212ms, cpu 12us``."""
     if isinstance(event, Failure):
         return "-"
-    parts = parts_of(event)
-    return ", ".join(f"{name} {duration(ns)}" for name, ns in parts.items() if 100 * ns >= event.latency_ns) or "-"
+    parts = parts_of(event).items()
+    return ", ".join(f"{name} {duration(ns)}" for name, ns in parts if ns and 100 * ns >= event.took_ns) or "-"
+
+
+def _took(event: Event) -> int:
+    return event.latency_ns if isinstance(event, Failure) else event.took_ns
 
 
 def event_file(event: Event) -> str:

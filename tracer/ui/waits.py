@@ -39,7 +39,7 @@ class WaitsView:
     ) -> None:
         self.snapshot = snapshot
         self.freezes = freezes or {}
-        self.calls = sorted(calls, key=lambda call: -call.event.latency_ns)[:LONGEST]
+        self.calls = sorted(calls, key=lambda call: -call.event.took_ns)[:LONGEST]
         self.seen = seen
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -98,7 +98,7 @@ def _columns(whole: Breakdown, ascii_only: bool) -> list[Column[Part]]:
 
 def _event_columns() -> list[Column[CallEvent]]:
     return [
-        number("LATENCY", lambda event: duration(event.latency_ns), 7),
+        number("LATENCY", lambda event: duration(event.took_ns), 7),
         number("PID", lambda event: str(event.pid), 7),
         Column("COMM", lambda event: printable(event.comm), 8, 15, drop=1),
         Column("WAITED FOR", waited_for, 16),

@@ -138,7 +138,8 @@ def event_dict(event: CallEvent) -> dict[str, object]:
         "address": hex(event.address),
         "latency_ns": event.latency_ns,
         "vm_fault": event.vm_fault,
-        **({"parts_ns": parts_of(event)} if event.waits else {}),
+        "throttled_ns": event.throttled_ns,
+        **({"parts_ns": parts_of(event)} if event.waits or event.throttled_ns else {}),
     }
 
 
