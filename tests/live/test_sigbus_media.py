@@ -35,6 +35,7 @@ def python(script: str, path: Path) -> subprocess.CompletedProcess[str]:
 
 def test_broken_memory_stays_in_a_tmpfs_until_the_page_is_punched_out(backend: Backend) -> None:
     path = ROOT / f"broken-{backend}"
+    ROOT.mkdir(exist_ok=True)
     path.write_bytes(bytes(3 * 4096))
     with Session(Options(backend)) as session:
         assert python(POISON, path).returncode == -signal.SIGBUS

@@ -84,7 +84,7 @@ def test_trace_shows_the_parts_of_a_slow_call(disk: Disk) -> None:
 @pytest.mark.newest
 @pytest.mark.nightly
 def test_each_throttled_store_is_told_with_its_file(exact: Backend | None) -> None:
-    pages, slow = 499, Disk("xfs", 320, name="throttling", delay_ms=70)
+    pages, slow = 499, Disk("xfs", 320, name=f"throttling-{exact}", delay_ms=70)
     path = slow.place / "dirtied"
     with (
         Waiter(path, pages) as waiter,
