@@ -45,15 +45,19 @@ help:
 	@echo 'make bench     what tracing costs, beside other tracers; build/bench.json, too: docs/performance.md (root; an hour and a half)'
 	@echo 'make lint      ruff, mypy, clang-format, and that imports go downwards'
 
-# Installs the packages that are missing, and says how where it may not.
+# Installs the packages that are missing for a target, or says why it may not or cannot: TARGET, PACKAGES.
 define packages
-	@missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q '^install ok' || echo $$p; done); \
-	if [ -n "$$missing" ]; then \
-		echo "Installing packages:" $$missing; \
-		[ "$$(id -u)" = 0 ] || { echo "Not root: run apt-get install" $$missing; exit 1; }; \
-		apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive \
-			apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
-	fi
+	@$(PYTHON) -I -B packaging/apt.py $(1) $(2)
+endef
+
+# Makes the venv, with one of the extras of pyproject.toml.
+define venv
+	@$(PYTHON) -m venv --system-site-packages $(VENV)
+	@$(BIN)/pip install -q -e '.[$(1)]' || { \
+		echo "mkwrite: pip could not get what is needed beside the distribution's packages." >&2; \
+		echo "Mend what it says above (is this machine online?), then run make again." >&2; \
+		exit 1; \
+	}
 endef
 
 # What runs from here on needs Python as new as pyproject.toml says.
@@ -61,7 +65,7 @@ define python
 	@least=$$(sed -n 's/^requires-python = ">=\(.*\)"$$/\1/p' pyproject.toml); \
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$$least'.split('.'))))" 2>/dev/null || { \
 		echo "mkwrite: $(PYTHON) is not Python $$least or newer, but: $$($(PYTHON) --version 2>&1 | tail -n 1)" >&2; \
-		echo "Install it (Debian 12, Ubuntu 24.04 and newer have it as python3), or name another: make $@ PYTHON=PATH" >&2; \
+		echo "Install it (Debian 12, Ubuntu 24.04 and newer have it as python3), or name another: make ... PYTHON=PATH" >&2; \
 		exit 1; \
 	}
 endef
@@ -75,25 +79,29 @@ uninstall:
 	@$(PYTHON) -I -B packaging/install.py uninstall $(PREFIX)
 
 $(VENV)/.ready: pyproject.toml
-	$(call packages,$(RUN_PACKAGES) $(TEST_PACKAGES) $(VIRTIOFSD))
-	$(PYTHON) -m venv --system-site-packages $(VENV)
-	$(BIN)/pip install -q -e '.[dev]'
-	touch $@
+	$(call python)
+	$(call packages,test,$(RUN_PACKAGES) $(TEST_PACKAGES) $(VIRTIOFSD))
+	$(call venv,dev)
+	@touch $@
 
 $(VENV)/.demo: pyproject.toml
-	$(call packages,$(RUN_PACKAGES) $(DEMO_PACKAGES))
-	$(PYTHON) -m venv --system-site-packages $(VENV)
-	$(BIN)/pip install -q -e '.[demo]'
-	touch $@
+	$(call python)
+	$(call packages,demo,$(RUN_PACKAGES) $(DEMO_PACKAGES))
+	$(call venv,demo)
+	@touch $@
 
 # Rights first: nothing is fetched for who may not run it. What the tests need has all that it needs.
 demo:
-	@[ "$$(id -u)" = 0 ] || { echo 'The demonstration needs root. Run: sudo make demo' >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { \
+		echo 'mkwrite: make demo needs root, since BCC makes BPF maps while it compiles.' >&2; \
+		echo 'Run: sudo make demo' >&2; \
+		exit 1; \
+	}
 	@[ -e $(VENV)/.ready ] || $(MAKE) -s $(VENV)/.demo
 	@$(BIN)/python -m tests.demo
 
 bench: $(VENV)/.ready
-	$(call packages,$(BENCH_PACKAGES))
+	$(call packages,bench,$(BENCH_PACKAGES))
 	mkdir -p build
 	$(BIN)/python bench/run --json build/bench.json
 
@@ -106,23 +114,23 @@ test-all: $(VENV)/.ready
 
 # On other kernels: tests/filesystems/run SERIES ...
 test-filesystems: $(VENV)/.ready
-	$(call packages,$(FILESYSTEM_PACKAGES))
+	$(call packages,$@,$(FILESYSTEM_PACKAGES))
 	$(BIN)/python tests/filesystems/run
 
 test-releases: $(VENV)/.ready
-	$(call packages,$(RELEASE_PACKAGES))
+	$(call packages,$@,$(RELEASE_PACKAGES))
 	$(BIN)/python tests/releases/run
 
 test-install: $(VENV)/.ready
-	$(call packages,$(RELEASE_PACKAGES))
+	$(call packages,$@,$(RELEASE_PACKAGES))
 	$(BIN)/python -m pytest tests/install -q -p no:cacheprovider
 
 test-deployment: $(VENV)/.ready
-	$(call packages,$(DEPLOYMENT_PACKAGES))
+	$(call packages,$@,$(DEPLOYMENT_PACKAGES))
 	$(BIN)/python tests/deployment/run
 
 test-examples: $(VENV)/.ready
-	$(call packages,$(EXAMPLE_PACKAGES))
+	$(call packages,$@,$(EXAMPLE_PACKAGES))
 	$(BIN)/pip install -q -e '.[examples]'
 	$(BIN)/python tests/examples/run
 

@@ -24,7 +24,8 @@ CHECKOUT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = map(str, (CHECKOUT / "packaging", CHECKOUT))
 
 import share  # noqa: E402
-from packages import Failure, get_converter, get_packages, run, said  # noqa: E402
+from apt import Failure, run, said  # noqa: E402
+from packages import get_converter, get_packages  # noqa: E402
 
 LINK: Final = Path("/usr/local/bin/mkwrite")
 ROOT: Final = Path("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -20,7 +21,16 @@ _NO_BCC = "cp -a /usr/lib/python3/dist-packages/bcc /usr/lib/bcc.aside; dpkg -r 
 _APT = """\
 #!/bin/sh
 echo "$*" >>/run/apt.calls
-case $2 in install) mv /usr/lib/bcc.aside /usr/lib/python3/dist-packages/bcc ;; esac
+case $2$3 in -yinstall) mv /usr/lib/bcc.aside /usr/lib/python3/dist-packages/bcc ;; esac
+"""
+#: One that says how much there is to get, and gets nothing.
+_SIZED = """\
+#!/bin/sh
+echo "$*" >>/run/apt.calls
+echo 'Need to get 61.5 MB of archives.'
+echo 'After this operation, 402 MB of additional disk space will be used.'
+echo 'E: Unable to fetch some archives' >&2
+exit 100
 """
 _LOWDOWN = "/usr/bin/lowdown.aside /usr/bin/lowdown"
 #: Ends an install while pip, whose log is a FIFO without a reader, waits.
@@ -37,7 +47,7 @@ cat /run/said
 def refused(done: subprocess.CompletedProcess[str], problem: str, cure: str) -> None:
     """Assert that it ended with these, and nothing rawer."""
     assert done.returncode == 2
-    said = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    said = [line for line in done.stderr.splitlines() if not re.match(r"make(\[1\])?: \*\*\*", line)]
     assert len(said) in (2, 3), done.stderr
     assert said[0].startswith(f"mkwrite: {problem}"), done.stderr
     assert cure in "\n".join(said[1:]), done.stderr
@@ -116,7 +126,8 @@ def test_what_apt_installs_is_what_is_missing(bare: Machine) -> None:
     # The wheels are missing, too, so that it ends there.
     refused(machine.make("install"), "pip could not get", "make install")
     assert machine.shell("cat /run/apt.calls").splitlines() == [
-        "-q update", "-q install -y --no-install-recommends python3-bpfcc python3-venv",
+        "-q update", "--assume-no install --no-install-recommends python3-bpfcc python3-venv",
+        "-q -y install --no-install-recommends python3-bpfcc python3-venv",
     ]  # fmt: skip
 
 
@@ -142,7 +153,7 @@ def test_without_what_makes_man_pages_it_is_installed_and_that_is_said(bare: Mac
     done = machine.make("install", *OFFLINE)
     assert done.returncode == 0, done.stderr
     assert done.stderr == (
-        "mkwrite: no man pages, since lowdown, which makes them, is missing: this machine has no apt.\n"
+        "mkwrite: no man pages, since lowdown, which makes them, is missing.\n"
         "Install it, then run make install again; mkwrite help COMMAND does without.\n"
     )
     assert machine.shell("mkwrite help top | head -n 1") == "Usage: mkwrite top [OPTIONS]\n"
@@ -155,5 +166,36 @@ def test_apt_gets_what_makes_man_pages(bare: Machine) -> None:
     # The wheels are missing, so that it ends there.
     refused(machine.make("install"), "pip could not get", "make install")
     assert machine.shell("cat /run/apt.calls").splitlines() == [
-        "-q update", "-q install -y --no-install-recommends lowdown",
+        "-q update", "--assume-no install --no-install-recommends lowdown",
+        "-q -y install --no-install-recommends lowdown",
     ]  # fmt: skip
+
+
+def test_the_demonstration_asks_for_root_first(bare: Machine) -> None:
+    machine = bare.clone()
+    before = machine.tree()
+    refused(machine.make("demo", user="nobody"), "make demo needs root", "sudo make demo")
+    assert machine.tree() == before
+
+
+def test_the_demonstration_names_where_it_runs_to_a_machine_without_apt(bare: Machine) -> None:
+    machine = bare.clone()
+    machine.shell(_NO_APT)
+    refused(machine.make("demo"), "make demo gets programs by apt, and this machine has none", "Debian 12")
+
+
+def test_the_demonstration_gets_no_more_than_a_guest_and_filesystems_need(bare: Machine) -> None:
+    machine = bare.clone()
+    machine.write("/usr/bin/apt-get", _SIZED)
+    done = machine.make("demo")
+    refused(done, "apt-get could not install btrfs-progs busybox-static kmod qemu-system-x86 ", "online?")
+    assert "Installing packages: btrfs-progs" in done.stdout
+    assert "(61.5 MB to fetch, 402 MB on the disk)" in done.stdout
+    asked = machine.shell("cat /run/apt.calls").splitlines()[-1].split()
+    assert asked[:4] == ["-q", "-y", "install", "--no-install-recommends"]
+    assert set(asked[4:]) == {"btrfs-progs", "busybox-static", "kmod", "qemu-system-x86", "xfsprogs", "zstd"}
+
+
+def test_the_demonstration_names_an_old_python(bare: Machine) -> None:
+    machine = bare.clone()
+    refused(machine.make("demo", "PYTHON=python4"), "python4 is not Python 3.11 or newer, but: ", "PYTHON=PATH")

@@ -15,7 +15,6 @@ from tracer.cli.main import COMMANDS, cli
 LINES = list(dict.fromkeys(printed()))
 #: Lines that name mkwrite and run something else, or that are no command line.
 OTHERS = {
-    "git clone REPOSITORY mkwrite && cd mkwrite": "a directory",
     "podman build -f packaging/Containerfile -t mkwrite .": "an image",
     "kubectl -n mkwrite rollout status daemonset/mkwrite": "a namespace",
     "bench/run 6.12 --part faults --only mkwrite": "one of the tracers that are compared",
