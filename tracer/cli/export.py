@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from tracer.cli.names import PROGRAM, version
-from tracer.cli.options import Renaming, by_option, duration_option, given, session_options, tracing_options
+from tracer.cli.options import AGE, SIZE, Renaming, by_option, duration_option, given, session_options, tracing_options
 from tracer.model.options import By, Options
 
 EXAMPLES = """\b
@@ -25,6 +25,7 @@ Examples:
   mkwrite export --textfile DIR       leave the serving to node_exporter
   mkwrite export --cgroups            tell containers and pods apart
   mkwrite export --risk               what mapped files may still ask for, too
+  mkwrite export --record DIR         remember, for --since of other commands
   mkwrite export --once -d 10s        ten seconds' metrics on stdout
 """
 
@@ -103,6 +104,21 @@ def _give_up_rights(textfile: bool, web_config: bool, attaches: bool) -> None:
 @click.option("--cgroups", is_flag=True, help="Labels for container and pod.")
 @click.option("--risk", is_flag=True, help="What mapped files may still ask of each filesystem, too.")
 @click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep a record there, to be looked back at (--since).",
+)
+@click.option(
+    "--record-size",
+    type=SIZE,
+    default="256M",
+    show_default=True,
+    metavar="SIZE",
+    help="The most that the record takes.",
+)
+@click.option("--record-age", type=AGE, default="14d", show_default=True, metavar="AGE", help="How long it goes back.")
+@click.option(
     "--user", metavar="NAME", help="Whom root answers as.  [default: mkwrite, or nobody where there is no such user]"
 )
 @duration_option
@@ -120,6 +136,9 @@ def export(
     max_sources: int,
     cgroups: bool,
     risk: bool,
+    record: Path | None,
+    record_size: int,
+    record_age: int,
     user: str | None,
     duration: int | None,
     **tracing: Any,
@@ -139,6 +158,8 @@ def export(
         raise click.UsageError("--once does not serve: leave --listen and --web.config.file out")
     if cgroups and by not in (None, By.CGROUP):
         raise click.UsageError(f"--cgroups tells calls apart by cgroup: leave --by {by} out")
+    if once and record:
+        raise click.UsageError("--once counts one interval, which is no record: leave --record out")
     if given(context, "top") and not by:
         raise click.UsageError("--top says how many of --by: give that, too.")
     if given(context, "max_series") and not given(context, "max_sources"):
@@ -156,22 +177,33 @@ def export(
     give_back_what_is_free()
     # Forked before the rest is imported and traced: nothing of that is in the memory of the process that answers.
     answering = HttpProcess(address, files, become) if address else nullcontext()
-    from tracer.cli.run import Stop, follow, opened, until
+    from tracer.cli.run import Stop, follow, opened, taken, until
     from tracer.export.http.answers import exposition
     from tracer.export.http.daemon import Daemon
     from tracer.export.prometheus.collector import MkwriteCollector
     from tracer.export.prometheus.label import Who
     from tracer.export.prometheus.risk_collector import RiskCollector
     from tracer.probes.plan import CORE
+    from tracer.record.collector import RecordCollector
+    from tracer.record.process import writer
+    from tracer.record.recorder import Recorder
     from tracer.ui.status import hooks
 
     who = Who(By(by) if by else None, top, cgroups)
     # A SIGHUP that comes while it attaches is for the configuration, too.
     hangup = Hangup()
     serving = nullcontext() if once else hangup
-    with answering as http, serving, opened(room) as session, Stop(Stop.SIGNALS if once else _ENDING) as stop:
-        collector = MkwriteCollector(session, version(), max_sources, who, filters=options.filters)
-        more = [RiskCollector()] if risk else []
+    with (
+        answering as http,
+        writer(record, record_size, record_age) if record else nullcontext() as written,
+        serving,
+        opened(room) as session,
+        Stop(Stop.SIGNALS if once else _ENDING) as stop,
+    ):
+        recorder = Recorder(session, written, version()) if written else None
+        source = recorder or session
+        collector = MkwriteCollector(source, version(), max_sources, who, filters=options.filters)
+        more = [*([RiskCollector()] if risk else []), *([RecordCollector(recorder)] if recorder else [])]
         if once:
             for _ in follow(session, stop, until(_ONCE_NS if duration is None else duration)):
                 pass
@@ -182,9 +214,11 @@ def export(
                 click.echo(metrics, nl=False)
             return
         # Through the collector, who has to see every snapshot where they make room.
-        first = collector.read() or session.snapshot()
+        first = collector.read() or source.snapshot()
         # Modules that come may have to be hooked, and other processes be looked at.
-        attaches = risk or not (first.tracepoints or any(hook.function == CORE for hook in first.hooks))
+        attaches = (
+            risk or record is not None or not (first.tracepoints or any(hook.function == CORE for hook in first.hooks))
+        )
         _give_up_rights(bool(textfile), bool(web_config), attaches)
         with Daemon(collector, first, version(), http, load, file, more) as daemon:
             if http:
@@ -193,5 +227,9 @@ def export(
                 click.echo(f"{PROGRAM}: {line}", err=True)
             for events in follow(session, stop, until(duration)):
                 daemon.beat(events)
+                if recorder:
+                    recorder.beat(events)
                 if hangup.heard():
                     daemon.reload()
+            if recorder:
+                recorder.end(session.finish(), taken(session))

@@ -43,6 +43,27 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in the new
         return ns
 
 
+class _Scaled(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
+    """A whole number and a unit; its value is in the smallest one."""
+
+    def __init__(self, name: str, units: Mapping[str, int]) -> None:
+        self.name = name
+        self.units = units
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; fails as bad usage on text that is none, or 0."""
+        if isinstance(value, int):
+            return value
+        number, unit = value[:-1], value[-1:]
+        if unit not in self.units or not (number.isdecimal() and number.isascii() and 0 < int(number) < 1_000_000):
+            self.fail(f"{value!r} is no {self.name}; write a number and one of {', '.join(self.units)}", param, ctx)
+        return int(number) * self.units[unit]
+
+
+#: For --record-size, in bytes, and --record-age, in seconds.
+SIZE = _Scaled("size", {"M": 10**6, "G": 10**9, "T": 10**12})
+AGE = _Scaled("age", {"h": 3600, "d": 86_400})
+
 #: For --interval: reading the maps of a busy host takes milliseconds.
 INTERVAL = Duration(least_ns=100_000_000, seconds=True)
 #: For --duration.

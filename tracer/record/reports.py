@@ -40,7 +40,8 @@ def failure_frame(explained: Explained) -> dict[str, Any]:
 
 def report_of(frame: Mapping[str, Any]) -> dict[str, Any]:
     """The report in JSON, as it was printed live."""
-    return {name: value for name, value in frame.items() if name not in (_COMMANDS, _FACTS)}
+    added = (_COMMANDS, _FACTS) if frame["kind"] == "failure" else ("time_ns",)
+    return {name: value for name, value in frame.items() if name not in added}
 
 
 def explained_of(frame: Mapping[str, Any], first: Explained | None = None) -> Explained:
