@@ -26,7 +26,7 @@ mapped[4096] = 7
 mapped.madvise(100, 4096, 4096)  # MADV_HWPOISON
 print(mapped[4096])
 """
-READ = "import mmap, sys; print(mmap.mmap(open(sys.argv[1], 'r+b').fileno(), 0)[4096])"
+READ = "import mmap, sys; file = open(sys.argv[1], 'r+b'); print(mmap.mmap(file.fileno(), 0)[4096])"
 
 
 def python(script: str, path: Path) -> subprocess.CompletedProcess[str]:
