@@ -104,7 +104,8 @@ def test_an_event_has_its_documented_shape() -> None:
         "time_ns": 1, "pid": 2, "tid": 3, "uid": 4, "comm": "a\\xffb", "cgroup_id": 5, "fstype": "xfs",
         "mountpoint": "/m", "mount_source": "", "device": "0:7", "inode": 8, "file": "/m/\x1b[1m\\\\", "deleted": True,
         "handler": "xfs_filemap_page_mkwrite", "path": "write_protect", "initiator": "remote",
-        "outcome": "sigbus", "offset": 4096, "address": "0x7fff0000", "latency_ns": 9, "vm_fault": 2,
+        "outcome": "sigbus", "offset": 4096, "address": "0x7fff0000", "latency_ns": 9,
+        "throttled_ns": 0, "vm_fault": 2,
     }  # fmt: skip
 
 

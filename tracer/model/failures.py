@@ -285,7 +285,7 @@ class Failure:
 
     @property
     def outcome(self) -> Outcome | None:
-        """What came of the call, as outcome_of (bpf/page_mkwrite.c) has it; None for what was no call."""
+        """What came of the call, as outcome_of (bpf/kind.h) has it; None for what was no call."""
         if self.source is not FailureSource.PAGE_MKWRITE:
             return None
         if self.facts & Fact.NO_MEMORY:

@@ -27,7 +27,7 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 SOURCES: Final = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
 FILES: Final = (
     "config.h", "kfunc.h", "read.h", "context.h", "histogram.h", "sleep.h", "maps.h", "filesystem.h", "wait.h",
-    "filter.h", "begun.h", "path.h", "event.h", "series.h", "page_mkwrite.c", "wp_fault.c", "filesystem.c",
+    "filter.h", "begun.h", "path.h", "event.h", "series.h", "kind.h", "page_mkwrite.c", "wp_fault.c", "filesystem.c",
 )  # fmt: skip
 #: The headers that BCC's own include, in the place of the kernel's.
 KERNEL: Final = SOURCES / "kernel"

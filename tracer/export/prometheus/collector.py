@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final, Protocol
 
@@ -26,7 +26,8 @@ from tracer.export.prometheus.label import OTHER, Who
 from tracer.export.prometheus.ledger import CallKind, Ledger, SeriesLabels
 from tracer.export.prometheus.place_ledger import MountLabels
 from tracer.export.prometheus.wait_ledger import WaitLedger
-from tracer.host.mounts import Mount, MountChanges, preferred
+from tracer.export.prometheus.writable_mounts import writable_mounts
+from tracer.host.mounts import Mount, MountChanges
 from tracer.model.asked import asked
 from tracer.model.histogram import LOWER_NS, Histogram
 from tracer.model.options import Filters
@@ -45,11 +46,6 @@ _SOURCE_LABELS: Final = ("fstype", "mountpoint", "device", "handler")
 _CALL_LABELS: Final = (*_SOURCE_LABELS, *CallKind._fields)
 _LATENCY_LABELS: Final = (*_SOURCE_LABELS, "path")
 _FAILURE_LABELS: Final = ("fstype", "mountpoint", "class", "errno")
-
-#: Filesystems without a block device that have a page_mkwrite handler (fs/*/file.c of kernels 5.10 to 7).
-_WITHOUT_DEVICE: Final = frozenset(
-    {"9p", "afs", "ceph", "cifs", "fuse", "nfs", "nfs4", "orangefs", "smb3", "ubifs", "virtiofs", "zfs"}
-)
 
 
 class SnapshotSource(Protocol):
@@ -234,7 +230,7 @@ class MkwriteCollector(Collector):
         families.dropped.add_metric([], self._ledger.dropped)
         for source, kinds in self._ledger.calls():
             self._fill_source(families, source, kinds)
-        places = _places(mounts, self._filters)
+        places = writable_mounts(mounts, self._filters)
         if asked(snapshot.failures):
             for (place, failure), number in self._failures.counts(places):
                 failed = [place.fstype, place.mountpoint, failure.kind.value, failure.errno, *place.who]
@@ -289,18 +285,3 @@ class MkwriteCollector(Collector):
         key = (family.name, *labels)
         self._highest[key] = highest = max(number, self._highest.get(key, 0))
         family.add_metric(labels, highest)
-
-
-def _places(mounts: Sequence[Mount], filters: Filters) -> set[MountLabels]:
-    """Mounted filesystems whose files can be written through mappings: where failures that are wanted can come from."""
-    by_device: dict[int, list[Mount]] = {}
-    chosen_mounts = {os.path.normpath(mountpoint) for mountpoint in filters.mounts}
-    wanted = {mount.dev for mount in mounts if mount.mountpoint in chosen_mounts}
-    for mount in mounts:
-        if not mount.is_of(filters.fs) or (filters.mounts and mount.dev not in wanted):
-            continue
-        kept = mount.source.startswith("/dev/") or mount.kernel_type in _WITHOUT_DEVICE
-        if kept and "ro" not in mount.super_options:
-            by_device.setdefault(mount.dev, []).append(mount)
-    chosen = (preferred(mounts) for mounts in by_device.values())
-    return {MountLabels(printable(m.kernel_type), printable(m.mountpoint)) for m in chosen if m}
