@@ -83,7 +83,7 @@ def test_rows_are_sorted_by_any_number_either_way(busy: Snapshot, sort: str) -> 
 @pytest.mark.parametrize(
     ("width", "titles"),
     [
-        (60, "MOUNT FSTYPE PATH CALLS/S P50 P99 FAILED"),
+        (60, "MOUNT PATH CALLS/S P50 P99 FAILED"),
         (80, "MOUNT FSTYPE PATH CALLS/S P50 P99 MAX FAILED"),
         (120, "DEVICE MOUNT FSTYPE HANDLER PATH CALLS/S P50 P99 MAX FAILED"),
         (200, "DEVICE MOUNT FSTYPE HANDLER PATH CALLS/S P50 P99 MAX FAILED"),
@@ -94,6 +94,43 @@ def test_columns_give_way_in_the_order_of_the_policy(busy: Snapshot, width: int,
     assert lines[0].split() == titles.split()
     assert [row["CALLS/S"] for row in table_of(lines)] == ["3.5", "2.5", "1.5"]
     assert [row["FAILED"] for row in table_of(lines)] == ["2", "0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("width", "screen"),
+    [
+        (
+            40,
+            """\
+MOUNT           CALLS/S     P99   FAILED
+/srv                3.5   940ns        2
+…f/a/database       2.5   962us        0
+/srv                1.5  50.0ms        0
+""",
+        ),
+        (
+            80,
+            """\
+MOUNT          FSTYPE  PATH             CALLS/S     P50     P99     MAX   FAILED
+/srv           ext4    first_write          3.5   940ns   940ns   1.0us        2
+…f/a/database  ext4    first_write          2.5   962us   962us   1.0ms        0
+/srv           ext4    write_protect        1.5  50.0ms  50.0ms  50.0ms        0
+""",
+        ),
+        (
+            200,
+            """\
+DEVICE  MOUNT                                 FSTYPE  HANDLER                   PATH             CALLS/S     P50     P99     MAX   FAILED
+8:1     /srv                                  ext4    ext4_page_mkwrite         first_write          3.5   940ns   940ns   1.0us        2
+8:1     /very/long/mount/point/of/a/database  ext4    ext4_page_mkwrite         first_write          2.5   962us   962us   1.0ms        0
+8:1     /srv                                  ext4    ext4_page_mkwrite         write_protect        1.5  50.0ms  50.0ms  50.0ms        0
+""",  # noqa: E501
+        ),
+    ],
+)
+def test_what_is_read_first_is_whole_at_every_width(busy: Snapshot, width: int, screen: str) -> None:
+    """No path and no handler is ever cut: it would say nothing."""
+    assert "\n".join(line.rstrip() for line in render(calls_table(call_rows(busy)), width)) == screen.rstrip()
 
 
 def test_the_mount_point_is_shortened_from_the_left(busy: Snapshot) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tracer.model.calls import Initiator, Outcome, Series
+from tracer.model.calls import FaultPath, Initiator, Outcome, Series
 from tracer.model.histogram import Histogram
 from tracer.model.snapshot import Snapshot
 from tracer.text import count_text, duration, keep_ends, keep_tail, printable
@@ -38,6 +38,10 @@ SORTS: Final[dict[str, Callable[[CallRow], float]]] = {
     "max": lambda row: row.histogram.max_ns,
     "failed": lambda row: row.failed,
 }
+
+
+#: Cells for a path's whole name, of which half says nothing.
+_PATH: Final = max(len(path) for path in FaultPath)
 
 
 def all_outcomes(series: Series) -> Series:
@@ -79,7 +83,9 @@ def calls_table(
 
 
 def _columns(who: str, sort: str, totals: bool) -> list[Column[CallRow]]:
-    """The columns in their order. Who gives way first: the device, since the mount point tells it."""
+    """The columns in their order. Who gives way first: the device, since the mount point tells it, then the handler,
+    which the type of the filesystem tells; a part of its name would only take width from what is read first.
+    """
 
     def title(name: str, sorted_by: str | None = None) -> str:
         return f"{name}*" if (sorted_by or name.lower()) == sort else name
@@ -88,8 +94,8 @@ def _columns(who: str, sort: str, totals: bool) -> list[Column[CallRow]]:
         Column("DEVICE", lambda row: labels.device(row.series), 6, drop=9),
         Column("MOUNT", lambda row: labels.mount(row.series), 8, shorten=keep_tail),
         Column("FSTYPE", lambda row: labels.fstype(row.series), 6, drop=6),
-        Column("HANDLER", lambda row: labels.handler(row.series), 12, drop=8),
-        Column("PATH", lambda row: row.series.path.value, 7, drop=3),
+        Column("HANDLER", lambda row: labels.handler(row.series), 24, drop=8),
+        Column("PATH", lambda row: row.series.path.value, _PATH, drop=3),
     ]
     if who:
         columns.append(Column(who, lambda row: printable(row.series.who) or "-", 10, shorten=keep_ends))
