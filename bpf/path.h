@@ -70,3 +70,35 @@ static __always_inline u32 write_path(char *to, struct file *file, u32 *deleted,
 	}
 	return used;
 }
+
+#ifdef FAILURES
+/* As write_path(), from the root of the filesystem: which of its mounts the file was written by is not known. */
+static __always_inline u32 write_alias(char *to, struct inode *inode, u32 *deleted, u32 *cut)
+{
+	struct dentry *dentry = (void *)READ(inode, i_dentry), *parent;
+	u32 used = 0;
+	int i, n;
+
+	*deleted = 0;
+	*cut = 1;
+	if (!dentry)
+		return 0;
+	dentry = (void *)dentry - offsetof(struct dentry, DENTRY_ALIAS);
+	*deleted = READ(dentry, d_hash.pprev) == NULL;
+#pragma nounroll
+	for (i = 0; i < PATH_DEPTH; i++) {
+		bounded(used, PATH_BYTES - 1);
+		parent = READ(dentry, d_parent);
+		if (parent == dentry) {
+			*cut = 0;
+			break;
+		}
+		n = bpf_probe_read_kernel_str(&to[used], NAME_BYTES, READ(dentry, d_name.name));
+		if (n <= 0 || used + n >= PATH_BYTES)
+			break;
+		used += n;
+		dentry = parent;
+	}
+	return used;
+}
+#endif

@@ -61,36 +61,6 @@ static __always_inline int is_mapped(struct file_key *key, struct address_space 
 	return mapped_files.lookup(key) != NULL;
 }
 
-/* As write_path(), from the root of the filesystem: which of its mounts the file was written by is not known. */
-static __always_inline u32 write_alias(char *to, struct inode *inode, u32 *deleted, u32 *cut)
-{
-	struct dentry *dentry = (void *)READ(inode, i_dentry), *parent;
-	u32 used = 0;
-	int i, n;
-
-	*deleted = 0;
-	*cut = 1;
-	if (!dentry)
-		return 0;
-	dentry = (void *)dentry - offsetof(struct dentry, DENTRY_ALIAS);
-	*deleted = READ(dentry, d_hash.pprev) == NULL;
-#pragma nounroll
-	for (i = 0; i < PATH_DEPTH; i++) {
-		bounded(used, PATH_BYTES - 1);
-		parent = READ(dentry, d_parent);
-		if (parent == dentry) {
-			*cut = 0;
-			break;
-		}
-		n = bpf_probe_read_kernel_str(&to[used], NAME_BYTES, READ(dentry, d_name.name));
-		if (n <= 0 || used + n >= PATH_BYTES)
-			break;
-		used += n;
-		dentry = parent;
-	}
-	return used;
-}
-
 /* How often any program was told of any of them. */
 BPF_TABLE("array", u32, u64, tellings, 1);
 

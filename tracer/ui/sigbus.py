@@ -14,7 +14,7 @@ from tracer.model.calls import FaultPath, Initiator, device_name
 from tracer.model.failures import Disposition, Failure, FailureSource, Signal
 from tracer.model.host_state import HostState
 from tracer.text import ELLIPSIS, counted, duration, offset_text, printable, size_text
-from tracer.ui import writeback
+from tracer.ui import host_state, writeback
 
 #: Columns of the labels.
 _LABELS: Final = 10
@@ -41,10 +41,7 @@ def report(explained: Explained, width: int) -> Text:
     errno = f" ({diagnosis.errno})" if diagnosis.errno else ""
     lines = writeback.rows(explained) if failure.source is FailureSource.WRITEBACK else _refusal(explained)
     lines += [
-        ("space", _space(state)),
-        ("chunks", _chunks(state)),
-        ("quota", _quota(state)),
-        ("pool", _pool(state)),
+        *host_state.rows(state),
         ("class", f"{diagnosis.kind.value}{errno}{', inferred' if failure.inferred else ''}"),
         ("cause", printable(diagnosis.cause)),
         ("remedy", printable(diagnosis.remedy)),
@@ -282,48 +279,3 @@ def _errno(explained: Explained) -> str:
     if diagnosis.inferred_from:
         return f"{diagnosis.errno}, inferred from {diagnosis.inferred_from}"
     return f"{diagnosis.errno}, returned by {failure.errno_from}"
-
-
-def _space(state: HostState) -> str:
-    space, parts = state.space, []
-    if space is not None:
-        parts.append(f"{size_text(min(space.free, space.total or space.free))} free of {size_text(space.total)}")
-        if space.free_to_root > space.free:
-            parts.append(f"{size_text(space.free_to_root)} for root")
-        if space.inodes:
-            parts.append(f"{space.inodes_free} of {space.inodes} inodes free")
-    if state.limit:
-        parts.append(f"size={printable(state.limit)}")
-    if state.read_only:
-        parts.append("read-only")
-    if state.subvolume_read_only:
-        parts.append("the subvolume read-only")
-    if state.shut_down:
-        parts.append("shut down")
-    return ", ".join([*parts, f"{duration(state.after_ns)} later"] if parts else [])
-
-
-def _chunks(state: HostState) -> str:
-    return ", ".join(
-        f"{part.kind}: {size_text(part.free)} free of {size_text(part.total)}"
-        if part.kind != "unallocated"
-        else f"{size_text(part.total)} in none yet"
-        for part in state.chunks
-    )
-
-
-def _quota(state: HostState) -> str:
-    return ", ".join(
-        f"{quota.kind} {quota.number}: {size_text(quota.free)} left of {size_text(quota.limit)}"
-        for quota in state.quotas
-    )
-
-
-def _pool(state: HostState) -> str:
-    huge = state.huge
-    if huge is None:
-        return ""
-    text = f"{huge.free} of {huge.total} huge pages of {size_text(huge.page)} free, {huge.reserved} reserved"
-    if huge.cgroup:
-        text += f"; cgroup {printable(huge.cgroup)}: {size_text(huge.cgroup_free)} left"
-    return text
