@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
+from tracer.cli.look_back import look_back, look_back_options
 from tracer.cli.options import all_option, by_option, duration_option, json_option, session_options, tracing_options
 
 EXAMPLES = """\b
@@ -16,6 +18,7 @@ Examples:
   mkwrite count -- make -j8                of a command and its children
   mkwrite count --all -- make -j8          of the host, while it runs
   mkwrite count --fs ext4 --by file -d 1m  which files, on ext4
+  mkwrite count --since -2h                what the exporter recorded
   mkwrite count --json -o counts.json -- ./benchmark
 """
 
@@ -33,6 +36,7 @@ class _OutputFile(click.File):
 @by_option
 @json_option
 @all_option
+@look_back_options
 @tracing_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -43,6 +47,9 @@ def count(
     output: TextIO | None,
     as_json: bool,
     whole_host: bool,
+    since: int | None,
+    until: int | None,
+    record: Path | None,
     command: tuple[str, ...],
     **tracing: Any,
 ) -> None:
@@ -51,10 +58,21 @@ def count(
     One line per device, handler, path, initiator and outcome, then wp faults and losses. With COMMAND, that and
     its children are counted, in a cgroup of their own, unless --all, --pid or --cgroup say whom else. The exit
     code is then COMMAND's.
+
+    With --since, --until or --from, prints what `mkwrite export --record DIR` kept: the minutes that the time touches.
     """
+    if asked := look_back(context, since, until, record, ("duration", "whole_host", "command", "backend")):
+        from tracer.cli.replay import by_process, counts
+
+        by_process(tracing)
+        if output:
+            _empty(output)
+        counts(asked, tracing, as_json, output)
+        return
     from tracer.cli.child import alone, check_command, run_command
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, announce, follow, opened, taken, until
+    from tracer.cli.run import Stop, announce, follow, opened, taken
+    from tracer.cli.run import until as moment_after
     from tracer.export.json.records import snapshot_dict
     from tracer.ui.count import CountView
 
@@ -73,15 +91,15 @@ def count(
         if command:
             code = run_command(command, lambda: taken(session), stop, own and own.entered())
         else:
-            for _ in follow(session, stop, until(duration)):
+            for _ in follow(session, stop, moment_after(duration)):
                 pass
-        counts = session.finish().since(before)
+        counted = session.finish().since(before)
     if output:
         _empty(output)  # not before: where tracing is refused, what was there stays
     if as_json:
-        print_json({"watched": "command" if own else "host", **snapshot_dict(counts)}, output)
+        print_json({"watched": "command" if own else "host", **snapshot_dict(counted)}, output)
     else:
-        Output(output).print(CountView(counts, who=(tracing["by"] or "").upper()))
+        Output(output).print(CountView(counted, who=(tracing["by"] or "").upper()))
     context.exit(code)
 
 

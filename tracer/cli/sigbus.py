@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from tracer.cli.look_back import look_back, look_back_options
 from tracer.cli.options import (
     all_option,
     all_writes_option,
@@ -37,6 +39,7 @@ Examples:
   mkwrite sigbus                       explain every SIGBUS and refused write
   mkwrite sigbus --once --json         wait for one, as JSON
   mkwrite sigbus --pid 4242            of one process
+  mkwrite sigbus --since 03:00         what the exporter recorded since then
   mkwrite sigbus -- ./server -p 8080   run a command, and explain its death
 """
 
@@ -48,6 +51,7 @@ Examples:
 @json_option
 @all_option
 @all_writes_option
+@look_back_options
 @filter_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -60,6 +64,9 @@ def sigbus(
     as_json: bool,
     whole_host: bool,
     all_writes: bool,
+    since: int | None,
+    until: int | None,
+    record: Path | None,
     command: tuple[str, ...],
     **filters: Any,
 ) -> None:
@@ -70,10 +77,20 @@ def sigbus(
 
     With COMMAND, that and its children are watched, in a cgroup of their own, unless --all, --pid or --cgroup
     say whom else. The exit code is then COMMAND's.
+
+    With --since, --until or --from, prints what `mkwrite export --record DIR` kept.
     """
+    most = shown(number, once)
+    live = ("duration", "whole_host", "all_writes", "command", "backend")
+    if asked := look_back(context, since, until, record, live):
+        from tracer.cli.replay import reports
+
+        del filters["backend"]
+        context.exit(reports(asked, filters, as_json, most))
     from tracer.cli.child import alone, check_command, run_command
     from tracer.cli.output import Output, check_reader, print_json
-    from tracer.cli.run import Stop, announce, opened, until
+    from tracer.cli.run import Stop, announce, opened
+    from tracer.cli.run import until as moment_after
     from tracer.diagnosis.explainer import Explainer
     from tracer.export.json.failures import explained_dict, notified_dict, repeated_dict
     from tracer.model.hooks import Backend
@@ -81,7 +98,6 @@ def sigbus(
     from tracer.ui.sigbus import notified, repeated, report
     from tracer.ui.status import status
 
-    most = shown(number, once)
     if command and (most or duration is not None):
         raise click.UsageError("A COMMAND sets the time: -n, --once and -d/--duration cannot be given with it.")
     if command:
@@ -118,7 +134,7 @@ def sigbus(
         if command:
             code = watch.meanwhile(lambda: run_command(command, lambda: None, stop, own and own.entered()))
         else:
-            end = until(duration)
+            end = moment_after(duration)
             while not stop.requested and not watch.done and time.monotonic_ns() < end:
                 watch.step(min(_WAIT_S, max(0.0, (end - time.monotonic_ns()) / 1e9)))
                 check_reader()

@@ -15,14 +15,12 @@ from tracer.record.segments import Directory, Segment
 
 #: What a segment may have at most, so that no file fills the memory.
 _MOST: Final = 256 << 20
-#: A segment's times are those of its name and its file: a clock that was set may have them wrong by so much.
-_SLACK_NS: Final = 3_600_000_000_000
+#: When a file was last written says how late its lines are, unless the clock was set back meanwhile: by less than this.
+_SLACK_NS: Final = 86_400_000_000_000
 _SECOND_NS: Final = 1_000_000_000
 #: The minute that goes on now is not written yet.
 _RECENT_NS: Final = 90 * _SECOND_NS
 _LABELLED: Final = ("calls", "failures", "waits")
-#: Gaps and other holes that are told one by one.
-_TOLD: Final = 10
 
 
 class Span(NamedTuple):
@@ -87,8 +85,6 @@ def read(directory: Directory, span: Span, account: Account) -> Iterator[dict[st
     for segment in _segments(directory):
         if segment.version > VERSION:
             account.newer[segment.version] += 1
-            continue
-        if segment.began_s * _SECOND_NS > span.until_ns + _SLACK_NS:
             continue
         try:
             data = _data(directory, segment, span, account)

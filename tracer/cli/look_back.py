@@ -1,0 +1,123 @@
+"""Looking back: the options that say at what, and the record that they lead to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import click
+
+from tracer.cli.names import PROGRAM
+from tracer.cli.when import When
+from tracer.errors import MkwriteError
+
+if TYPE_CHECKING:
+    from tracer.record.reading import Account, Span
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_SECOND_NS: Final = 1_000_000_000
+#: Holes and gaps that are told one by one.
+_TOLD: Final = 5
+
+_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
+    click.option("--since", type=When(first=True), metavar="WHEN", help='Look back in the record: "03:12", "-2h", ...'),
+    click.option("--until", type=When(first=False), metavar="WHEN", help="Look back no further on than this."),
+    click.option(
+        "--from",
+        "record",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="The record to look back in.  [default: /var/lib/mkwrite]",
+    ),
+)
+
+
+def look_back_options(function: _Function) -> _Function:
+    """Add ``--since``, ``--until`` and ``--from``; the command passes them to ``look_back``."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+class LookBack(NamedTuple):
+    """Which record, and which span of it."""
+
+    record: Path
+    span: Span
+
+
+def look_back(
+    context: click.Context, since: int | None, until: int | None, record: Path | None, live: Sequence[str]
+) -> LookBack | None:
+    """What to look back at; None where nothing was given that asks for that.
+
+    ``live`` are the parameters that a recorded time has no use for. Raises click.UsageError.
+    """
+    from tracer.record.reading import Span
+    from tracer.record.segments import DEFAULT
+
+    if since is None and until is None and record is None:
+        return None
+    for parameter in context.command.params:
+        if parameter.name in live and context.params[parameter.name] not in (None, False, (), "auto"):
+            name = parameter.opts[0] if isinstance(parameter, click.Option) else "COMMAND"
+            raise click.UsageError(f"{name} is for what happens now: leave it out, or --since, --until and --from.")
+    span = Span(since or 0, time.time_ns() if until is None else until)
+    if span.since_ns > span.until_ns:
+        raise click.UsageError(f"--since is {moment(span.since_ns)}, which is after {moment(span.until_ns)}.")
+    return LookBack(record or DEFAULT, span)
+
+
+@contextmanager
+def reading(asked: LookBack, account: Account) -> Iterator[Iterator[dict[str, Any]]]:
+    """The frames of the span. Raises MkwriteError where there is no record, or none that says anything of it."""
+    from tracer.record.reading import read
+    from tracer.record.segments import Directory
+
+    directory = Directory(asked.record)
+    try:
+        if not directory.segments():
+            raise MkwriteError(
+                f"There is no record in {asked.record}.",
+                f"Keep one: {PROGRAM} export --record {asked.record}; or say where it is: --from.",
+            )
+        yield read(directory, asked.span, account)
+    finally:
+        directory.close()
+
+
+def tell(asked: LookBack, account: Account) -> list[str]:
+    """What is to be said of the record beside what it shows: whose it is, and what it lacks."""
+    lines = [
+        f"record of {one.get('host')}: Linux {one.get('kernel')}, mkwrite {one.get('mkwrite')}, {one.get('backend')}"
+        for one in account.writers
+    ]
+    if account.minutes:
+        lines.append(f"minutes from {moment(account.from_ns)} to {moment(account.until_ns)}")
+    # Who asks for all of it does not ask for what was before it.
+    holes = [hole for hole in account.holes if hole.from_ns]
+    lines += [f"nothing is recorded from {moment(hole.from_ns)} to {moment(hole.until_ns)}" for hole in holes[:_TOLD]]
+    lines += [f"... and {len(holes) - _TOLD} more such times"] if len(holes) > _TOLD else []
+    for gap in account.gaps[:_TOLD]:
+        why = f" ({gap['errno']})" if gap.get("errno") else ""
+        dropped = ", ".join(f"{number} {kind}" for kind, number in gap["dropped"].items())
+        lost = f"lost: {dropped}" if dropped else "what came meanwhile was written later"
+        lines.append(
+            f"the record could not be written from {moment(gap['from_ns'])} to {moment(gap['time_ns'])}{why}: {lost}"
+        )
+    lines += [f"... and {len(account.gaps) - _TOLD} more gaps"] if len(account.gaps) > _TOLD else []
+    if account.damaged:
+        lines.append(f"{account.damaged} damaged lines were left out")
+    for version, number in account.newer.items():
+        lines.append(f"{number} files have format {version}, which a newer mkwrite wrote: they were left out")
+    lines += [f"could not be read: {name}" for name in account.unreadable]
+    return lines
+
+
+def moment(ns: int) -> str:
+    """A moment by the clock of this host."""
+    return f"{datetime.fromtimestamp(ns // _SECOND_NS).astimezone():%Y-%m-%d %H:%M:%S}"
