@@ -81,10 +81,14 @@ class Recorder:
             self._repeat()
         if minute != self._minute:
             self._minute = minute
-            self.snapshot()
-            self.feed.minute(self._counted.take())
+            self.minute()
         self.feed.pump()
         self.writer.listen(self.feed)
+
+    def minute(self) -> None:
+        """Record what was counted since this was last done."""
+        self.snapshot()
+        self.feed.minute(self._counted.take())
 
     def end(self, final: Snapshot, events: Iterable[Event]) -> None:
         """Record what came last, and wait for the writer; a disk that stands still holds nobody up for long."""
