@@ -13,6 +13,8 @@ from tracer.host.mounts import Mounts
 from tracer.host.peers import FuseDaemon
 from tracer.host.stacks import Sleeper, kernel_stack, sleepers
 from tracer.latency.stuck import StuckCall, StuckCalls, hooked_calls
+from tracer.model.calls import Filesystem
+from tracer.model.freezes import Freeze
 from tracer.model.waits import InFlight, Wait
 from tracer.probes.wait_functions import reason_of
 from tracer.ui.stuck import StuckView
@@ -77,10 +79,10 @@ def test_the_view_has_a_line_for_each_call_and_function() -> None:
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in capture.get()
-    assert len(lines) == 1 + 2 * 4
-    assert [line.strip() for line in lines[2:5]] == list(FUNCTIONS)
+    assert len(lines) == 1 + 2 * (1 + 1 + 3)  # the call, who froze, its functions
+    assert [line.strip() for line in lines[3:6]] == list(FUNCTIONS)
     assert lines[1].split()[:3] == ["1.20s", "10", "ja\\x1bva"]
-    assert lines[5].split()[0] == ">1.20s"
+    assert lines[6].split()[0] == ">1.20s"
 
 
 def test_nothing_stuck_is_said() -> None:
@@ -102,6 +104,10 @@ class _Session:
 
     def in_flight(self) -> list[InFlight]:
         return list(self.calls)
+
+    def freezes(self) -> dict[Filesystem, Freeze]:
+        """Return none: what is frozen was frozen before."""
+        return {}
 
 
 def test_what_waits_for_a_server_has_the_peer_of_its_mount(monkeypatch: pytest.MonkeyPatch) -> None:
