@@ -110,7 +110,7 @@ class Session:
         return self._final.hooks if self._final else tuple(hook for part in self._parts for hook in part.hooks)
 
     def snapshot(self) -> Snapshot:
-        """Counts since the session opened."""
+        """Return counts since the session opened."""
         with self._lock:
             if self._final is not None:
                 return self._final
@@ -146,11 +146,11 @@ class Session:
             wait(self._at_most(timeout_s))
 
     def _at_most(self, timeout_s: float) -> float:
-        """A failure whose signal does not come is told without it."""
+        """Tell failures whose signal has not come in time without it."""
         return min(timeout_s, SIGNAL_WITHIN_NS / 1e9) if self._reader and self._reader.waits else timeout_s
 
     def follow_modules(self) -> None:
-        """Hook what modules loaded since need; a snapshot does so, too."""
+        """Attach to what modules loaded since need; a snapshot does so, too."""
         with self._lock:
             if self._final is None:
                 self._follow_modules()
@@ -179,7 +179,7 @@ class Session:
             return self._generations_now().get(failure.dev, 0) != failure.generation
 
     def in_flight(self) -> list[InFlight]:
-        """The calls that have not returned yet, the oldest first."""
+        """Return the calls that have not returned yet, the oldest first."""
         WAITS.unless(self.options.waits)
         with self._lock:
             return sorted(self._in_flight() if self._final is None else (), key=lambda call: -call.age_ns)
@@ -213,7 +213,7 @@ class Session:
         self.finish()
 
     def _follow_modules(self) -> None:
-        """Hook what modules loaded since, or again, have: errnos, waits, handlers that are hooked one by one."""
+        """Attach to what modules loaded since, or again, have: errnos, waits, handlers that are hooked one by one."""
         if not self._symbols.refresh():
             return
         if self._inner:

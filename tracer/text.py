@@ -118,7 +118,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def count_text(number: float) -> str:
-    """A count or a rate in at most 5 columns: ``0``, ``0.3``, ``9999``, ``12.3k``, ``1.23M``, ``123G``."""
+    """Return a count or a rate in at most 5 columns: ``0``, ``0.3``, ``9999``, ``12.3k``, ``1.23M``, ``123G``."""
     if number < 9.95 and number != int(number):
         return f"{number:.1f}"
     if number < 9_999.5:
@@ -131,7 +131,7 @@ def count_text(number: float) -> str:
 
 
 def size_text(size: int) -> str:
-    """A number of bytes in at most 8 columns: ``0 B``, ``999 B``, ``4.0 KiB``, ``9.4 GiB``, ``1023 MiB``."""
+    """Return a number of bytes in at most 8 columns: ``0 B``, ``999 B``, ``4.0 KiB``, ``9.4 GiB``, ``1023 MiB``."""
     if size < 1024:
         return f"{size} B"
     value, unit = float(size), ""
@@ -143,7 +143,7 @@ def size_text(size: int) -> str:
 
 
 def offset_text(offset: int) -> str:
-    """A byte offset in a file, as kernel people read it: hexadecimal."""
+    """Return a byte offset in a file, as kernel people read it: hexadecimal."""
     return f"{offset:#x}"
 
 
@@ -172,7 +172,7 @@ def keep_ends(text: str, width: int) -> str:
 
 
 def _tail(text: str, width: int) -> str:
-    """The longest end of ``text`` that fits ``width`` cells."""
+    """Return the longest end of ``text`` that fits ``width`` cells."""
     start, used = len(text), 0
     while start and (used := used + cell_len(text[start - 1])) <= width:
         start -= 1

@@ -36,11 +36,11 @@ class Join:
         return bool(self._pending)
 
     def refused(self, named: int, failure: Failure) -> None:
-        """A refusal that a signal is to follow."""
+        """Keep a refusal that a signal is to follow."""
         self._pending[named] = failure
 
     def signalled(self, named: int, signal: Signal) -> Failure | None:
-        """The refusal that the signal belongs to, whole now; None where it is not known."""
+        """Return the refusal that the signal belongs to, whole now; None where it is not known."""
         refusal = self._pending.pop(named, None)
         if refusal is None:
             return None
@@ -68,7 +68,7 @@ class FailureReader:
         return bool(self._join)
 
     def read(self, records: Iterable[bytes]) -> Iterator[Failure]:
-        """The failures that are whole with these records, and those whose signal has not come in time."""
+        """Yield the failures that are whole with these records, and those whose signal has not come in time."""
         for record in records:
             event = self._kind.from_buffer_copy(record.ljust(ct.sizeof(self._kind), b"\0"))
             path = record[self._kind.path.offset : self._kind.path.offset + event.path_bytes]
@@ -177,12 +177,12 @@ def _signal(event: Any, name: bytes) -> Signal:
 
 
 def _overridden(event: Any) -> Disposition | None:
-    """What the process would have done with the signal, of a refusal that was seen before the signal was forced."""
+    """Return what the process would have done with a signal that was forced after the refusal was seen."""
     return Disposition.BLOCKED if event.blocked else Disposition.IGNORED if event.action == _SIG_IGN else None
 
 
 def _disposition(event: Any, code: Code) -> Disposition:
-    """What the action and the mask that the kernel had set when it generated the signal mean.
+    """Return what the action and the mask that the kernel had set when it generated the signal mean.
 
     A signal forced by a fault finds the default action if it was blocked or ignored (force_sig_info_to_task).
     """
@@ -194,7 +194,7 @@ def _disposition(event: Any, code: Code) -> Disposition:
 
 
 def _command(event: Any) -> tuple[str, ...]:
-    """The arguments; a title that was written over them (setproctitle) without what it is padded with."""
+    """Return the arguments; a title that was written over them (setproctitle) without what it is padded with."""
     raw = _command_line(event).rstrip(b"\0 ")
     return tuple(_text(part) for part in raw.split(b"\0")) if raw else ()
 

@@ -36,12 +36,12 @@ class Naming:
         self.clock = WallClock()
 
     def series(self, raw: RawSeries, fstypes: Mapping[Filesystem, str]) -> Series:
-        """A series with its names."""
+        """Return a series with its names."""
         series = self.unlabelled(raw, fstypes)
         return replace(series, who=self._label(raw.filesystem, raw.who)) if self._by else series
 
     def unlabelled(self, raw: RawSeries, fstypes: Mapping[Filesystem, str]) -> Series:
-        """A series with its names, but for the label that --by asks for, whose name may still come."""
+        """Return a series with its names, but for the label that --by asks for, whose name may still come."""
         fstype, mountpoint, source = self._filesystem(raw.filesystem, fstypes)
         return Series(
             fstype=fstype,
@@ -56,7 +56,7 @@ class Naming:
         )
 
     def failure_series(self, cause: Cause, fstypes: Mapping[Filesystem, str]) -> FailureSeries:
-        """What a count of failures is of."""
+        """Return what a count of failures is of."""
         filesystem = Filesystem(cause.dev, cause.generation)
         fstype, mountpoint, _ = self._filesystem(filesystem, fstypes) if cause.dev else ("", "", "")
         who = self._label(filesystem, cause.who) if self._by else ""
@@ -64,8 +64,9 @@ class Naming:
         return FailureSeries(fstype, mountpoint, cause.dev, kind, errno, who, cause.generation)
 
     def file_at(self, filesystem: Filesystem, fstype: str, path: str) -> str:
-        """A path from the root of a filesystem, as it is where that is mounted; with "..." before it if that is nowhere
-        that we see, or a part of the filesystem that does not have it.
+        """Return a filesystem's path, from its root, as it is where that is mounted.
+
+        It has "..." before it if that is nowhere that we see, or a part of the filesystem that does not have it.
         """
         mount = self._mounts.find(filesystem)
         if not path or mount is None or not mount.kernel_type.startswith(fstype):
@@ -76,7 +77,7 @@ class Naming:
         return f"{mount.mountpoint.removesuffix('/')}{path.removeprefix(root)}"
 
     def wait_series(self, raw: RawWait, fstypes: Mapping[Filesystem, str]) -> WaitSeries:
-        """What a sum of waits is of."""
+        """Return what a sum of waits is of."""
         fstype, mountpoint, _ = self._filesystem(raw.filesystem, fstypes)
         dev, generation = raw.filesystem
         return WaitSeries(fstype, mountpoint, dev, self._symbols.name_of(raw.handler), raw.reason, generation)
@@ -106,7 +107,7 @@ class Naming:
             self._who = {key: self._who[key] for key in keys & self._who.keys()}
 
     def event(self, event: Any, file: str) -> CallEvent:
-        """An event with its names. ``event`` is a struct event of bpf/event.h, ``file`` its path."""
+        """Return an event with its names. ``event`` is a struct event of bpf/event.h, ``file`` its path."""
         raw = RawSeries(event.series.handler, event.series.who, event.series.dev, event.series.kind)
         dev = event.series.dev
         known = {raw.filesystem: _text(event.fstype)} if event.fstype else {}
@@ -138,7 +139,7 @@ class Naming:
         )
 
     def in_flight(self, event: Any, file: str, reason: Wait | None) -> InFlight:
-        """A call in flight with its names. ``event`` is a struct event of bpf/event.h."""
+        """Return a call in flight with its names. ``event`` is a struct event of bpf/event.h."""
         call = self.event(event, file)
         return InFlight(
             event.latency_ns, call.pid, call.tid, call.comm, call.fstype, call.mountpoint, call.dev, call.inode,
@@ -146,7 +147,7 @@ class Naming:
         )  # fmt: skip
 
     def _filesystem(self, filesystem: Filesystem, fstypes: Mapping[Filesystem, str]) -> tuple[str, str, str]:
-        """The type, the mount point and what is mounted there.
+        """Return the type, the mount point and what is mounted there.
 
         The type is the kernel's own name, or mountinfo's where that was not kept.
         """
@@ -173,7 +174,7 @@ class Naming:
 
 
 def path_of(components: bytes, deleted: bool, cut: bool) -> str:
-    """The path that write_path (bpf/event.h) left: components, the last one first, each ended by a NUL."""
+    """Return the path that write_path (bpf/event.h) left: components, the last one first, each ended by a NUL."""
     if not components:
         return ""
     names = [part.decode("utf-8", "surrogateescape") for part in reversed(components.split(b"\0")[:-1])]

@@ -20,7 +20,7 @@ class CallReader:
         self._naming = naming
 
     def read(self, records: Iterable[bytes]) -> Iterator[CallEvent]:
-        """The slow calls among the records."""
+        """Yield the slow calls among the records."""
         kind = self._kind
         for record in records:
             event = kind.from_buffer_copy(record.ljust(ct.sizeof(kind), b"\0"))

@@ -117,7 +117,7 @@ class Tally:
 
 
 def _without(counts: Counts, is_over: Callable[[Filesystem], bool]) -> Counts:
-    """What was not taken out."""
+    """Return what was not taken out."""
     calls = {raw: histogram for raw, histogram in counts.calls.items() if not is_over(raw.filesystem)}
     failures: dict[Cause, int] = {
         cause: number

@@ -66,7 +66,7 @@ def _class_of(cause: Cause, fstype: str) -> Class:
 
 
 def _errno_of(cause: Cause, fstype: str, kind: Class) -> tuple[str, str]:
-    """The errno's name, and what it was inferred from ("" if the kernel was seen to return it); both "" for none."""
+    """Return the errno's name and what it was inferred from ("" if the kernel was seen to return it); "" for none."""
     if cause.source == tuple(FailureSource).index(FailureSource.SIGNAL):
         return "", ""
     if cause.error:

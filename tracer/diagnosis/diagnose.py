@@ -64,7 +64,7 @@ def _reasoned(kind: Class, why: Reason, errno: str, inferred: str) -> Diagnosis:
 
 
 def _errno_of_handler(failure: Failure) -> tuple[str, str] | None:
-    """The errno that a handler leaves which returns none, and whose inner functions were all watched."""
+    """Return the errno that a handler leaves which returns none, and whose inner functions were all watched."""
     if failure.fstype == "nilfs2" and not failure.inferred:
         # nilfs_page_mkwrite in fs/nilfs2/file.c
         return "ENOSPC", "nilfs_page_mkwrite, which refuses without an errno only when few segments are left"
@@ -72,7 +72,7 @@ def _errno_of_handler(failure: Failure) -> tuple[str, str] | None:
 
 
 def _errno_of_state(state: HostState) -> tuple[str, str]:
-    """The errno that the filesystem's state leaves, and what it was inferred from."""
+    """Return the errno that the filesystem's state leaves, and what it was inferred from."""
     if state.shut_down:
         return "EIO", "the state of the filesystem: it is shut down"
     if any(quota.free == 0 for quota in state.quotas):
@@ -119,7 +119,7 @@ def _tmpfs_full(failure: Failure, state: HostState, errno: str, inferred: str) -
 
 
 def _enlarge(failure: Failure, state: HostState) -> str:
-    """The command that makes a tmpfs large enough for all of this file."""
+    """Return the command that makes a tmpfs large enough for all of this file."""
     if state.space is None:
         return ""
     lacking = max(failure.size - failure.allocated, _MIB)

@@ -20,17 +20,17 @@ class Reason(NamedTuple):
 
 
 def explain_errno(errno: str, failure: Failure, state: HostState) -> Reason:
-    """What an errno of page_mkwrite means for the user; "" for one that is not known."""
+    """Return what an errno of page_mkwrite means for the user; "" for one that is not known."""
     return _REASONS.get(errno, _unknown)(failure, state)
 
 
 def place(failure: Failure, state: HostState) -> str:
-    """The mount point, escaped."""
+    """Return the mount point, escaped."""
     return printable(state.mountpoint or failure.mountpoint) or "the filesystem"
 
 
 def command(failure: Failure, state: HostState, words: str, *more: str) -> str:
-    """A command about the mount point, which comes after ``words``; "" where it cannot be run.
+    """Return a command about the mount point, which comes after ``words``; "" where it cannot be run.
 
     It is run in the mount namespace that the mount is in: elsewhere its path may be that of another filesystem.
     """
@@ -41,12 +41,12 @@ def command(failure: Failure, state: HostState, words: str, *more: str) -> str:
 
 
 def file_command(state: HostState, words: str) -> str:
-    """A command about the file, which comes after ``words``; "" where none reaches it from here."""
+    """Return a command about the file, which comes after ``words``; "" where none reaches it from here."""
     return f"{words} {shell_word(state.file_here)}" if state.file_here else ""
 
 
 def df(failure: Failure, state: HostState) -> str:
-    """The command that shows what is free there."""
+    """Return the command that shows what is free there."""
     return command(failure, state, "df -h")
 
 
@@ -77,7 +77,7 @@ def _no_space(failure: Failure, state: HostState) -> Reason:
 
 
 def _needs(failure: Failure, state: HostState) -> str:
-    """What the page asked for, as far as it is known what it has."""
+    """Return what the page asked for, as far as it is known what it has."""
     backing = state.file.backing if state.file else ""
     if backing == "hole":
         return "The page has no block on disk yet"

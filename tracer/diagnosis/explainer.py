@@ -107,7 +107,7 @@ class _Incident:
         self.last.append(failure)
 
     def repeated(self, now_ns: int) -> Repeated:
-        """What has not been told of; it has been now."""
+        """Return what has not been told of; it has been now."""
         count, elapsed_ns, self.untold, self.told_ns = self.untold, now_ns - self.told_ns, 0, now_ns
         self.total += count
         pids, files, last = len(self.pids), len(self.inodes), tuple(self.last)
@@ -164,7 +164,7 @@ class Explainer:
                 yield explained
 
     def _begin(self, failure: Failure, now_ns: int) -> tuple[Explained | None, _Incident]:
-        """The incident that a burst belongs to, and what is to be told of this failure."""
+        """Return the incident that a burst belongs to, and what is to be told of this failure."""
         again = self._again(failure)
         key = ("again", again.first.failure.time_ns, again.of_child) if again else cause_of(failure)
         known = self._incidents.pop(key, None)
@@ -187,7 +187,7 @@ class Explainer:
         return self._with_loss(explained) if tell and failure.source is FailureSource.WRITEBACK else explained
 
     def _again(self, failure: Failure) -> Again | None:
-        """The fault that a signal which a process sends to itself repeats."""
+        """Return the fault that a signal which a process sends to itself repeats."""
         signal = failure.signal
         if failure.source is not FailureSource.SIGNAL or signal is None or not signal.sender:
             return None
@@ -220,7 +220,7 @@ class Explainer:
         return explained
 
     def updates(self) -> Iterator[Repeated | Notified]:
-        """What more was lost at writeback, and who was told, since it was explained, or since the last time."""
+        """Yield what more was lost at writeback, and who was told, since it was explained, or since the last time."""
         if not self._lost:
             return
         losses, now = self._losses(), time.monotonic_ns()
@@ -236,7 +236,7 @@ class Explainer:
                 yield Notified(first, loss, loss.told)
 
     def repeats(self, seen: dict[Burst, int]) -> Iterator[Repeated]:
-        """What has been counted since the last time; ``seen`` are the kernel's counts (``Session.bursts``).
+        """Yield what has been counted since the last time; ``seen`` are the kernel's counts (``Session.bursts``).
 
         What the kernel has forgotten begins anew when it comes again: it is another burst.
         """
@@ -254,7 +254,7 @@ class Explainer:
 
 
 def cause_of(failure: Failure) -> Hashable:
-    """What failures of one incident have in common: file, class, errno; or signal, sender and program."""
+    """Return what failures of one incident have in common: file, class, errno; or signal, sender and program."""
     signal = failure.signal
     if failure.source is FailureSource.SIGNAL and signal:
         sender = "" if signal.sender is None else signal.sender.pid != failure.pid and signal.sender.comm
@@ -263,6 +263,6 @@ def cause_of(failure: Failure) -> Hashable:
 
 
 def _without_file(failure: Failure) -> Hashable:
-    """The same without file or program: what many incidents at once are counted by."""
+    """Return the same without file or program: what many incidents at once are counted by."""
     code = failure.signal.code if failure.source is FailureSource.SIGNAL and failure.signal else None
     return "other", failure.dev, failure.generation, failure.verdict[:2], code

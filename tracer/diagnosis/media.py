@@ -15,7 +15,7 @@ _PAGE: Final = 4096
 
 
 def poisoned(failure: Failure, state: HostState) -> Reason:
-    """The processor, or a test, reported the page's memory as broken."""
+    """Explain a page whose memory was reported as broken, by the processor or a test."""
     cause = "The page's memory is broken: a hardware error was reported for it, or injected for a test."
     remedy = "Replace the memory module, unless the kernel's log says that a test injected the error (MADV_HWPOISON)."
     punch = ""
@@ -38,7 +38,7 @@ def poisoned(failure: Failure, state: HostState) -> Reason:
 
 
 def unreadable(failure: Failure, state: HostState) -> Reason:
-    """The page was to be read, and was not."""
+    """Explain a page that could not be read."""
     if failure.fstype == "btrfs":
         # btrfs_check_read_bio in fs/btrfs/bio.c: a checksum that does not match is EIO, too.
         return Reason(

@@ -21,6 +21,6 @@ def name(number: int) -> str:
 
 
 def number(called: str) -> int:
-    """The number of what ``name`` gave this name; -1 for none."""
+    """Return the number of what ``name`` gave this name; -1 for none."""
     unlisted = called.removeprefix("system call ")
     return next((n for n, listed in _NAMES.items() if listed == called), int(unlisted) if unlisted.isdecimal() else -1)

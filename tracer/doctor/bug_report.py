@@ -38,7 +38,7 @@ def without_names(text: str) -> str:
 
 
 def _names() -> set[str]:
-    """The host's name with and without its domain, and that of who runs this; too short ones would be anywhere."""
+    """Return the host's name with and without its domain, and the user's; too short ones would be anywhere."""
     host = os.uname().nodename
     users = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "SUDO_USER")}
     return {name for name in {host, host.partition(".")[0], *users} - _HARMLESS if len(name) > 2}

@@ -58,7 +58,7 @@ class Checkup:
     exit_code: Exit
 
     def to_dict(self) -> dict[str, Any]:
-        """The report for JSON: plain strings, escaped, numbers and lists."""
+        """Return the report for JSON: plain strings, escaped, numbers and lists."""
         return {
             "works": self.exit_code is Exit.OK,
             "exit_code": int(self.exit_code),
@@ -96,7 +96,7 @@ def btf_functions(features: Features) -> frozenset[str] | None:
 
 
 def judge(features: Features, described: frozenset[str] | None, attempt: Attempt | None = None) -> Checkup:
-    """The report that follows from ``features``, the functions that BTF describes, and a trial."""
+    """Return the report that follows from ``features``, the functions that BTF describes, and a trial."""
     found = obstacles(features)
     rows = list(_environment(features, found))
     for function in features.functions:
@@ -128,7 +128,7 @@ def _try(attempt: Attempt, features: Features) -> tuple[Hook, ...]:
 
 
 def _preference(features: Features, found: list[Obstacle]) -> tuple[Backend, str]:
-    """The best backend of which nothing is in the way, and why: see ``probes.plan``."""
+    """Return the best backend of which nothing is in the way, and why: see ``probes.plan``."""
     against = {backend: decisive(found, backend) for backend in FUNCTION_BACKENDS}
     if all(against.values()):
         why = "; ".join(f"{backend}: {lowered(o.problem.rstrip('.'))}" for backend, o in against.items() if o)
@@ -149,7 +149,7 @@ def _preference(features: Features, found: list[Obstacle]) -> tuple[Backend, str
 
 
 def _environment(features: Features, found: list[Obstacle]) -> Iterator[Finding]:
-    """A row for each subject without an obstacle, and one for each obstacle, in the order of the subjects."""
+    """Yield a row for each subject without an obstacle, and one for each obstacle, in the order of the subjects."""
     for subject in Subject:
         against = [obstacle for obstacle in found if obstacle.subject is subject]
         for o in against:
@@ -168,7 +168,7 @@ def _environment(features: Features, found: list[Obstacle]) -> Iterator[Finding]
 
 
 def _fact(features: Features, subject: Subject) -> tuple[FindingState, str]:
-    """What is to be said of a subject without an obstacle."""
+    """Return what is to be said of a subject without an obstacle."""
     match subject:
         case Subject.KERNEL:
             return FindingState.OK, f"{features.release} {features.machine}, {features.cpus} possible CPUs"

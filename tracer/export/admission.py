@@ -21,7 +21,7 @@ class Busy(Exception):
 
 
 def network(address: str) -> str:
-    """What one client can have many connections from: an IPv4 address, or the 64 bits that an IPv6 network has."""
+    """Return what a client has many connections from: an IPv4 address, or the 64 bits of an IPv6 network."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -87,5 +87,5 @@ class Turns:
         self._last[waiter.client] = self._turns
 
     def _next(self) -> _Waiter:
-        """The first of the client whose last turn was longest ago."""
+        """Return the first of the client whose last turn was longest ago."""
         return min(self._waiting, key=lambda one: self._last.get(one.client, 0))

@@ -25,7 +25,10 @@ class Belows:
         self._known: dict[int, tuple[float, Below | None]] = {}
 
     def find(self, dev: int) -> Below | None:
-        """What is below a block device, now or within the last second; None if nothing is seen. Raises nothing."""
+        """Return what is below a block device, now or within the last second; None if nothing is seen.
+
+        Raises nothing.
+        """
         until, found = self._known.get(dev, (0.0, None))
         if time.monotonic() >= until:
             fresh = _FRESH_S

@@ -47,7 +47,7 @@ def data_free(fd: int) -> int:
 
 
 def subvolume(fd: int) -> int:
-    """The id of the subvolume that a file is in. Raises OSError."""
+    """Return the id of the subvolume that a file is in. Raises OSError."""
     buffer = bytearray(_INO_LOOKUP_BYTES)
     struct.pack_into("=QQ", buffer, 0, 0, FIRST_FREE_OBJECTID)
     fcntl.ioctl(fd, _INO_LOOKUP, buffer)
@@ -78,7 +78,10 @@ def chunks(fd: int) -> tuple[ChunkState, ...]:
 
 
 def quota(fd: int, subvolume_id: int) -> Quota | None:
-    """What the quota group of a subvolume has left; None without a limit. Groups of groups cannot be seen here."""
+    """Return what the quota group of a subvolume has left; None without a limit.
+
+    Groups of groups cannot be seen here.
+    """
     group = _SYSFS / _filesystem(fd)[1] / f"qgroups/0_{subvolume_id}"
     try:
         flags = _number(group / "limit_flags")
@@ -94,7 +97,7 @@ def quota(fd: int, subvolume_id: int) -> Quota | None:
 
 
 def _filesystem(fd: int) -> tuple[int, str]:
-    """The highest device id, and the name that sysfs has for the filesystem of an open file."""
+    """Return the highest device id, and the name that sysfs has for the filesystem of an open file."""
     buffer = bytearray(_FS_INFO_BYTES)
     fcntl.ioctl(fd, _FS_INFO, buffer)
     return int(struct.unpack_from("=Q", buffer)[0]), str(uuid.UUID(bytes=bytes(buffer[16:32])))

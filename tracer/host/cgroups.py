@@ -31,7 +31,7 @@ class Cgroups:
         self._paths: dict[int, str] = {}
 
     def id_of(self, path: str) -> int:
-        """The id of a cgroup, named by its path in the hierarchy or in the file system.
+        """Return the id of a cgroup, named by its path in the hierarchy or in the file system.
 
         "/system.slice/ssh.service", "system.slice/ssh.service" and "/sys/fs/cgroup/system.slice/ssh.service"
         are the same. Raises UsageError if there is none such.
@@ -52,14 +52,14 @@ class Cgroups:
         raise UsageError(problem, _what_exists(self.root, directory))
 
     def named(self, path: str) -> PurePosixPath:
-        """The path in the hierarchy of a cgroup that is named as for ``id_of``."""
+        """Return the path in the hierarchy of a cgroup that is named as for ``id_of``."""
         wanted = PurePosixPath(os.path.normpath(f"/{path.lstrip('/')}"))
         if self.root is not None and wanted.is_relative_to(self.root):
             return "/" / wanted.relative_to(self.root)
         return wanted
 
     def path_of(self, cgroup_id: int) -> str:
-        """The path of a cgroup in its hierarchy, "/" for the root; "cgroup:ID" if it is gone or unseen."""
+        """Return the path of a cgroup in its hierarchy, "/" for the root; "cgroup:ID" if it is gone or unseen."""
         path = self._paths.get(cgroup_id)
         if path is None:
             if len(self._paths) >= _CACHED:
@@ -70,7 +70,7 @@ class Cgroups:
         return path
 
     def members(self, path: str) -> Iterator[int]:
-        """The processes of a cgroup, as our /proc has them; none for one that is gone, or the root."""
+        """Yield the processes of a cgroup, as our /proc has them; none for one that is gone, or the root."""
         if self.root is None or path == "/":
             return
         with suppress(OSError):
@@ -85,7 +85,7 @@ class Cgroups:
         return set(found) if complete else None
 
     def _present(self) -> tuple[dict[int, str], bool]:
-        """The paths of all cgroups by id, and whether there are no others. However deep users nest theirs."""
+        """Return the paths of all cgroups by id, and whether there are no others. However deep users nest theirs."""
         found: dict[int, str] = {}
         complete = True
         left = [""] if self.root else []
@@ -108,7 +108,7 @@ class Cgroups:
 
 
 def _what_exists(root: Path, missing: Path) -> str:
-    """A sentence on what can be named instead: the children of the nearest cgroup above that exists."""
+    """Return a sentence on what can be named instead: the children of the nearest cgroup above that exists."""
     above = next(parent for parent in missing.parents if parent == root or parent.is_dir())
     where = "/" if above == root else f"/{above.relative_to(root)}"
     children = sorted(child.name for child in above.iterdir() if child.is_dir())

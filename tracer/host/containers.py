@@ -27,7 +27,7 @@ _POD: Final = re.compile(
 
 
 def container_of(path: str) -> Container:
-    """The container of the cgroup at ``path``, with the pod that it is in; the innermost of nested ones."""
+    """Return the container of the cgroup at ``path``, with the pod that it is in; the innermost of nested ones."""
     container_id = pod_uid = ""
     # containerd's own name for a cgroup, where runc is not told to use systemd, is "SLICE:cri-containerd:ID".
     for name in re.split("[/:]", path):

@@ -46,7 +46,7 @@ def status(mappings: Iterable[Mapping]) -> os.stat_result | None:
 
 
 def open_quietly(mappings: Iterable[Mapping]) -> int | None:
-    """A descriptor of the mapped file, for asking about it only; None if it may not be had.
+    """Return a descriptor of the mapped file, for asking about it only; None if it may not be had.
 
     It is looked at before it is opened (O_PATH runs nothing of a driver or FIFO), and nothing is read through it.
     Raises FileNotFoundError when none of the mappings is there any more.
@@ -74,7 +74,7 @@ def open_quietly(mappings: Iterable[Mapping]) -> int | None:
 
 
 def _by_name(mapping: Mapping, find: Callable[[int, str, list[int], int], int | None]) -> int | None:
-    """The way by name, for those who may not follow the kernel's link (it takes CAP_SYS_ADMIN)."""
+    """Return the way by name, for those who may not follow the kernel's link (it takes CAP_SYS_ADMIN)."""
     with suppress(OSError):
         root = os.open(f"/proc/{mapping.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -89,5 +89,5 @@ def _by_name(mapping: Mapping, find: Callable[[int, str, list[int], int], int | 
 
 @lru_cache(maxsize=16)
 def _mounts(pid: int, second: int) -> Mounts:
-    """The mounts of a process, as they were in a second: one look at the host asks for many files of it."""
+    """Return the mounts of a process, as they were in a second: one look at the host asks for many files of it."""
     return Mounts.read(Path(f"/proc/{pid}/mountinfo"))

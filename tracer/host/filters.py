@@ -64,12 +64,12 @@ def _check_filesystem(fstype: str, mounts: Mounts) -> None:
 
 
 def filesystems_known(mounts: Mounts) -> set[str]:
-    """The types that are mounted, that this kernel has, and that it could load."""
+    """Return the types that are mounted, that this kernel has, and that it could load."""
     return {mount.fstype for mount in mounts} | _filesystems(_PROC / "filesystems") | _loadable_filesystems()
 
 
 def _filesystems(path: Path) -> set[str]:
-    """The types in /proc/filesystems; a line is ``nodev<TAB>proc`` or ``<TAB>ext4``."""
+    """Return the types in /proc/filesystems; a line is ``nodev<TAB>proc`` or ``<TAB>ext4``."""
     try:
         lines = path.read_text(errors="surrogateescape").split("\n")
     except OSError:
@@ -106,7 +106,7 @@ def _check_process(pid: int) -> None:
 
 
 def _leader(pid: int) -> int:
-    """The process that a thread belongs to (itself, for a process), 0 if there is no such thread."""
+    """Return the process that a thread belongs to (itself, for a process), 0 if there is no such thread."""
     try:
         status = (_PROC / str(pid) / "status").read_bytes()
     except OSError:
@@ -133,7 +133,7 @@ def _check_comm(comm: str) -> None:
 
 
 def _choices(what: str, wanted: str, known: Iterable[str]) -> str:
-    """``what`` and the names that could have been meant: those like ``wanted`` first, then the others."""
+    """Return ``what`` and the names that could have been meant: those like ``wanted`` first, then the others."""
     others = sorted(known)
     if not others:
         return f"{what}: none."

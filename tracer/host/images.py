@@ -31,7 +31,7 @@ class Image:
 
 
 def image_of(dev: int) -> Image | None:
-    """The image below a block device ("major:minor") that its filesystem cannot give all that it lacks.
+    """Return the image below a block device ("major:minor") that its filesystem cannot give all that it lacks.
 
     Partitions, device mapper and md are followed down to it, an image on another image as well. None without one, and
     where its path leads to another file here.
@@ -53,7 +53,7 @@ def image_of(dev: int) -> Image | None:
 
 
 def _file_of(device: str) -> Path | None:
-    """The file of a loop device, by its path here."""
+    """Return the file of a loop device, by its path here."""
     with suppress(OSError, ValueError):
         path = Path(os.fsdecode((_DEVICES / device / "loop" / "backing_file").read_bytes().removesuffix(b"\n")))
         name = (_DEVICES / device).resolve().name
@@ -69,7 +69,7 @@ def _file_of(device: str) -> Path | None:
 
 
 def _slaves(device: str) -> list[str]:
-    """What a device is made of: the disk of a partition, those below of device mapper and md."""
+    """Return what a device is made of: the disk of a partition, those below of device mapper and md."""
     directory = _DEVICES / device
     found = []
     with suppress(OSError):

@@ -23,7 +23,7 @@ _ROOT_INODE: Final = 1
 
 
 def gone_in(by: By | None, cgroups: Cgroups) -> Callable[[], IsGone] | None:
-    """What makes a test for a moment; None where what is gone cannot be told, for files above all."""
+    """Return what makes a test for a moment; None where what is gone cannot be told, for files above all."""
     if by is By.PROCESS and host_pids():
         return lambda: _process_is_gone
     if by is By.CGROUP and cgroups.root is not None and cgroups.root.stat().st_ino == _ROOT_INODE:

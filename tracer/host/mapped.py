@@ -169,7 +169,7 @@ def scan(
 
 
 def _devices(mountpoints: Collection[str]) -> set[int]:
-    """The filesystems that are mounted there."""
+    """Return the filesystems that are mounted there."""
     mounts = Mounts.read() if mountpoints else Mounts()
     return {mount.dev for place in mountpoints if (mount := mounts.at(place))}
 
@@ -183,7 +183,7 @@ def _beyond(file: MappedFile) -> int:
 def _file(
     mount: Mount, mappings: list[Mapping], remote: bool, places: MountNamespaces
 ) -> tuple[tuple[int, int], MappedFile] | None:
-    """The file of some mappings and its identity; None if it is gone, or no regular file."""
+    """Return the file of some mappings and its identity; None if it is gone, or no regular file."""
     first = mappings[0]
     asked = None
     if remote or filesystems.rules(mount.fstype).local:
@@ -213,7 +213,7 @@ def _file(
 
 
 def _here(mapping: Mapping, file: os.stat_result, places: MountNamespaces) -> str:
-    """A path to a file with a name: through the mapping itself where it is in no mount of ours, nor below that root."""
+    """Return a path to a file with a name: through the mapping where it is in no mount of ours, nor below that root."""
     pid = mapping.pid
     found = path_here(mapping.name, file, mapping.dev, places.own, places.seen_by(pid), [pid])
     return found or link(mapping)
@@ -228,7 +228,7 @@ def _merge(parts: list[MappedFile]) -> MappedFile:
 
 
 def _huge(mapping: Mapping) -> Mount | None:
-    """A stand-in for the kernel's own hugetlbfs mount, if that is where a mapping's memory is from.
+    """Return a stand-in for the kernel's own hugetlbfs mount, if that is where a mapping's memory is from.
 
     Raises PermissionError where that may not be seen.
     """

@@ -89,7 +89,7 @@ class MappingReader:
         self._can_query = query
 
     def read(self, pid: int) -> list[Mapping]:
-        """The mappings of a process, by address; none if it is gone, or a kernel thread.
+        """Return the mappings of a process, by address; none if it is gone, or a kernel thread.
 
         Raises PermissionError for a process that this one may not look at.
         """
@@ -106,7 +106,7 @@ class MappingReader:
             os.close(fd)
 
     def _ask(self, fd: int, pid: int) -> list[Mapping] | None:
-        """The mappings by PROCMAP_QUERY; None if this kernel, or this name, needs the text."""
+        """Return the mappings by PROCMAP_QUERY; None if this kernel, or this name, needs the text."""
         query = self._query
         found: list[Mapping] = []
         address = 0
@@ -144,7 +144,7 @@ class MappingReader:
 
 
 def parse(text: bytes, pid: int) -> list[Mapping]:
-    """The mappings in the text of /proc/PID/maps."""
+    """Return the mappings in the text of /proc/PID/maps."""
     found = []
     for match in _LINE.finditer(text):
         start, end = int(match[1], 16), int(match[2], 16)
@@ -158,7 +158,7 @@ def parse(text: bytes, pid: int) -> list[Mapping]:
 
 
 def covered(mappings: Iterable[Mapping]) -> list[tuple[int, int]]:
-    """The ranges of their file that mappings cover, [begin, end), in order and without overlap."""
+    """Return the ranges of their file that mappings cover, [begin, end), in order and without overlap."""
     merged: list[tuple[int, int]] = []
     for begin, end in sorted((mapping.offset, mapping.offset + mapping.length) for mapping in mappings):
         if merged and begin <= merged[-1][1]:
@@ -175,7 +175,7 @@ def beyond_end(mappings: Iterable[Mapping], size: int) -> int:
 
 
 def link(mapping: Mapping) -> str:
-    """The link in /proc/PID/map_files that leads to the mapped file itself, whatever became of its name."""
+    """Return the link in /proc/PID/map_files that leads to the mapped file itself, whatever became of its name."""
     return f"/proc/{mapping.pid}/map_files/{mapping.start:x}-{mapping.end:x}"
 
 

@@ -19,7 +19,7 @@ class MountNamespaces:
         self._beneath: dict[int, Mount | None] = {}
 
     def find(self, dev: int, pid: int) -> Mount | None:
-        """The mount of a device, None if it is mounted nowhere that can be seen: memory without a filesystem.
+        """Return the mount of a device, None if it is mounted nowhere that can be seen: memory without a filesystem.
 
         For an overlay it is the mount that holds its upper directory, where what is written goes, if that is
         visible from here; older kernels name that device in the first place (show_map_vma in fs/proc/task_mmu.c).
@@ -32,12 +32,12 @@ class MountNamespaces:
         return self._beneath[dev] or mount
 
     def enter(self, mount: Mount, pid: int) -> str:
-        """What makes a command see the mount that ``pid`` sees: "" where our own namespace has it at the same place."""
+        """Return the prefix that lets a command see the mount that ``pid`` sees; "" if we have it at the same place."""
         ours = self.own.at(mount.mountpoint)
         return "" if not mount.mountpoint or (ours and ours.dev == mount.dev) else entering(pid)
 
     def seen_by(self, pid: int) -> Mounts:
-        """The mounts of the mount namespace of a process; none if it is gone."""
+        """Return the mounts of the mount namespace of a process; none if it is gone."""
         try:
             namespace = str(Path(f"/proc/{pid}/ns/mnt").readlink())
         except OSError:

@@ -21,7 +21,7 @@ from tracer.model.calls import Filesystem, device_name
 
 
 def _mountinfo() -> Path:
-    """The host's mounts rather than a container's, where its processes can be seen and looked at.
+    """Return the host's mounts rather than a container's, where its processes can be seen and looked at.
 
     In a container, the root is another than that of the first process, unless that is the container's own.
     """
@@ -77,12 +77,12 @@ class Mounts:
 
     @classmethod
     def read(cls, path: Path = MOUNTINFO) -> Mounts:
-        """The mounts as they are now. Raises OSError when ``path`` cannot be read."""
+        """Return the mounts as they are now. Raises OSError when ``path`` cannot be read."""
         return cls.parse(path.read_bytes())
 
     @classmethod
     def parse(cls, text: bytes) -> Mounts:
-        """The mounts in the text of a mountinfo file; never raises."""
+        """Return the mounts in the text of a mountinfo file; never raises."""
         # Not splitlines(): the kernel leaves a carriage return in a mount point as it is.
         lines = [line for line in text.split(b"\n") if line]
         entries = tuple(mount for line in lines if (mount := _parse_line(line)) is not None)
@@ -92,7 +92,7 @@ class Mounts:
         return iter(self.entries)
 
     def at(self, mountpoint: str) -> Mount | None:
-        """The filesystem that is visible at exactly this mount point."""
+        """Return the filesystem that is visible at exactly this mount point."""
         wanted = os.path.normpath(mountpoint)
         return next((mount for mount in reversed(self.entries) if mount.mountpoint == wanted), None)
 
@@ -113,14 +113,14 @@ class Mounts:
 
 
 def _disk(dev: int) -> str:
-    """The number of the disk that a partition is of; "" for what is none."""
+    """Return the number of the disk that a partition is of; "" for what is none."""
     with suppress(OSError):
         return Path(f"/sys/dev/block/{device_name(dev)}/../dev").read_text().strip()
     return ""
 
 
 def preferred(mounts: Iterable[Mount]) -> Mount | None:
-    """The mount that stands for several: of a whole filesystem rather than a part, then the shortest path."""
+    """Return the mount that stands for several: of a whole filesystem rather than a part, then the shortest path."""
     return min(mounts, key=lambda m: (m.root != "/", len(m.mountpoint), m.mountpoint), default=None)
 
 
@@ -134,7 +134,7 @@ class MountTable:
     """
 
     def __init__(self, path: Path = MOUNTINFO) -> None:
-        """Raises OSError when ``path`` cannot be read."""
+        """Open it; raises OSError when ``path`` cannot be read."""
         self._lock = threading.Lock()
         self._generations: Callable[[], Mapping[int, int]] = dict
         self._exact = True
@@ -209,7 +209,7 @@ class MountTable:
 
 
 def _name(mount: Mount) -> tuple[str, str]:
-    """What counters are labelled with."""
+    """Return what counters are labelled with."""
     return mount.fstype, mount.mountpoint
 
 
@@ -220,7 +220,7 @@ class MountChanges:
     """
 
     def __init__(self, path: Path = MOUNTINFO) -> None:
-        """Raises OSError when ``path`` cannot be read."""
+        """Open it; raises OSError when ``path`` cannot be read."""
         self._watched = path.open("rb", buffering=0)
         self._poll = select.poll()
         self._poll.register(self._watched, select.POLLPRI)
@@ -235,7 +235,7 @@ class MountChanges:
         return bool(self._poll.poll(0))
 
     def read(self) -> Mounts:
-        """The mounts as they are now. Not to be called by two threads at once."""
+        """Return the mounts as they are now. Not to be called by two threads at once."""
         self._watched.seek(0)
         return Mounts.parse(self._watched.read())
 
@@ -267,5 +267,5 @@ def _parse_line(line: bytes) -> Mount | None:
 
 
 def _text(field: bytes) -> str:
-    """A field with its octal escapes undone."""
+    """Return a field with its octal escapes undone."""
     return _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), field).decode("utf-8", "surrogateescape")

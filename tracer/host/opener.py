@@ -45,7 +45,7 @@ class Opener:
         self._owner = 0
 
     def directory(self, root: int, path: str, mounts: Collection[int]) -> tuple[int | None, int]:
-        """A directory below the open directory ``root``, on one of ``mounts`` (their ids), and an errno.
+        """Return a directory below the open directory ``root``, on one of ``mounts`` (their ids), and an errno.
 
         Where the filesystem lets it not be opened, the descriptor can be asked for the size only (O_PATH), and the
         errno tells how it was refused. The descriptor is None where there is none such, or no answer.
@@ -53,7 +53,7 @@ class Opener:
         return self._ask(root, path, mounts=list(mounts))
 
     def file(self, root: int, path: str, mounts: Collection[int], inode: int) -> int | None:
-        """The regular file with that inode number, likewise; None if it is not there, or may not be opened."""
+        """Return the regular file with that inode number, likewise; None if it is not there, or may not be opened."""
         found, error = self._ask(root, path, mounts=list(mounts), inode=inode)
         if found is not None and error:
             os.close(found)
@@ -61,7 +61,7 @@ class Opener:
         return found
 
     def look(self, root: int, path: str, mounts: Collection[int], inode: int) -> int | None:
-        """The same for asking about it only (O_PATH)."""
+        """Return the same for asking about it only (O_PATH)."""
         return self._ask(root, path, mounts=list(mounts), inode=inode, opened=False)[0]
 
     def gone(self, root: int, path: str, mounts: Collection[int], inode: int) -> bool:
@@ -72,7 +72,7 @@ class Opener:
         return found is None and error in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
     def mount_id(self, path: str) -> int | None:
-        """The id of the mount that a path leads to from here, symbolic links included; None without an answer."""
+        """Return the id of the mount that a path leads to from here, symbolic links included; None without answer."""
         root = os.open("/", os.O_PATH | os.O_CLOEXEC)
         try:
             found = self._ask(root, path, links=True, opened=False)[0]
@@ -151,7 +151,7 @@ def _open(
     opened: bool = True,
     links: bool = False,
 ) -> tuple[int, int]:
-    """What ``Opener`` answers; raises OSError or ValueError."""
+    """Return what ``Opener`` answers; raises OSError or ValueError."""
     handle = _resolve(root, path, _NO_MAGICLINKS | _IN_ROOT | (0 if links else _NO_SYMLINKS))
     try:
         if mounts is not None and _mount_id(handle) not in mounts:

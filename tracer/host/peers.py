@@ -44,7 +44,7 @@ class Peer:
 
 
 def peer_of(mount: Mount, daemons: Sequence[FuseDaemon]) -> Peer | None:
-    """The peer of a mount; None for what is local, and where a FUSE daemon cannot be told (see ``fuse_daemons``)."""
+    """Return the peer of a mount; None for a local one, and for an unknown FUSE daemon (see ``fuse_daemons``)."""
     fstype = mount.kernel_type
     if fstype in _SERVED:
         return Peer(mount.source)
@@ -54,7 +54,7 @@ def peer_of(mount: Mount, daemons: Sequence[FuseDaemon]) -> Peer | None:
 
 
 def fuse_daemons(proc: Path = Path("/proc")) -> list[FuseDaemon]:
-    """The processes that have /dev/fuse open, by pid, as far as this process may see them."""
+    """Return the processes that have /dev/fuse open, by pid, as far as this process may see them."""
     directories = [entry for entry in proc.iterdir() if entry.name.isdecimal()]
     return [daemon for entry in sorted(directories, key=lambda entry: int(entry.name)) for daemon in _daemons(entry)]
 
@@ -74,7 +74,7 @@ def unseen(proc: Path = Path("/proc")) -> int:
 
 
 def _daemon_of(mount: Mount, daemons: Sequence[FuseDaemon]) -> FuseDaemon | None:
-    """The daemon with the connection whose number the device has (fuse_fill_super_common: fc->dev = sb->s_dev).
+    """Return the daemon with the connection whose number the device has (fuse_fill_super_common: fc->dev = sb->s_dev).
 
     Kernels that do not show a descriptor's connection leave two ways: the arguments name the mount point, or there is
     one daemon only.
@@ -89,7 +89,7 @@ def _daemon_of(mount: Mount, daemons: Sequence[FuseDaemon]) -> FuseDaemon | None
 
 
 def _daemons(process: Path) -> Iterator[FuseDaemon]:
-    """A process once for each connection that it holds, by however many descriptors."""
+    """Yield a process once for each connection that it holds, by however many descriptors."""
     with suppress(OSError):  # gone, or not to be seen
         found: set[int | None] = set()
         for descriptor in (process / "fd").iterdir():

@@ -58,7 +58,10 @@ class User(NamedTuple):
 
     @classmethod
     def named(cls, *names: str) -> User:
-        """The first of these users that exists, with its main group. Raises UsageError if none does, or it is root."""
+        """Return the first of these users that exists, with its main group.
+
+        Raises UsageError if none does, or it is root.
+        """
         for name in names:
             try:
                 found = pwd.getpwnam(name)

@@ -58,7 +58,7 @@ def concealed() -> str:
 
 
 def comm(pid: int) -> str:
-    """The name of a process, "?" where it may not be seen."""
+    """Return the name of a process, "?" where it may not be seen."""
     try:
         return os.fsdecode(_contents(f"/proc/{pid}/comm").removesuffix(b"\n"))
     except OSError:
@@ -80,7 +80,7 @@ def pids() -> list[int]:
 
 
 def read(pid: int) -> Process | None:
-    """What is known of a process; None if it is gone."""
+    """Return what is known of a process; None if it is gone."""
     try:
         name = _contents(f"/proc/{pid}/comm").removesuffix(b"\n")
         status = dict(_fields(_contents(f"/proc/{pid}/status")))
@@ -94,7 +94,7 @@ def read(pid: int) -> Process | None:
 
 
 def container(cgroup: str) -> str:
-    """The short id or the name of the container that a cgroup's path belongs to, "" for none."""
+    """Return the short id or the name of the container that a cgroup's path belongs to, "" for none."""
     if container_id := container_of(cgroup).container_id:
         return container_id[:_SHORT_ID]
     name = _CONTAINER_NAME.search(cgroup)
@@ -102,7 +102,7 @@ def container(cgroup: str) -> str:
 
 
 def _cgroup(text: bytes) -> str:
-    """The path on the line ``0::/path`` of /proc/PID/cgroup; on hosts without cgroup v2 the first line's."""
+    """Return the path on the line ``0::/path`` of /proc/PID/cgroup; on hosts without cgroup v2 the first line's."""
     lines = [line.split(b":", 2) for line in text.split(b"\n") if line.count(b":") >= 2]
     path = next((line[2] for line in lines if line[0] == b"0"), lines[0][2] if lines else b"")
     return os.fsdecode(path)

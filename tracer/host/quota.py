@@ -49,7 +49,7 @@ class Quotas:
         self.enforced = self._enforced(fd)
 
     def left(self, fd: int, kind: int, number: int) -> Quota | None:
-        """What user, group or project ``number`` has left; None if it has no limit, or none that we may see."""
+        """Return what user, group or project ``number`` has left; None if it has no limit, or none that we may see."""
         if kind not in self.enforced:
             return None
         if (kind, number) not in self._known:
@@ -88,7 +88,7 @@ class Quotas:
 
 
 def project_of(fd: int) -> int:
-    """The project that a file belongs to (FS_IOC_FSGETXATTR), 0 for none."""
+    """Return the project that a file belongs to (FS_IOC_FSGETXATTR), 0 for none."""
     buffer = bytearray(_FSXATTR_BYTES)
     try:
         fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, buffer)

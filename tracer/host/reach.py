@@ -52,7 +52,7 @@ class MountFinder:
         self._known: dict[tuple[int, int], tuple[Mount, int]] = {}
 
     def find(self, failure: Failure, others: Iterable[int]) -> Found | None:
-        """The mount as the victim has it, we do, one of ``others``, or any process does; else what is remembered."""
+        """Return the mount as the victim, we, one of ``others`` or any process has it; else what is remembered."""
         if not failure.dev:
             return None
         key = failure.dev, failure.generation
@@ -97,7 +97,7 @@ class MountFinder:
 
 
 def entering(pid: int) -> str:
-    """What makes a command see paths as a process does: its mount namespace, and its root where that is another."""
+    """Return the prefix that makes a command see paths as a process does: mount namespace, and root if it differs."""
     with suppress(OSError):
         if str(Path(f"/proc/{pid}/root").readlink()) != "/":
             return f"nsenter -t {pid} -m -r "
@@ -105,7 +105,7 @@ def entering(pid: int) -> str:
 
 
 def path_here(path: str, file: os.stat_result, dev: int, ours: Mounts, theirs: Mounts, pids: Iterable[int]) -> str:
-    """A path that leads from here to the file that is at ``path`` in a mount namespace with the mounts ``theirs``.
+    """Return a path that leads from here to the file at ``path`` in a mount namespace with the mounts ``theirs``.
 
     The same one, where our namespace has the same file there; else that of another mount of its filesystem; else
     one through the root of one of ``pids``. "" where none of these leads to it. ``dev`` is the filesystem's device
@@ -169,7 +169,7 @@ def _mounted(process: Path, dev: int) -> Found | None:
 
 
 def _visible(mountinfo: Path, dev: int) -> Mount | None:
-    """The mount of a device that no other one hides."""
+    """Return the mount of a device that no other one hides."""
     with suppress(OSError):
         mounts = Mounts.read(mountinfo)
         return preferred(mount for mount in mounts if mount.dev == dev and mounts.at(mount.mountpoint) == mount)
@@ -177,7 +177,7 @@ def _visible(mountinfo: Path, dev: int) -> Mount | None:
 
 
 def _one_of_each_namespace() -> Iterator[Path]:
-    """A process of each mount namespace of the host."""
+    """Yield a process of each mount namespace of the host."""
     seen: set[str] = set()
     for pid in processes.pids():
         with suppress(OSError):

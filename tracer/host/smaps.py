@@ -23,7 +23,7 @@ class Residency:
 
 
 def residency(pid: int, starts: Collection[int]) -> dict[int, Residency]:
-    """The mappings of a process that begin at ``starts``; those that are gone, or not to be seen, are left out."""
+    """Return the mappings of a process that begin at ``starts``, without those that are gone or not to be seen."""
     try:
         with open(f"/proc/{pid}/smaps", "rb") as stream:  # noqa: PTH123  # hot
             return parse(stream.read(), starts)
@@ -32,7 +32,7 @@ def residency(pid: int, starts: Collection[int]) -> dict[int, Residency]:
 
 
 def parse(text: bytes, starts: Collection[int]) -> dict[int, Residency]:
-    """The mappings that begin at ``starts``, in the text of a smaps file (``show_smap`` in fs/proc/task_mmu.c)."""
+    """Return the mappings that begin at ``starts`` in the text of a smaps file (``show_smap``, fs/proc/task_mmu.c)."""
     wanted = frozenset(starts)
     found: dict[int, Residency] = {}
     start = -1
@@ -53,7 +53,7 @@ def parse(text: bytes, starts: Collection[int]) -> dict[int, Residency]:
 
 
 def of_all(wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], Residency]:
-    """The same for mappings of many processes, named by (pid, start); each process is asked once."""
+    """Return the same for mappings of many processes, named by (pid, start); each process is asked once."""
     starts: dict[int, list[int]] = {}
     for pid, start in wanted:
         starts.setdefault(pid, []).append(start)

@@ -28,7 +28,7 @@ class Space:
 
 
 def space(fd: int, fstype: str, dev: int) -> Space:
-    """What is left on the filesystem of an open file. Raises OSError."""
+    """Return what is left on the filesystem of an open file. Raises OSError."""
     status = os.fstatvfs(fd)
     block = status.f_frsize
     if not status.f_blocks and fstype in ("tmpfs", "devtmpfs"):  # mounted without a size
@@ -67,7 +67,7 @@ def huge_pages_free(page: int, *, unreserved: bool) -> tuple[int, int] | None:
 
 
 def huge_cgroup_free(root: str, cgroup: str, page: int) -> tuple[str, int] | None:
-    """The one of a cgroup and those above it that has the least left, and how many bytes; None without a limit."""
+    """Return which of a cgroup and those above it has the least left, and how many bytes; None without a limit."""
     name = _huge_name(page)
     least = None
     at = Path(cgroup)

@@ -27,7 +27,7 @@ class Sleeper:
 
 
 def kernel_stack(pid: int, tid: int, proc: Path = _PROC) -> tuple[str, ...]:
-    """The functions that a task is in, the innermost first; empty for one that runs, is gone, or may not be read."""
+    """Return the functions that a task is in, the innermost first; none if it runs, is gone, or may not be read."""
     try:
         return _stack(proc / str(pid) / "task" / str(tid))
     except OSError:
@@ -43,7 +43,7 @@ def _stack(task: Path) -> tuple[str, ...]:
 
 
 def host_stack(pid: int, tid: int) -> tuple[str, ...]:
-    """The same by the host's pids, as programs tell them; empty where /proc has those of another pid namespace."""
+    """Return the same by the host's pids, as programs tell them; none where /proc has another namespace's."""
     return kernel_stack(pid, tid) if host_pids() else ()
 
 

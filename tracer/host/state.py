@@ -45,7 +45,7 @@ class StateReader:
         self._belows = Belows()
 
     def read(self, failure: Failure) -> HostState:
-        """What can be learned now; what cannot be had is left out. Raises nothing."""
+        """Return what can be learned now; what cannot be had is left out. Raises nothing."""
         after_ns = max(0, time.time_ns() - failure.time_ns)
         failure = replace(failure, pid=_seen_as(failure))
         process = None
@@ -103,7 +103,7 @@ class StateReader:
 
 
 def _seen_as(failure: Failure) -> int:
-    """The victim's pid in our /proc: in a container, that of its own namespace if it is ours too; 0 if it has none."""
+    """Return the victim's pid in our /proc: in a container, its own namespace's if that is ours too; 0 if none."""
     with suppress(OSError):
         if processes.host_pids():
             return failure.pid
@@ -141,7 +141,7 @@ def _limit(mount: Mount | None) -> str:
 
 
 def _open(found: Found) -> tuple[int | None, int]:
-    """The root directory of a mount, and the errno if the filesystem lets it not be opened.
+    """Return the root directory of a mount, and the errno if the filesystem lets it not be opened.
 
     None where another filesystem hides it.
     """
@@ -150,14 +150,17 @@ def _open(found: Found) -> tuple[int | None, int]:
 
 
 def _open_file(failure: Failure, found: Found) -> int | None:
-    """The file itself, if it is still found under its name. Looked at before it is opened: no driver runs for it."""
+    """Return the file itself, if it is still found under its name.
+
+    Looked at before it is opened: no driver runs for it.
+    """
     if not failure.file.startswith("/") or failure.deleted:
         return None
     return OPENER.file(found.held[0], failure.file, _where(failure, found), failure.inode)
 
 
 def _where(failure: Failure, found: Found) -> list[int]:
-    """The ids of mounts on which the file may be: an overlay has its upper filesystem's under their inode numbers."""
+    """Return the ids of mounts that may have the file: an overlay has its upper filesystem's by their inode numbers."""
     return [mount.mount_id for mount in found.mounts if mount.dev == failure.dev or mount.fstype == "overlay"]
 
 

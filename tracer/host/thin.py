@@ -23,7 +23,7 @@ _DEEPEST: Final = 8
 
 
 def pool_free(dev: int) -> tuple[str, int] | None:
-    """The thin pool that a block device takes its blocks from ("major:minor"), and its free bytes; None without one.
+    """Return the thin pool that a block device ("major:minor") takes its blocks from, and its free bytes, or None.
 
     Raises OSError where there may be one: device-mapper, or dmsetup(8), does not tell this process.
     """
@@ -43,7 +43,7 @@ def pool_free(dev: int) -> tuple[str, int] | None:
 
 
 def pool_of(table: str) -> str | None:
-    """The pool in the table of a thin volume: ``0 262144 thin 254:2 0``."""
+    """Return the pool in the table of a thin volume: ``0 262144 thin 254:2 0``."""
     for line in table.splitlines():
         fields = line.split()
         if len(fields) > 3 and fields[2] == "thin":

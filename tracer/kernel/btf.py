@@ -132,7 +132,7 @@ class Btf:
             self._btf = None
 
     def function(self, name: str) -> int | None:
-        """The BTF id of a kernel function, None if there is none."""
+        """Return the BTF id of a kernel function, None if there is none."""
         found: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _FUNC)
         return found if found > 0 else None
 
@@ -178,7 +178,7 @@ class Btf:
         return number is not None and any(member == name for member, _, _ in self._members(number))
 
     def struct(self, name: str) -> int | None:
-        """The BTF id of a struct, None if there is none."""
+        """Return the BTF id of a struct, None if there is none."""
         found: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _STRUCT)
         return found if found > 0 else None
 

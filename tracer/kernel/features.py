@@ -117,7 +117,7 @@ class _Reader:
         self.unread: list[str] = []
 
     def text(self, path: str | Path) -> str | None:
-        """The file's text; None if it is not there or may not be read."""
+        """Return the file's text; None if it is not there or may not be read."""
         full = self.root / str(path).lstrip("/")
         try:
             return full.read_text(errors="surrogateescape")
@@ -128,7 +128,7 @@ class _Reader:
         return None
 
     def number(self, path: str) -> int | None:
-        """The file's number, None as above or if it holds none."""
+        """Return the file's number, None as above or if it holds none."""
         text = (self.text(path) or "").strip()
         return int(text) if re.fullmatch(r"-?\d+", text) else None
 
@@ -144,7 +144,7 @@ class _Reader:
         return os.access(self.root / str(path).lstrip("/"), os.W_OK)
 
     def link(self, path: str) -> str:
-        """The target of a symbolic link, "" if there is none."""
+        """Return the target of a symbolic link, "" if there is none."""
         try:
             return str((self.root / path).readlink())
         except OSError:

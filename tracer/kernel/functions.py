@@ -45,7 +45,7 @@ def function_problem(function: Function, backend: Backend) -> tuple[str, str] | 
 
 
 def functions(features: Features) -> Iterator[Obstacle]:
-    """What is in the way of hooking each function that tracing wants."""
+    """Yield what is in the way of hooking each function that tracing wants."""
     for function in features.functions:
         cost, blocks = _ROLES[function.name]
         found = function_problem(function, Backend.FENTRY)
@@ -68,7 +68,7 @@ def functions(features: Features) -> Iterator[Obstacle]:
 
 
 def names(features: Features) -> Iterator[Obstacle]:
-    """What is in the way of naming handlers."""
+    """Yield what is in the way of naming handlers."""
     if features.addresses_hidden:
         yield hidden(features)
 
@@ -79,7 +79,7 @@ def gain(features: Features, capability: str) -> str:
 
 
 def hidden(features: Features) -> Obstacle:
-    """That the kernel shows no addresses, from whom, and why."""
+    """Return the obstacle that the kernel shows no addresses, to whom, and why."""
     always = features.kptr_restrict == 2
     return Obstacle(
         "addresses-hidden",

@@ -42,7 +42,10 @@ _PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
 
 @cache
 def libbpf() -> Any:
-    """The library with the prototypes that we use. Functions returning int give -errno on failure (see ``checked``)."""
+    """Return the library with the prototypes that we use.
+
+    Functions returning int give -errno on failure (see ``checked``).
+    """
     try:
         lib = ct.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
@@ -62,7 +65,7 @@ def libbpf() -> Any:
 
 
 def checked(result: int) -> int:
-    """``result`` of a libbpf function, or its error as an OSError."""
+    """Return ``result`` of a libbpf function, or its error as an OSError."""
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result

@@ -54,13 +54,13 @@ class Bcc:
 
 
 def parse_os_release(text: str) -> list[str]:
-    """The distribution's id and those that it is like, the nearest first."""
+    """Return the distribution's id and those that it is like, the nearest first."""
     values = dict(re.findall(r"^(ID|ID_LIKE)=[\"']?([^\"'\n]*)[\"']?$", text, re.MULTILINE))
     return [*values.get("ID", "").split(), *values.get("ID_LIKE", "").split()]
 
 
 def install_command(os_release: str) -> str:
-    """The command that installs BCC's Python module on this distribution, "" for one not known."""
+    """Return the command that installs BCC's Python module on this distribution, "" for one not known."""
     return next((_INSTALL[name] for name in parse_os_release(os_release) if name in _INSTALL), "")
 
 
@@ -94,7 +94,7 @@ def package_version(package: Path) -> str | None:
 
 
 def _own() -> list[tuple[Path | None, Path]]:
-    """The packages called bcc that this interpreter would import."""
+    """Return the packages called bcc that this interpreter would import."""
     try:
         spec = importlib.util.find_spec("bcc")
     except (ImportError, ValueError):
@@ -104,7 +104,7 @@ def _own() -> list[tuple[Path | None, Path]]:
 
 
 def _of_distribution(root: Path) -> list[tuple[Path | None, Path]]:
-    """The packages called bcc of the distribution's Pythons; only those of python3 have an interpreter."""
+    """Return the packages called bcc of the distribution's Pythons; only those of python3 have an interpreter."""
     python3 = root / "usr/bin/python3"
     # Debian's lib/python3 serves every version, lib/python3.13 only that one.
     served = {"python3", python3.resolve().name} if python3.exists() else set()

@@ -32,7 +32,7 @@ class ModuleBtf(Btf):
     """As ``Btf``; ``descriptor`` is what a program that attaches to the module's functions is loaded with."""
 
     def __init__(self, module: str, base: Btf) -> None:
-        """Raises MkwriteError when the module's types cannot be read, OSError when the kernel does not give them."""
+        """Open them; raises MkwriteError if the module's types cannot be read, OSError if the kernel gives none."""
         self._lib = libbpf()
         self._path = _BTF / module
         self.descriptor = -1
@@ -54,7 +54,7 @@ class ModuleBtf(Btf):
 
 
 def _descriptor(module: str) -> int:
-    """The kernel's object for a module's types, found by its name."""
+    """Return the kernel's object for a module's types, found by its name."""
     number = ct.c_uint32(0)
     while True:
         checked(libbpf().bpf_btf_get_next_id(number.value, ct.byref(number)))

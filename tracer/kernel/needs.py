@@ -19,7 +19,7 @@ _NOTHING: Final = "Nothing can be traced."
 
 
 def btf(features: Features) -> Iterator[Obstacle]:
-    """The kernel's description of its types."""
+    """Yield the obstacles to reading the kernel's types."""
     if not features.btf:
         yield Obstacle(
             "no-btf",
@@ -33,7 +33,7 @@ def btf(features: Features) -> Iterator[Obstacle]:
 
 
 def foreign_btf(features: Features) -> Iterator[Obstacle]:
-    """That it is this kernel's."""
+    """Yield the obstacle that the types are not this kernel's."""
     if features.btf and features.btf_foreign:
         yield Obstacle(
             "btf-foreign",
@@ -47,7 +47,7 @@ def foreign_btf(features: Features) -> Iterator[Obstacle]:
 
 
 def bcc(features: Features) -> Iterator[Obstacle]:
-    """The compiler."""
+    """Yield the obstacles to compiling."""
     found = features.bcc
     install = f"Install it: {found.install}." if found.install else "Install BCC and its Python module."
     if found.python is None and found.place is None:

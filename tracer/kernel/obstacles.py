@@ -51,12 +51,12 @@ class Obstacle:
         return self.blocks == frozenset(Backend)
 
     def error(self) -> MkwriteError:
-        """The obstacle as what a command ends with."""
+        """Return the obstacle as what a command ends with."""
         return MkwriteError(self.problem, self.cure, self.code)
 
 
 def decisive(found: list[Obstacle], backend: Backend) -> Obstacle | None:
-    """The obstacle that keeps ``backend`` from being used, None if nothing does."""
+    """Return the obstacle that keeps ``backend`` from being used, None if nothing does."""
     return next((obstacle for obstacle in found if backend in obstacle.blocks), None)
 
 
@@ -78,5 +78,5 @@ def ruling(found: list[Obstacle]) -> MkwriteError | None:
 
 
 def lowered(sentence: str) -> str:
-    """A sentence to stand behind a colon; names and abbreviations keep their case."""
+    """Return a sentence to stand behind a colon; names and abbreviations keep their case."""
     return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence

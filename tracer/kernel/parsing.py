@@ -34,14 +34,14 @@ def parse_distribution(os_release: str) -> str:
 
 
 def parse_capabilities(status: str) -> frozenset[str]:
-    """The effective capabilities of ``CAPABILITIES`` in a /proc/PID/status."""
+    """Return the effective capabilities of ``CAPABILITIES`` in a /proc/PID/status."""
     found = re.search(r"^CapEff:\s*([0-9a-fA-F]+)$", status, re.MULTILINE)
     mask = int(found[1], 16) if found else 0
     return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
 
 
 def parse_lockdown(text: str) -> Lockdown | None:
-    """The mode in brackets, as in ``none [integrity] confidentiality``."""
+    """Return the mode in brackets, as in ``none [integrity] confidentiality``."""
     found = re.search(r"\[(\w+)\]", text)
     return Lockdown(found[1]) if found and found[1] in set(Lockdown) else None
 
@@ -53,7 +53,7 @@ def parse_cpus(text: str) -> int:
 
 
 def parse_memlock(limits: str) -> int | None:
-    """The soft limit in bytes on locked memory in a /proc/PID/limits; None if unlimited or not given."""
+    """Return the soft limit in bytes on locked memory in a /proc/PID/limits; None if unlimited or not given."""
     found = re.search(r"^Max locked memory\s+(\d+)\s", limits, re.MULTILINE)
     return int(found[1]) if found else None
 
@@ -99,5 +99,5 @@ def parse_traceable(available: str, names: Iterable[str]) -> frozenset[str]:
 
 
 def parse_blacklist(blacklist: str) -> frozenset[str]:
-    """The functions in kprobes/blacklist (``0x...-0x...<tab>name`` a line)."""
+    """Return the functions in kprobes/blacklist (``0x...-0x...<tab>name`` a line)."""
     return frozenset(line.rpartition("\t")[2].strip() for line in blacklist.split("\n") if "\t" in line)

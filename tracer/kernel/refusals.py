@@ -76,7 +76,7 @@ _MEANINGS: Final = {
 def explain_refusal(
     error: OSError, doing: str, backend: Backend | None = None, features: Features | None = None
 ) -> MkwriteError:
-    """What a refusal by bpf(2), perf_event_open(2) or tracefs means here, and what to do.
+    """Return what a refusal by bpf(2), perf_event_open(2) or tracefs means here, and what to do.
 
     ``doing`` completes "The kernel refused to ..."; it names the function, if it is about one. ``backend`` is
     the one in use, if any. The features are read if not given: after a failure, time does not matter.
@@ -102,7 +102,7 @@ def _concerns(obstacle: Obstacle, doing: str, backend: Backend | None) -> bool:
 
 
 def last_refusal(error: OSError | MkwriteError, backend: Backend, several: bool) -> MkwriteError:
-    """What to tell when the last backend was refused; ``several``: others were before it.
+    """Return what to tell when the last backend was refused; ``several``: others were before it.
 
     Where none works, what is in the way of each says more than the last refusal.
     """
@@ -127,7 +127,7 @@ def why_not(errors: Mapping[Backend, OSError | MkwriteError]) -> str:
 
 
 def refusal_text(error: OSError | MkwriteError) -> str:
-    """A refusal in a few words."""
+    """Return a refusal in a few words."""
     return lowered(error.problem) if isinstance(error, MkwriteError) else str(error.strerror)
 
 

@@ -114,7 +114,7 @@ class Symbols:
         return list(self._found.get(wanted, ()))
 
     def name_of(self, address: int) -> str:
-        """The function that starts at ``address``, or did when its module was there; "0x..." if there is none.
+        """Return the function that starts at ``address``, or did when its module was there; "0x..." if there is none.
 
         An address not seen before costs a pass, 0.1 s and more, unless it is a handler's or called ``*_fault``: it may
         belong to a module loaded since.
@@ -185,7 +185,7 @@ class Symbols:
         self._scanned = True
 
     def _blocks(self) -> Iterator[bytes]:
-        """The file in blocks of whole lines."""
+        """Yield the file in blocks of whole lines."""
         pending, size = [], 0
         for chunk in _chunks(self._fd):
             pending.append(chunk)
@@ -199,7 +199,7 @@ class Symbols:
 
 
 def _chunks(descriptor: int | None) -> Iterator[bytes]:
-    """A file from its beginning. Positioned reads, so that threads do not disturb each other."""
+    """Yield a file from its beginning. Positioned reads, so that threads do not disturb each other."""
     offset = 0
     while descriptor is not None and (chunk := os.pread(descriptor, _READ, offset)):
         offset += len(chunk)
@@ -207,7 +207,7 @@ def _chunks(descriptor: int | None) -> Iterator[bytes]:
 
 
 def _lines_with(block: bytes, text: bytes) -> Iterator[bytes]:
-    """The lines in which ``text`` occurs."""
+    """Yield the lines in which ``text`` occurs."""
     at = block.find(text)
     while at >= 0:
         start = block.rfind(b"\n", 0, at) + 1
@@ -229,7 +229,7 @@ def _symbol(match: re.Match[bytes]) -> Symbol:
 
 
 def _handlers_in(block: bytes) -> Iterator[Symbol]:
-    """The handlers among the lines of ``block``: no clones (``.cold``, ``.isra.0``), no generated code."""
+    """Yield the handlers among the lines of ``block``: no clones (``.cold``, ``.isra.0``), no generated code."""
     for mark in _MARKS:
         for line in _lines_with(block, mark):
             match = _HANDLER.match(line)
@@ -240,14 +240,14 @@ def _handlers_in(block: bytes) -> Iterator[Symbol]:
 
 
 def _faults_in(block: bytes) -> Iterator[Symbol]:
-    """What may serve as ``vm_ops->fault``, by its name, where addresses are shown."""
+    """Yield what may serve as ``vm_ops->fault``, by its name, where addresses are shown."""
     for line in _lines_with(block, b"_fault"):
         if (match := _FAULT.match(line)) and match[2] in b"tT" and int(match[1], 16):
             yield _symbol(match)
 
 
 def _named_in(block: bytes, name: bytes) -> Iterator[Symbol]:
-    """The symbols of ``block`` that are called exactly ``name``."""
+    """Yield the symbols of ``block`` that are called exactly ``name``."""
     line_of = re.compile(_LINE % re.escape(name))
     for line in _lines_with(block, b" " + name):
         if match := line_of.match(line):
@@ -255,7 +255,7 @@ def _named_in(block: bytes, name: bytes) -> Iterator[Symbol]:
 
 
 def _function_at(block: bytes, address: int) -> str | None:
-    """The first function that starts at ``address``, as the kernel's own look-up has it."""
+    """Return the first function that starts at ``address``, as the kernel's own look-up has it."""
     for line in _lines_with(block, b"%016x " % address):
         match = _FUNCTION.match(line)
         if match and int(match[1], 16) == address:

@@ -41,7 +41,7 @@ class Breakdown:
 
 
 def breakdowns(snapshot: Snapshot) -> list[Breakdown]:
-    """A breakdown for each filesystem and handler that was called, the most time first."""
+    """Return a breakdown for each filesystem and handler that was called, the most time first."""
     calls: dict[tuple[str, str, int, str], list[int]] = {}
     for series, histogram in snapshot.calls.items():
         known = calls.setdefault((series.fstype, series.mountpoint, series.dev, series.handler), [0, 0])
@@ -64,7 +64,7 @@ def breakdowns(snapshot: Snapshot) -> list[Breakdown]:
 
 
 def parts_of(event: CallEvent) -> Mapping[str, int]:
-    """A store's time in ns by part, the largest first; they sum up to ``CallEvent.took_ns``."""
+    """Return a store's time in ns by part, the largest first; they sum up to ``CallEvent.took_ns``."""
     parts = {reason.value: ns for reason, ns in event.waits.items()}
     parts[CPU] = max(0, event.latency_ns - sum(parts.values()))
     if event.throttled_ns:

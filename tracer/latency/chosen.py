@@ -35,7 +35,7 @@ class Chosen:
         return [one for one, lets in judged if lets]
 
     def unseen(self) -> tuple[str, ...]:
-        """What could not be judged of those that were looked at last, in sentences."""
+        """Return what could not be judged of those that were looked at last, in sentences."""
         if not self._unknown:
             return ()
         calls = counted(self._unknown, "call")

@@ -97,12 +97,12 @@ class StackSampler:
         self._calls = calls
 
     def seen(self) -> list[Seen]:
-        """What was seen so far, for the longest time first."""
+        """Return what was seen so far, for the longest time first."""
         found = [Seen(where, self._looks[where], ns) for where, ns in self._ns.items()]
         return sorted(found, key=lambda one: (-one.ns, one.where))
 
     def slow(self, event: CallEvent) -> Slow:
-        """A call that has just returned, with its stack."""
+        """Return a call that has just returned, with its stack."""
         key = _identity(event)
         seen = self._ended.pop(key, (0, None))[1] or self._calls.get(key)
         # Of a call that was older when it was seen than this one became, nothing is known but the place.

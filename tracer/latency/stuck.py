@@ -50,7 +50,7 @@ class StuckCalls:
         self._refused = 0
 
     def look(self, session: Session | None, threshold_ns: int) -> list[StuckCall]:
-        """The calls that have lasted at least ``threshold_ns``, the oldest first; ``session`` one with waits."""
+        """Return the calls that have lasted at least ``threshold_ns``, the oldest first; ``session`` one with waits."""
         hooked = session.in_flight() if session else []
         now = time.monotonic_ns()
         known = {(call.pid, call.tid) for call in hooked}
@@ -68,7 +68,7 @@ class StuckCalls:
         return _completed(sorted(found, key=lambda one: -one.call.age_ns), session)
 
     def unseen(self, *, hooked: bool) -> tuple[str, ...]:
-        """What the last look could not see, in sentences; ``hooked``: there are hooks, which see calls that begin."""
+        """Return what the last look could not see, in sentences; ``hooked``: hooks see calls that begin."""
         began = " that began before the hooks were there" if hooked else ""
         found = []
         if not readable():
@@ -87,7 +87,7 @@ def hooked_calls(session: Session, threshold_ns: int) -> list[StuckCall]:
 
 
 def reason_at(call: InFlight, stack: tuple[str, ...]) -> str:
-    """What a call in flight waits for, or ``cpu``; ``stack`` is where its task is now."""
+    """Return what a call in flight waits for, or ``cpu``; ``stack`` is where its task is now."""
     return str(call.reason or reason_of(stack) or (Wait.OTHER if stack else CPU))
 
 
@@ -96,7 +96,7 @@ def _completed(calls: Sequence[StuckCall], session: Session | None) -> list[Stuc
 
 
 def _with_freezes(calls: list[StuckCall], session: Session | None) -> list[StuckCall]:
-    """The calls with who froze their filesystem."""
+    """Return the calls with who froze their filesystem."""
     if session is None or not any(one.reason == Wait.FREEZE for one in calls):
         return calls
     last = {dev: freeze for dev, freeze in by_device(session.freezes()).items() if freeze.lasts}
@@ -104,7 +104,7 @@ def _with_freezes(calls: list[StuckCall], session: Session | None) -> list[Stuck
 
 
 def _with_peers(calls: Iterable[StuckCall]) -> list[StuckCall]:
-    """The calls with their peers, which the mount table names: nobody is asked who may not answer."""
+    """Return the calls with their peers, which the mount table names: nobody is asked who may not answer."""
     found = list(calls)
     devices = {one.call.dev for one in found if one.call.dev}
     if not devices:

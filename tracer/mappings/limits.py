@@ -37,13 +37,13 @@ class Limits:
         self._cgroups = cgroups.mountpoint if cgroups else ""
 
     def space(self, fd: int, file: MappedFile) -> Space:
-        """What is left on the file's filesystem. Raises OSError."""
+        """Return what is left on the file's filesystem. Raises OSError."""
         if file.dev not in self._spaces:
             self._spaces[file.dev] = space(fd, file.fstype, file.dev)
         return self._spaces[file.dev]
 
     def of(self, fd: int, file: MappedFile, place: LimitedFilesystem, writers: Sequence[Process]) -> tuple[Limit, ...]:
-        """The limits that the writes of ``writers`` to an open file meet. Raises OSError."""
+        """Return the limits that the writes of ``writers`` to an open file meet. Raises OSError."""
         left = self.space(fd, file)
         privileged = bool(writers) and all(writer.privileged for writer in writers)
         if privileged and left.free_to_root > left.free:
@@ -102,7 +102,7 @@ class Limits:
     def of_huge_pages(
         self, fd: int, page: int, place: LimitedFilesystem, writers: Sequence[Process], *, unreserved: bool
     ) -> tuple[Limit, ...]:
-        """The limits that first writes to huge pages of ``page`` bytes meet: one pool, whatever they are mounted as."""
+        """Return the limits that first writes to huge pages of ``page`` bytes meet: one pool for all mounts."""
         limits = []
         mounted = os.fstatvfs(fd)
         if mounted.f_blocks:

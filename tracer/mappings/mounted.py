@@ -50,7 +50,7 @@ class MountedFilesystem:
         return bool(self.handlers)
 
     def to_dict(self) -> dict[str, Any]:
-        """The row for JSON."""
+        """Return the row for JSON."""
         return {
             "mountpoint": printable(self.mount.mountpoint),
             "fstype": printable(self.mount.fstype),
@@ -112,7 +112,7 @@ def _row(mount: Mount, behind: Mount, daemons: Sequence[FuseDaemon], has: Callab
 
 
 def _behind(mount: Mount, mounts: Sequence[Mount]) -> Mount:
-    """The filesystem of an overlay's upper directory, where that is seen here; else the mount itself.
+    """Return the filesystem of an overlay's upper directory, where that is seen here; else the mount itself.
 
     A mapping of an overlay's file is one of the file below (ovl_mmap, fs/overlayfs/file.c).
     """

@@ -97,7 +97,7 @@ class Demand:
     block: int = 4096
 
     def asks(self, kind: LimitKind) -> int:
-        """What is new to a limit of this kind."""
+        """Return what is new to a limit of this kind."""
         return self.new + self.given if kind in _BELOW else self.new
 
     @property
@@ -143,7 +143,7 @@ class Assessment:
 
 
 def assess(demands: Iterable[Demand]) -> tuple[Assessment, ...]:
-    """A verdict on each limit that a demand meets, the most dangerous first."""
+    """Return a verdict on each limit that a demand meets, the most dangerous first."""
     limits: dict[Key, Limit] = {}
     meeting: dict[Key, list[Demand]] = {}
     for demand in demands:
@@ -170,7 +170,7 @@ def _danger(verdict: Assessment) -> tuple[object, ...]:
 
 
 def sentence(demand: Demand, limit: Limit) -> str:
-    """A demand in words: ``/srv/f, mapped by postgres[812], can ask for 9.4 GiB; 1.2 GiB is free to it``."""
+    """Return a demand in words: ``/srv/f, mapped by postgres[812], can ask for 9.4 GiB; 1.2 GiB is free to it``."""
     new = demand.asks(limit.kind)
     asks = f"can ask for {size_text(new)}"
     if demand.rewrites:
@@ -190,14 +190,14 @@ def lost_late(limit: Limit) -> bool:
 
 
 def consequence(limit: Limit) -> str:
-    """What becomes of the write that finds no space."""
+    """Return what becomes of the write that finds no space."""
     if lost_late(limit):
         return "The write that finds no space is accepted, and lost at writeback: only msync(2) or fsync(2) tell."
     return "The write that finds no space ends with SIGBUS, or EFAULT from a system call."
 
 
 def remedy(demand: Demand, limit: Limit) -> str:
-    """What to do about it, in one or two sentences; ``command`` has how."""
+    """Return what to do about it, in one or two sentences; ``command`` has how."""
     place = printable(limit.place.mountpoint) or "the filesystem"
     lacking = size_text(_lacking(demand, limit))
     match limit.kind:
@@ -228,7 +228,7 @@ def remedy(demand: Demand, limit: Limit) -> str:
 
 
 def command(demand: Demand, limit: Limit) -> str:
-    """The command that does it, to be pasted; "" where none can, or what it needs is not known."""
+    """Return the command that does it, to be pasted; "" where none can, or what it needs is not known."""
     if not limit.total or not limit.place.mountpoint or limit.kind in (LimitKind.THIN_POOL, LimitKind.HUGE_CGROUP):
         return ""
     if limit.kind is LimitKind.IMAGE:
@@ -257,7 +257,7 @@ def _lacking(demand: Demand, limit: Limit) -> int:
 
 
 def forecasts(before: Sequence[Assessment], now: Sequence[Assessment], elapsed_ns: int) -> Forecasts:
-    """A forecast for each verdict of ``now``, from what changed in ``elapsed_ns``."""
+    """Return a forecast for each verdict of ``now``, from what changed in ``elapsed_ns``."""
     return {verdict.limit.key: forecast(before, verdict, elapsed_ns) for verdict in now}
 
 

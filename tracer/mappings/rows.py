@@ -35,7 +35,7 @@ class MappingRow:
 
 
 def rows(scan: Scan, *, by_file: bool = False, resident: Resident | None = None) -> list[MappingRow]:
-    """The rows, the largest mappings first."""
+    """Return the rows, the largest mappings first."""
     made = []
     files = {(file.dev, file.inode, file.path): file for file in (*scan.files, *scan.cut)}
     for file in files.values():

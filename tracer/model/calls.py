@@ -78,7 +78,7 @@ def device_name(dev: int) -> str:
 
 
 def device_number(name: str) -> int:
-    """The device number that ``device_name`` gave this name; raises ValueError for what is none."""
+    """Return the device number that ``device_name`` gave this name; raises ValueError for what is none."""
     major, _, minor = name.partition(":")
     return int(major) << 20 | int(minor)
 

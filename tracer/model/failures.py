@@ -163,7 +163,7 @@ _CODES: Final = {
 
 
 def code_of(number: int) -> Code:
-    """The si_code that the kernel had in 32 bits. Below 0 are those of processes (SI_FROMUSER)."""
+    """Return the si_code that the kernel had in 32 bits. Below 0 are those of processes (SI_FROMUSER)."""
     signed = number - (number >> 31 << 32)
     return _CODES.get(signed, Code.SENT if signed < 0 else Code.OTHER)
 

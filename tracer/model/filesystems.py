@@ -281,5 +281,5 @@ KNOWN: Final = tuple(_RULES)
 
 
 def rules(fstype: str) -> Rules:
-    """The rules of a filesystem type; "fuse.sshfs" has those of "fuse". An unknown type is not touched."""
+    """Return the rules of a filesystem type; "fuse.sshfs" has those of "fuse". An unknown type is not touched."""
     return _RULES.get(fstype) or _RULES.get(fstype.partition(".")[0]) or _UNKNOWN

@@ -29,5 +29,5 @@ class Freeze:
 
 
 def by_device(freezes: Mapping[Filesystem, Freeze]) -> dict[int, Freeze]:
-    """The freezes of the filesystems that have their device numbers now: those of the last generation."""
+    """Return the freezes of the filesystems that have their device numbers now: those of the last generation."""
     return {filesystem.dev: freeze for filesystem, freeze in sorted(freezes.items(), key=lambda item: item[0])}

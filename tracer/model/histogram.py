@@ -47,7 +47,7 @@ class Histogram:
 
     @classmethod
     def of(cls, *latencies_ns: int) -> Histogram:
-        """A histogram of the given latencies."""
+        """Return a histogram of the given latencies."""
         buckets = [0] * BUCKETS
         for ns in latencies_ns:
             buckets[bucket_of(ns)] += 1
@@ -71,7 +71,7 @@ class Histogram:
         )
 
     def since(self, earlier: Histogram) -> Histogram:
-        """What was recorded after ``earlier``, an older state of the same series.
+        """Return what was recorded after ``earlier``, an older state of the same series.
 
         The largest latency of an interval is known to its bucket only, unless it is a new record or the only one.
         """
@@ -85,7 +85,7 @@ class Histogram:
         return Histogram(buckets, sum_ns, min(largest, sum_ns))
 
     def quantile(self, q: float) -> float:
-        """The latency in ns below which a share ``q`` (0..1) of the calls lies; 0.0 when empty.
+        """Return the latency in ns below which a share ``q`` (0..1) of the calls lies; 0.0 when empty.
 
         The geometric middle of that call's bucket, which nothing in the bucket is further from than 9.1 %; in the first
         bucket, which has no such middle, half its width. Never above the largest latency seen.
@@ -106,5 +106,5 @@ class Histogram:
 
 
 def upper_ns(index: int) -> int:
-    """The largest latency, in ns, that bucket ``index`` can hold (for the last one: twice its lower bound)."""
+    """Return the largest latency, in ns, that bucket ``index`` can hold (for the last one: twice its lower bound)."""
     return LOWER_NS[index + 1] - 1 if index + 1 < BUCKETS else 2 * LOWER_NS[index]

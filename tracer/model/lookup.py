@@ -27,7 +27,7 @@ class Earlier(Generic[K, V]):
         self._nameless: dict[Hashable, V] | None = None
 
     def get(self, key: K) -> V | None:
-        """What there was of it; None if nothing."""
+        """Return what there was of it; None if nothing."""
         if (value := self._values.get(key)) is not None:
             return value
         if self._nameless is None:  # names change rarely

@@ -27,7 +27,7 @@ class Throttled:
     mountpoint: str = field(default="", compare=False)
 
     def since(self, earlier: Throttled) -> Throttled:
-        """What came after ``earlier``."""
+        """Return what came after ``earlier``."""
         pauses, pause_ns = self.pauses - earlier.pauses, self.pause_ns - earlier.pause_ns
         return Throttled(pauses, pause_ns, self.dirtied - earlier.dirtied, self.mountpoint)
 
@@ -46,7 +46,7 @@ class Tracepoints:
     throttled: Mapping[str, Throttled]
 
     def since(self, earlier: Tracepoints) -> Tracepoints:
-        """What came after ``earlier``; devices without a pause in between are left out."""
+        """Return what came after ``earlier``; devices without a pause in between are left out."""
         throttled = {
             name: now.since(earlier.throttled.get(name, Throttled()))
             for name, now in self.throttled.items()
@@ -89,7 +89,7 @@ class Snapshot:
     told: int = 0
 
     def since(self, earlier: Snapshot) -> Snapshot:
-        """What happened between ``earlier`` and this snapshot; series without a call in between are left out."""
+        """Return what happened between ``earlier`` and this snapshot; series without a call in between are left out."""
         calls = {}
         calls_before = Earlier(earlier.calls, self.calls)
         for series, histogram in self.calls.items():
@@ -118,7 +118,7 @@ class Snapshot:
         return {key: more for key, time in self.waits.items() if (more := time.since(before.get(key))).count}
 
     def by_name(self) -> Snapshot:
-        """What has the same names taken together: filesystems that had a device number and a place in turn."""
+        """Return what has the same names taken together: filesystems that had a device number and a place in turn."""
         calls = self.grouped(lambda series: replace(series, generation=0))
         failures: dict[FailureSeries, int] = {}
         for failure, number in self.failures.items() if asked(self.failures) else ():

@@ -50,7 +50,7 @@ class WaitTime:
         return WaitTime(self.count + other.count, self.ns + other.ns, max(self.max_ns, other.max_ns))
 
     def since(self, earlier: WaitTime | None) -> WaitTime:
-        """What came after ``earlier``; the longest is that of all time."""
+        """Return what came after ``earlier``; the longest is that of all time."""
         return self if earlier is None else WaitTime(self.count - earlier.count, self.ns - earlier.ns, self.max_ns)
 
 

@@ -62,5 +62,5 @@ FileLosses = Mapping[LostFile, FileLoss]
 
 
 def file_of(failure: Failure) -> LostFile:
-    """The file that a failure is of."""
+    """Return the file that a failure is of."""
     return LostFile(failure.inode, failure.dev, failure.generation)

@@ -150,29 +150,29 @@ RACED: Final = _OUTCOMES.index(Outcome.RACED) << _OUTCOME_SHIFT
 
 
 def outcome_of(kind: int) -> Outcome:
-    """The outcome in a series' kind."""
+    """Return the outcome in a series' kind."""
     return _OUTCOMES[kind >> _OUTCOME_SHIFT & 0xF]
 
 
 def initiator_of(kind: int) -> Initiator:
-    """The initiator in a series' kind."""
+    """Return the initiator in a series' kind."""
     return _INITIATORS[kind >> _INITIATOR_SHIFT & 0x3]
 
 
 def path_in(kind: int) -> FaultPath:
-    """The path in a series' kind."""
+    """Return the path in a series' kind."""
     if dax := kind >> _DAX_SHIFT & 0x3:
         return _DAX_PATHS[dax - 1]
     return FaultPath.WRITE_PROTECT if kind & WRITE_PROTECT else FaultPath.FIRST_WRITE
 
 
 def generation_in(kind: int) -> int:
-    """The generation in a series' kind."""
+    """Return the generation in a series' kind."""
     return kind >> _GENERATION_SHIFT & GENERATIONS
 
 
 def with_generation(kind: int, generation: int) -> int:
-    """The kind that one without a generation becomes by it, ended or not."""
+    """Return the kind that one without a generation becomes by it, ended or not."""
     return kind & ~ENDED | generation << _GENERATION_SHIFT
 
 

@@ -26,7 +26,10 @@ class Arrival:
 
     @contextmanager
     def waiting(self) -> Iterator[Callable[[float], None]]:
-        """A function that waits for up to so many seconds. What comes after the block was entered ends its wait."""
+        """Provide a function that waits for up to so many seconds.
+
+        What comes after the block was entered ends its wait.
+        """
         mine = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             with self._lock:

@@ -39,7 +39,7 @@ _DISTRIBUTION: Final = "/usr/bin/python3"
 
 
 def text(layout: str, backend: Backend, files: Sequence[str] = FILES) -> str:
-    """The C text to compile: ``layout`` (see ``kernel.btf.header``), then ``files`` of ours in order."""
+    """Return the C text to compile: ``layout`` (see ``kernel.btf.header``), then ``files`` of ours in order."""
     parts = ["#include <linux/types.h>\n", f"#define {backend.name}\n", abi.header(), layout]
     for name in files:
         parts += [f'#line 1 "{name}"\n', (SOURCES / name).read_text()]
@@ -107,7 +107,7 @@ def _compile(source: str) -> bytes:
 
 
 def _known() -> MkwriteError | None:
-    """What is known to be wrong with BCC here, in doctor's words."""
+    """Return what is known to be wrong with BCC here, in doctor's words."""
     return next((obstacle.error() for obstacle in bcc(read())), None)
 
 

@@ -102,7 +102,7 @@ class InnerHooks:
         self._denied = False
 
     def follow_modules(self, btf: Btf) -> None:
-        """Hook what is there now and was not before."""
+        """Attach to what is there now and was not before."""
         for number, found in inner.available(self._symbols):
             if found.function not in self._hooked:
                 self._hooked.add(found.function)

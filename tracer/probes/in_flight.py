@@ -29,7 +29,7 @@ class InFlightReader:
     """A loaded iterator over all tasks; every look runs it once."""
 
     def __init__(self, bpf: BpfObject, maps: Mapping[str, int], btf: Btf, symbols: Symbols) -> None:
-        """Raises OSError as the kernel refuses. ``bpf`` as configured, ``maps`` by descriptor."""
+        """Open it; raises OSError as the kernel refuses. ``bpf`` as configured, ``maps`` by descriptor."""
         self._type: Any = c_type(bpf.maps["scratch"].value)
         number = btf.function(ITERATOR)
         if number is None:

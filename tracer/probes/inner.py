@@ -64,7 +64,7 @@ def names() -> tuple[str, ...]:
 
 
 def available(symbols: Symbols) -> Iterator[tuple[int, Inner]]:
-    """The functions that this kernel has now, with their numbers: its own, and those of the modules loaded."""
+    """Yield the functions that this kernel has now, with their numbers: its own, and those of the modules loaded."""
     numbers = {name: number for number, name in enumerate(names(), 1)}
     for group in _FUNCTIONS.values():
         # Two of one name cannot be told apart by name, and must not be hooked by chance.

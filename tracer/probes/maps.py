@@ -65,7 +65,7 @@ class Maps:
         return cells.histograms()
 
     def _front(self) -> Iterator[tuple[int, bytes]]:
-        """The front cells that are taken, and where they are."""
+        """Yield the front cells that are taken, and where they are."""
         front, kind_at, size = self._mapped["front"], self._cell.series.offset + 20, ct.sizeof(self._cell)
         for start in range(0, self._specs["front"].value_size, size):
             if front[start + kind_at : start + kind_at + 4] != b"\0\0\0\0":
@@ -103,15 +103,15 @@ class Maps:
         return cells.histograms().get(series)
 
     def remove_cause(self, cause: Cause) -> bool:
-        """The same of failures; whether it was there."""
+        """Return the same of failures; whether it was there."""
         return self._delete("causes", _CAUSE.pack(*cause))
 
     def remove_wait(self, wait: RawWait) -> bool:
-        """The same of waits."""
+        """Return the same of waits."""
         return self._delete("waited", _WAIT.pack(wait.handler, *wait.filesystem, WAITS.index(wait.reason)))
 
     def remove_fstype(self, filesystem: Filesystem) -> bool:
-        """The same of a type's name."""
+        """Return the same of a type's name."""
         return self._delete("fstypes", _FILESYSTEM.pack(*filesystem))
 
     def _delete(self, name: str, key: bytes) -> bool:
@@ -121,7 +121,7 @@ class Maps:
         return found
 
     def slots(self) -> Iterator[Slot]:
-        """Calls that have not returned, or still wait for their PTE."""
+        """Yield calls that have not returned, or still wait for their PTE."""
         mapped, size = self._mapped["slots"], ct.sizeof(self._slot)
         with memoryview(mapped) as view, view.cast("Q") as words, words[:: size // 8] as first_words:
             # A free slot starts with 0; the others are copied whole.
@@ -143,7 +143,7 @@ class Maps:
             )  # fmt: skip
 
     def wp_counts(self) -> list[int]:
-        """Runs of do_wp_page by outcome, over all CPUs."""
+        """Return runs of do_wp_page by outcome, over all CPUs."""
         mapped = self._mapped["wp_counts"]
         rows = struct.iter_unpack("<8Q", mapped[: self._specs["wp_counts"].value_size])
         return [sum(column) for column in zip(*rows, strict=True)]
@@ -165,7 +165,7 @@ class Maps:
         }
 
     def numbers(self) -> dict[int, Number]:
-        """What device numbers stand for now: those of which a filesystem has ended, or has failed (tracepoints)."""
+        """Return what device numbers stand for now, if a filesystem of theirs has ended or failed (tracepoints)."""
         found = {}
         for key, value in self._unless_unchanged("numbers", self._changes().filesystems_changed):
             ended_ns, _, generation = _NUMBER.unpack(value)
@@ -176,7 +176,7 @@ class Maps:
         return Changes(*struct.unpack_from(f"<{len(Changes._fields)}Q", self._mapped["changes"]))
 
     def _unless_unchanged(self, name: str, changes: int) -> list[tuple[bytes, bytes]]:
-        """A map's entries. The programs count a change after they made it, so what was read is never too old."""
+        """Return a map's entries. The programs count a change after they made it, so what was read is never too old."""
         if name not in self._read or self._read[name][0] != changes:
             self._read[name] = changes, list(self._entries(name)) if changes else []
         return self._read[name][1]
@@ -194,7 +194,7 @@ class Maps:
         return self._specs["causes"].max_entries if "causes" in self._specs else 0
 
     def waits(self) -> dict[RawWait, tuple[int, int, int]]:
-        """Calls that waited, their time in ns and the longest; none without the programs that tell."""
+        """Return calls that waited, their time in ns and the longest; none without the programs that tell."""
         if "waited" not in self._specs:
             return {}
         found = {}
@@ -216,7 +216,7 @@ class Maps:
         return found
 
     def file_losses(self) -> list[tuple[bytes, bytes]]:
-        """The entries of files that lost writes; none without the programs that tell of failures."""
+        """Return the entries of files that lost writes; none without the programs that tell of failures."""
         return self._unless_unchanged("file_losses", self._changes().file_losses_counted)
 
     def tellings(self) -> int:
@@ -225,7 +225,7 @@ class Maps:
         return sum(int.from_bytes(value, "little") for _, value in found)
 
     def freezes(self) -> list[tuple[bytes, bytes]]:
-        """The entries of filesystems that were frozen or thawed; none without the programs that tell waits apart."""
+        """Return the entries of filesystems that were frozen or thawed; none without the programs for waits."""
         return list(self._entries("freezes")) if "freezes" in self._specs else []
 
     def _entries(self, name: str) -> Iterator[tuple[bytes, bytes]]:
@@ -254,11 +254,11 @@ class Events:
         return 0
 
     def fileno(self) -> int:
-        """What is readable when something has come."""
+        """Return what is readable when something has come."""
         return int(libbpf().ring_buffer__epoll_fd(self._ring))
 
     def take(self) -> list[bytes]:
-        """What has come."""
+        """Return what has come."""
         libbpf().ring_buffer__consume(self._ring)
         records = list(self._records)
         self._records.clear()

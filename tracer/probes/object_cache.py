@@ -33,12 +33,12 @@ def directory() -> Path:
 
 
 def digest(data: bytes) -> str:
-    """A name for ``data``, which no other bytes have."""
+    """Return a name for ``data``, which no other bytes have."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
 def find(key: str) -> BpfObject | None:
-    """The object kept under ``key``; None if there is none that can be trusted."""
+    """Return the object kept under ``key``; None if there is none that can be trusted."""
     place = directory()
     with suppress(OSError):
         if _is_private(place):
@@ -69,7 +69,7 @@ def keep(key: str, output: bytes) -> None:
 
 
 def leads_to(path: Path) -> os.stat_result | None:
-    """The status of what ``path`` leads to; None if others than root and this user can make it lead elsewhere.
+    """Return the status of what ``path`` leads to; None if others than root and this user can make it lead elsewhere.
 
     Each directory on the way, symbolic links followed, must belong to one of the two, and be writable by its owner
     alone or sticky. Raises OSError when a part of the path does not exist or may not be looked at.
@@ -98,7 +98,7 @@ def leads_to(path: Path) -> os.stat_result | None:
 
 
 def _is_private(path: Path) -> bool:
-    """True if this user owns the file or directory, and only root and this user can change or replace it."""
+    """Return True if this user owns the file or directory, and only root and this user can change or replace it."""
     status = leads_to(path)
     return status is not None and status.st_uid == os.geteuid() and not status.st_mode & _WRITABLE_BY_OTHERS
 
@@ -112,7 +112,7 @@ def _make(place: Path, mode: int) -> None:
 
 
 def _read(path: Path) -> BpfObject | None:
-    """A kept object; None unless it is what this user's compiler wrote, to the bit, and the compiler is the same."""
+    """Return a kept object; None unless this user's compiler wrote it, to the bit, and is still the same."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & _WRITABLE_BY_OTHERS:
@@ -127,7 +127,10 @@ def _read(path: Path) -> BpfObject | None:
 
 
 def _unchanged(files: Iterable[tuple[str, int, int]]) -> bool:
-    """False if a file of the compiler has another size or time now. One that is gone compiles nothing any more."""
+    """Return False if a file of the compiler has another size or time now.
+
+    One that is gone compiles nothing any more.
+    """
     for name, size, mtime_ns in files:
         with suppress(FileNotFoundError):
             status = Path(name).stat()

@@ -55,7 +55,7 @@ class Opened:
 
 
 def open_tracer(options: Options, symbols: Symbols, selection: Selection) -> Opened:
-    """Hook functions, or, where none can be hooked, tracepoints. Raises MkwriteError when nothing attaches."""
+    """Attach to functions or, where none can be hooked, to tracepoints. Raises MkwriteError when nothing attaches."""
     if options.backend is Backend.TRACEPOINT:
         return _open_tracepoints(options, symbols, selection, "")
     try:
@@ -178,7 +178,7 @@ class _Plan:
 
 
 def _plans(asked: Backend | None, handlers: bool, preempts: bool) -> Iterator[_Plan]:
-    """What to try, best first.
+    """Yield what to try, best first.
 
     A preempted fentry program makes the kernel skip those of other tasks on its CPU (__bpf_prog_enter_recur,
     kernel/bpf/trampoline.c); kprobes run with preemption off, and miss nothing. do_wp_page runs at every
@@ -212,7 +212,7 @@ def handler_places(handlers: Iterable[str]) -> Iterator[HookPoint]:
 
 
 def hook_handlers(tracer: Tracer, handlers: Iterable[str]) -> list[str]:
-    """Hook those of all handlers that can be; a note for each that cannot (perf's is marked notrace in 5.10)."""
+    """Attach to those of all handlers that can be; a note for each that cannot (perf's is marked notrace in 5.10)."""
     notes = []
     for name in handlers:
         try:
@@ -238,7 +238,7 @@ def _places(plan: _Plan, handlers: Iterable[str], core: bool, dirty: bool) -> It
 
 
 def _handlers(options: Options, symbols: Symbols, notes: list[str]) -> tuple[str, ...]:
-    """The handlers to hook one by one: those asked for, or all where the core's function cannot be hooked."""
+    """Return the handlers to hook one by one: those asked for, or all where the core's function cannot be hooked."""
     if options.filters.handlers:
         if options.backend is Backend.FENTRY:
             return ()  # filtered by address instead

@@ -45,7 +45,7 @@ _SCALARS: Final[Mapping[str, Any]] = {
 
 
 def c_type(description: Any) -> Any:
-    """The ctypes type for one of BCC's descriptions: a scalar's name, or [name, [[field, type, [size]?]...], _]."""
+    """Return the ctypes type for a description of BCC: a scalar's name, or [name, [[field, type, [size]?]...], _]."""
     if isinstance(description, str):
         return _SCALARS[description]
     name, members, *_ = description
@@ -78,7 +78,7 @@ class BpfObject:
     references: Mapping[str, tuple[tuple[int, str], ...]]
 
     def configured(self, settings: Mapping[int, int], rows: Mapping[str, int], entries: Mapping[str, int]) -> BpfObject:
-        """The object with its settings (bpf/config.h) written in, and some maps of another size.
+        """Return the object with its settings (bpf/config.h) written in, and some maps of another size.
 
         A setting that differs between a program's hooks is left to ``load``. ``rows``: how often a map's value is
         repeated, for the maps that are one value. ``entries``: of other maps.
@@ -122,7 +122,7 @@ def _set(code: bytes, settings: Mapping[int, int]) -> bytes:
 
 
 def kernel_calls(code: bytes) -> bytes:
-    """The code with calls of helpers numbered beyond the mark turned into calls of kernel functions (bpf/kfunc.h)."""
+    """Return the code with helpers numbered beyond the mark turned into calls of kernel functions (bpf/kfunc.h)."""
     patched = bytearray(code)
     for at in range(0, len(code), 8):
         number = int.from_bytes(code[at + 4 : at + 8], "little")
@@ -173,7 +173,7 @@ class _ProgOpts(ct.Structure):
 
 
 def create_maps(specs: Mapping[str, MapSpec]) -> dict[str, int]:
-    """A descriptor for each map. Raises OSError; nothing is left open then."""
+    """Return a descriptor for each map. Raises OSError; nothing is left open then."""
     made: dict[str, int] = {}
     try:
         for name, spec in specs.items():
@@ -188,7 +188,7 @@ def create_maps(specs: Mapping[str, MapSpec]) -> dict[str, int]:
 
 
 def _charged(call: Callable[..., int], *arguments: Any) -> int:
-    """The result of a libbpf function, with RLIMIT_MEMLOCK raised if that is in the way.
+    """Return the result of a libbpf function, with RLIMIT_MEMLOCK raised if that is in the way.
 
     Kernels before 5.11 charge maps and programs to it, and say EPERM. Only while they are made: it is our caller's, and
     programs that we run inherit it. libbpf may raise it by itself there (bump_rlimit_memlock), at its first call.
@@ -264,7 +264,7 @@ def insert(descriptor: int, key: bytes, value: bytes) -> None:
 
 
 def _info(descriptor: int) -> _ProgInfo:
-    """What the kernel says of a program; zeros if nothing."""
+    """Return what the kernel says of a program; zeros if nothing."""
     info = _ProgInfo()
     size = ct.c_uint32(ct.sizeof(info))
     if libbpf().bpf_obj_get_info_by_fd(descriptor, ct.byref(info), ct.byref(size)) < 0:

@@ -29,7 +29,7 @@ class RawSeries(NamedTuple):
         return Filesystem(self.dev, generation_in(self.kind))
 
     def of(self, generation: int) -> RawSeries:
-        """The same with the generation that it lacks in a slot and in a front cell."""
+        """Return the same with the generation that it lacks in a slot and in a front cell."""
         return self._replace(kind=with_generation(self.kind, generation))
 
 
@@ -48,7 +48,7 @@ class Number(NamedTuple):
     generation: int
 
     def at(self, ns: int) -> int:
-        """The generation of a call that began then."""
+        """Return the generation of a call that began then."""
         return self.generation - (ns < self.ended_ns) & GENERATIONS
 
 
@@ -83,12 +83,12 @@ class Cells:
         known[2] = max(known[2], max_ns)
 
     def series(self, data: bytes) -> RawSeries:
-        """The series of a cell, with its generation."""
+        """Return the series of a cell, with its generation."""
         generation = int.from_bytes(data[self._generation : self._generation + 8], "little")
         return RawSeries(*SERIES.unpack_from(data, self._series)).of(generation)
 
     def histograms(self) -> dict[RawSeries, Histogram]:
-        """The sums. The largest latency is at least the bound of the highest bucket (see count_shared)."""
+        """Return the sums. The largest latency is at least the bound of the highest bucket (see count_shared)."""
         result = {}
         for key, (counts, sum_ns, max_ns) in self._totals.items():
             buckets = _COUNTS.unpack(counts.to_bytes(_COUNTS.size, "little"))

@@ -34,7 +34,7 @@ class Selection:
     """The filters of a session, which all exist."""
 
     def __init__(self, filters: Filters, mounts: Mounts, cgroups: Cgroups, symbols: Symbols) -> None:
-        """Raises UsageError for what does not exist, and for pids that would be another process's."""
+        """Open it; raises UsageError for what does not exist, and for pids that would be another process's."""
         check(filters, mounts, cgroups, symbols.handlers().keys())
         check_host_pids(filters)
         self.filters = filters
@@ -68,6 +68,6 @@ def _wanted(filters: Filters, mounts: Mounts, cgroups: Cgroups) -> Iterator[Want
 
 
 def _as_numbers(text: str) -> tuple[int, int]:
-    """The 16 bytes of a comm or type name, as the programs compare them."""
+    """Return the 16 bytes of a comm or type name, as the programs compare them."""
     padded = text.encode("utf-8", "surrogateescape")[:15].ljust(16, b"\0")
     return int.from_bytes(padded[:8], "little"), int.from_bytes(padded[8:], "little")

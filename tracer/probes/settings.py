@@ -15,7 +15,7 @@ _ON_TASK: Final = (Want.PID, Want.COMM, Want.CGROUP)
 def settings(
     options: Options, wanted: Sequence[Wanted], *, cpus: int, cells: int, raced: bool, handlers: bool
 ) -> dict[int, int]:
-    """What one session sets for all its programs, by ``Setting``.
+    """Return what one session sets for all its programs, by ``Setting``.
 
     ``cpus`` are the possible ones, ``cells`` the front cells of each; ``raced``: fault_dirty_shared_page is hooked;
     ``handlers``: the handlers are, not the core.

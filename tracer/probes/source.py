@@ -58,7 +58,7 @@ _FIELDS: Final = {
 
 
 def source(btf: Btf, backend: Backend, failures: bool = False, waits: bool = False) -> str:
-    """The C text of an object.
+    """Return the C text of an object.
 
     ``failures``: with the programs that tell of each; ``waits``: with those that tell waits apart. Programs that were
     merely switched off would still cost: around them the compiler lays out worse what runs at every call.

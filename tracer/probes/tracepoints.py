@@ -53,7 +53,7 @@ class TracepointCounts:
     """Attached tracepoints and their counts. ``close`` leaves nothing behind."""
 
     def __init__(self, selection: Selection) -> None:
-        """Raises MkwriteError or OSError where nothing can be counted; a tracepoint that is missing is a hook less."""
+        """Open them; raises MkwriteError or OSError if nothing can be counted; a missing tracepoint is a hook less."""
         self._descriptors: list[int] = []
         self._programs: dict[str, int] = {}
         self._maps: dict[str, int] = {}
@@ -106,7 +106,7 @@ class TracepointCounts:
         return ((_PROGRAMS[tracepoint], descriptor) for tracepoint, descriptor in self._programs.items())
 
     def read(self) -> Tracepoints:
-        """The counts so far."""
+        """Return the counts so far."""
         counts = self._counts()
         return Tracepoints(
             sigbus=counts[Count.SIGBUS],
@@ -140,7 +140,7 @@ class TracepointCounts:
         self._maps.clear()
 
     def _counts(self) -> list[int]:
-        """Sums over the CPUs, in the order of enum count."""
+        """Return sums over the CPUs, in the order of enum count."""
         values = [
             int.from_bytes(value, "little") for _, value in entries(self._bpf.maps["counts"], self._maps["counts"])
         ]
@@ -159,12 +159,12 @@ class TracepointCounts:
 
 
 def counts_source(btf: Btf) -> str:
-    """The C text of the object."""
+    """Return the C text of the object."""
     return text(header(btf, _FIELDS), Backend.TRACEPOINT, FILES)
 
 
 def open_tracepoints(options: Options, symbols: Symbols, selection: Selection) -> tuple[Tracer, TracepointCounts]:
-    """What tells of each SIGBUS, and what counts. Raises OSError, or MkwriteError."""
+    """Return what tells of each SIGBUS, and what counts. Raises OSError, or MkwriteError."""
     wanted = selection.wanted()
     with Btf() as btf:
         bpf = build(source(btf, Backend.TRACEPOINT, failures=True))
@@ -187,7 +187,7 @@ def open_tracepoints(options: Options, symbols: Symbols, selection: Selection) -
 
 
 def note(why: str) -> str:
-    """What is not seen without hooks on functions."""
+    """Return what is not seen without hooks on functions."""
     reason = f" ({why})" if why else ""
     return (
         f"tracepoint backend{reason}: no calls, latencies or outcomes, no errno, no EFAULT of system calls, not who "

@@ -74,7 +74,7 @@ class Tracer:
         places: Iterable[HookPoint],
         types: Btf | None,
     ) -> None:
-        """Raises OSError as the kernel refuses, MkwriteError for what tracefs lacks; nothing stays attached then."""
+        """Open it; raises OSError as the kernel refuses, MkwriteError if tracefs lacks something, all detached."""
         self._objects = objects
         self._state = _State()
         self._returns: ReturnProbes | None = None
@@ -147,7 +147,7 @@ class Tracer:
         return ((name, descriptor) for (name, *_), descriptor in self._state.programs.items())
 
     def attach_if_possible(self, place: HookPoint, types: Btf | None) -> None:
-        """The same, but that what an optional place lacks is told among the hooks."""
+        """Do the same, but tell among the hooks what an optional place lacks."""
         of_a_pair = place.optional and not place.tracepoint
         if of_a_pair and any(hook.function == place.function for hook in self._state.missing):
             return  # what an entry keeps, only the return takes away

@@ -98,12 +98,12 @@ def names() -> tuple[str, ...]:
 
 
 def reason_of(stack: Iterable[str]) -> Wait | None:
-    """What a task waits for by its kernel stack, the innermost function first; None where none of them has a name."""
+    """Return what a task waits for by its kernel stack, the innermost function first; None if none has a name."""
     return next((_REASONS[name] for name in stack if name in _REASONS), None)
 
 
 def available(symbols: Symbols) -> Iterator[tuple[Wait, Symbol]]:
-    """The functions that this kernel has now, its own and those of the modules loaded."""
+    """Yield the functions that this kernel has now, its own and those of the modules loaded."""
     for reason, group in _FUNCTIONS.items():
         found = {name: at[0] for name in group if len(at := symbols.find(name)) == 1 and at[0].is_function}
         if "handle_reserve_ticket" in found:

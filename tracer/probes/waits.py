@@ -62,7 +62,7 @@ class WaitHooks:
             self._miss(ITERATOR, Backend.FENTRY, error)
 
     def follow_modules(self) -> None:
-        """Hook what modules loaded since have."""
+        """Attach to what modules loaded since have."""
         with Btf() as btf, ExitStack() as stack:
             modules: dict[str, Btf | None] = {"": btf}
 
@@ -156,7 +156,7 @@ class WaitHooks:
         return total + (sum(self._returns.missed().values()) if self._returns else 0)
 
     def in_flight(self) -> Iterator[tuple[Any, bytes, Wait | None]]:
-        """The calls that have not returned, as ``InFlightReader.read`` has them."""
+        """Return the calls that have not returned, as ``InFlightReader.read`` has them."""
         return self._in_flight.read() if self._in_flight else iter(())
 
     @property

@@ -40,12 +40,12 @@ _REPORT: Final = "fserror_report"
 
 
 def functions() -> tuple[str, ...]:
-    """The symbols that tell what may be hooked."""
+    """Return the symbols that tell what may be hooked."""
     return (_EXT4_FUNCTION, *_FLUSH, _REPORT, *(f"__traceiter_{name}" for name in _REQUESTS))
 
 
 def ranges(filters: Filters, symbols: Symbols, btf: Btf) -> Iterator[tuple[str, HookPoint]]:
-    """What tells exactly which bytes were lost, as far as it is there now: by the symbol that it is known by."""
+    """Yield what tells exactly which bytes were lost, as far as it is there now: by the symbol that it is known by."""
     if _without(filters):
         return
     if symbols.find(_REPORT):
@@ -89,12 +89,12 @@ def places(filters: Filters, backend: Backend, symbols: Symbols) -> Iterator[Hoo
 
 
 def notes(filters: Filters) -> Iterator[str]:
-    """What is not seen with these filters."""
+    """Yield what is not seen with these filters."""
     if given := _without(filters):
         yield f"Writes that are lost at writeback are not told with {given}: no task and no handler is known there."
 
 
 def _without(filters: Filters) -> str:
-    """The first of the options that rule these hooks out."""
+    """Return the first of the options that rule these hooks out."""
     by_task = {"--pid": filters.pids, "--comm": filters.comms, _CGROUP: filters.cgroups}
     return next((option for option, given in {**by_task, "--handler": filters.handlers}.items() if given), "")

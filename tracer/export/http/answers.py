@@ -29,7 +29,7 @@ class Answers:
         self._page = page
 
     def __call__(self, question: Question) -> bytes:
-        """The answer; b"" where it cannot be made, which is logged."""
+        """Return the answer; b"" where it cannot be made, which is logged."""
         try:
             return self._made(question)
         except Exception as error:
@@ -52,7 +52,7 @@ class Answers:
 
 
 def exposition(*collectors: Collector) -> bytes:
-    """The metrics in the text format, as a scrape would get them, without those of this process."""
+    """Return the metrics in the text format, as a scrape would get them, without those of this process."""
     return generate_latest(_registry(collectors))
 
 

@@ -19,7 +19,7 @@ _CELL, _LEFT, _BELOW, _HEIGHT = 15, 62, 20, 14
 
 
 def heat_map(minutes: Sequence[Histogram]) -> str:
-    """The map, and what it says in words."""
+    """Return the map, and what it says in words."""
     whole = sum(minutes, Histogram())
     if not whole.count:
         return '<p id="heat-map" class="dim">No calls.</p>'
@@ -63,5 +63,5 @@ def _shade(number: int, most: int) -> int:
 
 
 def _label(row: int) -> str:
-    """The latency at which a row begins."""
+    """Return the latency at which a row begins."""
     return duration(LOWER_NS[_ROWS[row].start]) if row < len(_ROWS) else "more"

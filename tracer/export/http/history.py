@@ -69,7 +69,7 @@ class History:
                 self._failures.extend(failed)
 
     def view(self) -> View:
-        """What there is to see now."""
+        """Return what there is to see now."""
         with self._lock:
             last = self._total.monotonic_ns // _MINUTE_NS
             minutes = (self._minutes.get(m, Histogram()) for m in range(last - MINUTES + 1, last + 1))

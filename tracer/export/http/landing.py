@@ -33,7 +33,7 @@ _ROWS: Final = 50
 
 
 def page(view: View, version: str) -> str:
-    """The document."""
+    """Return the document."""
     main = "\n".join([
         _status(view),
         *_section("Calls of page_mkwrite", _calls(view)),

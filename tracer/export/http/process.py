@@ -78,7 +78,7 @@ class HttpProcess:
             raise cannot_listen(self._address, problem)
 
     def tell(self, ready: bool) -> None:
-        """What to say to whoever asks whether the tracer is ready."""
+        """Set the answer to whoever asks whether the tracer is ready."""
         self._ready[0] = ready
 
     def check(self) -> None:

@@ -30,7 +30,7 @@ class Question(IntEnum):
 
     @classmethod
     def metrics(cls, openmetrics: bool, gzip: bool) -> Question:
-        """The metrics in this format."""
+        """Return the metrics in this format."""
         return cls(cls.TEXT + 2 * openmetrics + gzip)
 
 
@@ -39,7 +39,10 @@ class Unanswered(Exception):
 
 
 def ask(channel: socket.socket, question: Question) -> bytes:
-    """The answer. Nobody else may use the channel meanwhile. Raises Unanswered, or OSError if the tracer has ended."""
+    """Return the answer.
+
+    Nobody else may use the channel meanwhile. Raises Unanswered, or OSError if the tracer has ended.
+    """
     channel.sendall(bytes([question]))
     body = _receive(channel)
     if not body:
@@ -82,7 +85,10 @@ def _send(channel: socket.socket, told: object) -> None:
 
 
 def _receive(channel: socket.socket, end: float | None = None, most: int = 1 << 32) -> bytes:
-    """A message; b"" where the other end has closed, or says too much. Raises OSError, as TimeoutError at ``end``."""
+    """Return a message; b"" where the other end has closed, or says too much.
+
+    Raises OSError, as TimeoutError at ``end``.
+    """
     head = _take(channel, _LENGTH.size, end)
     (length,) = _LENGTH.unpack(head) if head else (0,)
     return _take(channel, length, end) if length <= most else b""

@@ -67,7 +67,7 @@ class Address:
 
 
 def bound(address: Address) -> socket.socket:
-    """A socket that has ``address`` and does not listen yet. Raises MkwriteError if that cannot be had."""
+    """Return a socket that has ``address`` and does not listen yet. Raises MkwriteError if that cannot be had."""
     host, port = address.host, address.port
     listener = None
     try:
@@ -83,7 +83,7 @@ def bound(address: Address) -> socket.socket:
 
 
 def cannot_listen(address: Address, reason: str) -> MkwriteError:
-    """The error that says so."""
+    """Return the error that says so."""
     return MkwriteError(
         f"Cannot listen on {printable(str(address))}: {reason}.",
         f"Choose another with --listen HOST:PORT; 'ss -ltnp sport = {address.port}' shows who has the port.",
@@ -192,14 +192,14 @@ class _Server(ThreadingMixIn, WSGIServer):
             return True
 
     def answers(self, client_address: Any) -> None:
-        """The answer to this client begins, or goes on."""
+        """Note that the answer to this client begins, or goes on."""
         with self._lock:
             connection = self._connections.get(client_address)
             if connection and connection.since == math.inf:
                 connection.since = time.monotonic()
 
     def service_actions(self) -> None:
-        """What is done twice a second: cut off who is over time."""
+        """Cut off clients that are over time; called twice a second."""
         latest = time.monotonic() - _DEADLINE_S
         with self._lock:
             for who in [who for who, c in self._connections.items() if c.since < latest]:
@@ -285,8 +285,8 @@ class _Handler(WSGIRequestHandler):
         return _Tracebacks()
 
     def address_string(self) -> str:
-        """The address: a name would have to be asked for."""
+        """Return the address: a name would have to be asked for."""
         return str(self.client_address[0])
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged."""
+        """Log nothing of requests."""

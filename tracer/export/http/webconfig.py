@@ -153,7 +153,7 @@ class WebConfig:
 
     @classmethod
     def of(cls, files: WebFiles) -> WebConfig:
-        """What they say. Raises UsageError for keys and certificates that cannot be used."""
+        """Return what they say. Raises UsageError for keys and certificates that cannot be used."""
         sans = frozenset(files.tls.get("client_allowed_sans") or ())
         return cls(_context(files) if files.tls else None, sans, Users(files.users))
 
@@ -212,7 +212,7 @@ def _content(path: Path, name: str) -> str:
 
 @contextmanager
 def _file(content: str) -> Iterator[str]:
-    """A file in memory, for OpenSSL, which takes keys from files only."""
+    """Provide a file in memory, for OpenSSL, which takes keys from files only."""
     descriptor = os.memfd_create("mkwrite-web")
     try:
         os.write(descriptor, content.encode("latin-1"))

@@ -25,12 +25,12 @@ _NO_TASK: Final = dict.fromkeys(
 
 
 def record(event: Event) -> dict[str, object]:
-    """A failure or a slow call."""
+    """Return a failure or a slow call."""
     return failure_dict(event) if isinstance(event, Failure) else {"kind": "call", **event_dict(event)}
 
 
 def failure_dict(failure: Failure) -> dict[str, object]:
-    """A failure with all that the kernel said of it; members that do not apply are null."""
+    """Return a failure with all that the kernel said of it; members that do not apply are null."""
     kind, errno, inferred_from = failure.verdict
     return {
         "kind": "failure",
@@ -44,7 +44,7 @@ def failure_dict(failure: Failure) -> dict[str, object]:
 
 
 def explained_dict(explained: Explained) -> dict[str, object]:
-    """A failure with all that is known of it; members that do not apply are null."""
+    """Return a failure with all that is known of it; members that do not apply are null."""
     failure, diagnosis = explained.failure, explained.diagnosis
     return {
         **failure_dict(failure),
@@ -97,7 +97,7 @@ def _loss_dict(loss: FileLoss) -> dict[str, object]:
 
 
 def _again(explained: Explained) -> dict[str, object] | None:
-    """The fault whose SIGBUS a process has sent to itself again."""
+    """Return the fault whose SIGBUS a process has sent to itself again."""
     if explained.again is None:
         return None
     first = explained.again.first.failure
@@ -170,7 +170,7 @@ def _members(failure: Failure) -> dict[str, object]:
 
 
 def _of_fault(failure: Failure) -> dict[str, object]:
-    """What a signal that no refused fault belongs to does not have."""
+    """Return what a signal that no refused fault belongs to does not have."""
     cut = failure.truncation
     return {
         "fstype": text(failure.fstype),

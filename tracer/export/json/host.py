@@ -15,7 +15,7 @@ from tracer.model.filesystems import rules
 
 
 def maps_dict(scan: Scan, rows: Sequence[MappingRow]) -> dict[str, object]:
-    """What ``maps --json`` prints."""
+    """Return what ``maps --json`` prints."""
     return {
         "mappings": [
             {
@@ -36,7 +36,7 @@ def maps_dict(scan: Scan, rows: Sequence[MappingRow]) -> dict[str, object]:
 
 
 def risk_dict(survey: Survey, forecasts: Forecasts | None = None) -> dict[str, object]:
-    """What ``risk --json`` prints; a time to refusal that is not in sight is null."""
+    """Return what ``risk --json`` prints; a time to refusal that is not in sight is null."""
     return {
         "monotonic_ns": survey.monotonic_ns,
         "limits": [_verdict_dict(verdict, forecasts) for verdict in survey.verdicts],

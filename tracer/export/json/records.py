@@ -56,7 +56,7 @@ def snapshot_dict(snapshot: Snapshot) -> dict[str, object]:
 
 
 def total_dict(snapshot: Snapshot) -> dict[str, object]:
-    """A snapshot in a few numbers: what happened since the start, whatever it was."""
+    """Return a snapshot in a few numbers: what happened since the start, whatever it was."""
     failed = sum(histogram.count for series, histogram in snapshot.calls.items() if series.outcome.failed)
     return {
         "elapsed_ns": snapshot.elapsed_ns,
@@ -69,7 +69,7 @@ def total_dict(snapshot: Snapshot) -> dict[str, object]:
 
 
 def histogram_dict(histogram: Histogram) -> dict[str, object]:
-    """A latency histogram; its shape is in the module's description. Quantiles are within 9.1 %."""
+    """Return a latency histogram; its shape is in the module's description. Quantiles are within 9.1 %."""
     return {
         "count": histogram.count,
         "sum_ns": histogram.sum_ns,
@@ -100,7 +100,7 @@ def breakdown_dict(breakdown: Breakdown) -> dict[str, object]:
 
 
 def seen_dict(seen: Seen) -> dict[str, object]:
-    """A stack of waiting calls, its functions the innermost first."""
+    """Return a stack of waiting calls, its functions the innermost first."""
     where = seen.where
     return {
         "fstype": text(where.fstype),
@@ -144,7 +144,7 @@ def event_dict(event: CallEvent) -> dict[str, object]:
 
 
 def stuck_dict(one: StuckCall) -> dict[str, object]:
-    """A call that has not returned; what is not known of it is empty or null."""
+    """Return a call that has not returned; what is not known of it is empty or null."""
     call = one.call
     return {
         "age_ns": call.age_ns,
@@ -167,7 +167,7 @@ def stuck_dict(one: StuckCall) -> dict[str, object]:
 
 
 def freeze_dict(freeze: Freeze | None) -> dict[str, object] | None:
-    """The last freeze of a filesystem that was seen; null for what was not seen of it, and if there was none."""
+    """Return the last freeze of a filesystem that was seen; null for what was not seen of it, and if there was none."""
     if freeze is None:
         return None
     return {
@@ -207,7 +207,7 @@ def _escaped(char: str) -> str:
 
 
 def exact(escaped: str) -> str:
-    """What ``text`` was given: that of JSON again as the program has it."""
+    """Return what ``text`` was given: that of JSON again as the program has it."""
     return _ESCAPED.sub(lambda match: _plain(match[0]), escaped)
 
 

@@ -178,7 +178,7 @@ class MkwriteCollector(Collector):
         self.up = False
 
     def describe(self) -> Iterable[Metric]:
-        """The metrics without samples, so that registering takes no snapshot."""
+        """Return the metrics without samples, so that registering takes no snapshot."""
         return _Families(self._who.labels)
 
     def read(self) -> Snapshot | None:

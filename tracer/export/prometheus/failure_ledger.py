@@ -42,7 +42,7 @@ class FailureLedger:
         self._ledger: PlaceLedger[FailureKind] = PlaceLedger(max_places, who.others)
 
     def counts(self, places: Iterable[MountLabels]) -> Iterator[tuple[Refused, int]]:
-        """What has failed, and zeros for ``places``."""
+        """Yield what has failed, and zeros for ``places``."""
         of_nobody = [place._replace(who=self._who.nobody) for place in places]
         for place, kind, number in self._ledger.counts(of_nobody, _KNOWN):
             yield Refused(place, kind), number

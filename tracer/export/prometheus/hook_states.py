@@ -42,7 +42,7 @@ class HookStates:
             attached.add_metric([backend], number)
 
     def missing(self, hooks: Collection[Hook]) -> list[tuple[str, str, str, str]]:
-        """The labels of mkwrite_hook_attached, of those that are not."""
+        """Return the labels of mkwrite_hook_attached, of those that are not."""
         attached = {_labels(hook) for hook in hooks if hook.attached}
         found = {labels: self._missing(hook) for hook in hooks if (labels := _labels(hook)) not in attached}
         return [(*labels, reason.value) for labels, reason in found.items()]

@@ -66,7 +66,7 @@ class Who:
         )
 
     def note(self, calls: Mapping[str, int], monotonic_ns: int) -> None:
-        """Calls since the last time by ``Series.who``."""
+        """Add the calls since the last time, by ``Series.who``."""
         if self._busiest:
             self._busiest.note(calls, monotonic_ns)
 

@@ -68,7 +68,7 @@ class Ledger:
         return len(self._homeless)
 
     def calls(self) -> Iterator[tuple[SeriesLabels, _Kinds]]:
-        """What each source that is shown has counted."""
+        """Yield what each source that is shown has counted."""
         for source in (*self._shown, self._folded):
             if source in self._counts:
                 yield source, self._counts[source]
@@ -107,7 +107,7 @@ class Ledger:
         )
 
     def _growth(self, snapshot: Snapshot) -> dict[Series, Histogram]:
-        """What has been counted since the last snapshot, whatever the mounts were called then."""
+        """Return what has been counted since the last snapshot, whatever the mounts were called then."""
         totals: dict[Series, tuple[Series, Histogram]] = {}
         for series, histogram in snapshot.calls.items():
             identity = series.nameless

@@ -63,7 +63,7 @@ class PlaceLedger(Generic[K]):
         self._heard: dict[MountLabels, float] = {}
 
     def counts(self, places: Iterable[MountLabels], known: Iterable[K]) -> Iterator[tuple[MountLabels, K, int]]:
-        """What was counted, and zeros for ``known`` labels of ``places``, of as many as have room.
+        """Yield what was counted, and zeros for ``known`` labels of ``places``, of as many as have room.
 
         A counter that comes to be with a 1 has a rate of 0: it must be there before it counts.
         """
@@ -99,7 +99,7 @@ class PlaceLedger(Generic[K]):
             self._counts[place][label] += number
 
     def _growth(self, counted: Iterable[Counted[K]]) -> Counter[tuple[MountLabels, K]]:
-        """What has been counted since the last snapshot, whatever the mounts were called then."""
+        """Return what has been counted since the last snapshot, whatever the mounts were called then."""
         totals: Counter[Hashable] = Counter()
         last: dict[Hashable, Counted[K]] = {}
         for one in counted:

@@ -71,11 +71,11 @@ class RiskCollector(Collector):
         self._took_s = 0.0
 
     def describe(self) -> Iterable[Metric]:
-        """The metrics without samples, so that registering takes no look."""
+        """Return the metrics without samples, so that registering takes no look."""
         return _Families()
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics with samples: for each filesystem, of the limit that is nearest to refusing."""
+        """Return the metrics with samples: for each filesystem, of the limit that is nearest to refusing."""
         families = _Families()
         with self._lock:
             try:
@@ -120,7 +120,7 @@ def _beyond(seen: Survey) -> Counter[LimitedFilesystem]:
 
 
 def _nearest(verdicts: Iterable[Assessment]) -> dict[LimitedFilesystem, Assessment]:
-    """The verdict on each filesystem that is most dangerous; they come in that order."""
+    """Return the verdict on each filesystem that is most dangerous; they come in that order."""
     nearest: dict[LimitedFilesystem, Assessment] = {}
     for verdict in verdicts:
         nearest.setdefault(verdict.limit.place, verdict)

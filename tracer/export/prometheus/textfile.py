@@ -23,7 +23,7 @@ class Textfile:
     """``mkwrite.prom`` in a directory, replaced as a whole: a reader sees the old metrics or the new ones."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises MkwriteError when the directory cannot be written to."""
+        """Open it; raises MkwriteError when the directory cannot be written to."""
         self.path = directory / _NAME
         try:
             with tempfile.NamedTemporaryFile(prefix=f".{_NAME}.", dir=directory):
