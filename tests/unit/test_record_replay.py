@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from failure_samples import FULL, REFUSED, refused
-from recorded import write
+from recorded import found, write
 from samples import series, snapshot
 
 from tracer.cli.main import cli
@@ -21,6 +22,7 @@ from tracer.model.failures import Class, FailureSeries
 from tracer.model.histogram import Histogram
 from tracer.model.host_state import HostState
 from tracer.record.minutes import Minute, frame
+from tracer.record.reading import Span
 from tracer.record.reports import failure_frame
 from tracer.ui.sigbus import report
 
@@ -139,3 +141,10 @@ def test_what_is_for_live_views_alone_is_refused(place: Path, arguments: str, sa
     result = look(place, *arguments.split())
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_the_minute_that_goes_on_is_no_hole(tmp_path: Path) -> None:
+    write(tmp_path, [failure_frame(explained(0))])
+    _, account = found(tmp_path, Span(START, time.time_ns()))
+    (hole,) = account.holes
+    assert (hole.from_ns, hole.until_ns) == (START, account.begun_ns)

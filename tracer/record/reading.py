@@ -55,6 +55,8 @@ class Account:
     minutes: int = 0
     from_ns: int = 0
     until_ns: int = 0
+    #: When the last of those exporters began.
+    begun_ns: int = 0
 
     def cover(self, from_ns: int, until_ns: int) -> None:
         """Note a minute; those before it have been noted."""
@@ -69,7 +71,9 @@ class Account:
         now_ns = time.time_ns()
         until_ns = min(span.until_ns, now_ns)
         if not self.minutes:
-            self.holes.append(Hole(span.since_ns, until_ns))
+            # The first minute may be going on.
+            recent = now_ns - _RECENT_NS < self.begun_ns < until_ns
+            self.holes.append(Hole(span.since_ns, max(span.since_ns, self.begun_ns) if recent else until_ns))
             return
         if self.from_ns > span.since_ns + _SECOND_NS:
             self.holes.insert(0, Hole(span.since_ns, self.from_ns))
@@ -130,6 +134,7 @@ def _frames(data: bytes, span: Span, account: Account) -> Iterator[dict[str, Any
             match line["kind"]:
                 case "segment":
                     series, writer = {}, {name: value for name, value in line.items() if name not in _MOMENTS}
+                    account.begun_ns = max(account.begun_ns, line["time_ns"])
                     continue
                 case "series":
                     labels = {name: value for name, value in line.items() if name not in ("kind", "number", "of")}

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -51,7 +52,6 @@ class Recorder:
     def __init__(self, session: Traced, writer: Writer, version: str) -> None:
         self._session = session
         self.writer = writer
-        self._explainer = Explainer(session.has_ended, every=True, losses=session.file_losses)
         first = session.snapshot()
         self._counted = Counted(first)
         self.feed = Feed(writer.fd)
@@ -65,6 +65,11 @@ class Recorder:
         })  # fmt: skip
         self._minute = time.time_ns() // _MINUTE_NS
         self._due_ns = 0
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        """Made when it is wanted: the process that opens files for it has the rights of that moment."""
+        return Explainer(self._session.has_ended, every=True, losses=self._session.file_losses)
 
     def snapshot(self) -> Snapshot:
         """The session's snapshot, seen."""
