@@ -40,7 +40,7 @@ def check_command(command: Sequence[str]) -> None:
 
 @contextmanager
 def alone(command: Sequence[str], whole_host: bool, chosen: bool) -> Iterator[OwnCgroup | None]:
-    """A cgroup for the command, to be watched alone; None where the host is to be watched, or has to be.
+    """Provide a cgroup for the command, to be watched alone; None where the host is to be watched, or has to be.
 
     ``whole_host``: that is asked for (--all). ``chosen``: the processes to be watched are (--pid, --cgroup).
     """

@@ -40,7 +40,7 @@ class Keys:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 
     def read(self, seconds: float) -> str:
-        """The keys pressed, waiting up to ``seconds`` for the first; "" if none was."""
+        """Return the keys pressed, waiting up to ``seconds`` for the first; "" if none was."""
         if self._fd is None:
             time.sleep(seconds)
             return ""

@@ -53,7 +53,7 @@ class LookBack(NamedTuple):
 def look_back(
     context: click.Context, since: int | None, until: int | None, record: Path | None, live: Sequence[str]
 ) -> LookBack | None:
-    """What to look back at; None where nothing was given that asks for that.
+    """Return what to look back at; None where nothing was given that asks for that.
 
     ``live`` are the parameters that a recorded time has no use for. Raises click.UsageError.
     """
@@ -74,7 +74,10 @@ def look_back(
 
 @contextmanager
 def reading(asked: LookBack, account: Account) -> Iterator[Iterator[dict[str, Any]]]:
-    """The frames of the span. Raises MkwriteError where there is no record, or none that says anything of it."""
+    """Provide the frames of the span.
+
+    Raises MkwriteError where there is no record, or none that says anything of it.
+    """
     from tracer.record.reading import read
     from tracer.record.segments import Directory
 
@@ -91,7 +94,7 @@ def reading(asked: LookBack, account: Account) -> Iterator[Iterator[dict[str, An
 
 
 def tell(asked: LookBack, account: Account) -> list[str]:
-    """What is to be said of the record beside what it shows: whose it is, and what it lacks."""
+    """Return what is to be said of the record beside what it shows: whose it is, and what it lacks."""
     lines = [
         f"record of {one.get('host')}: Linux {one.get('kernel')}, mkwrite {one.get('mkwrite')}, {one.get('backend')}"
         for one in account.writers
@@ -119,5 +122,5 @@ def tell(asked: LookBack, account: Account) -> list[str]:
 
 
 def moment(ns: int) -> str:
-    """A moment by the clock of this host."""
+    """Return a moment by the clock of this host."""
     return f"{datetime.fromtimestamp(ns // _SECOND_NS).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported; None if there is none of this name."""
+        """Return the command, imported; None if there is none of this name."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(f"tracer.cli.{cmd_name}"), cmd_name)
@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that ``args`` begin with. Raises UsageError, with those alike, where there is none."""
+        """Return the command that ``args`` begin with. Raises UsageError, with those alike, where there is none."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             close = get_close_matches(name, COMMANDS)
@@ -96,7 +96,7 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def main() -> NoReturn:
-    """What the console script ``mkwrite`` calls."""
+    """Run the command line; the console script ``mkwrite`` calls this."""
     if COMPLETE_VAR in os.environ:
         cli.main(prog_name=PROGRAM)
     sys.exit(run(sys.argv[1:]))

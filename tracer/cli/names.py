@@ -10,7 +10,7 @@ DEBUG_VAR: Final = "MKWRITE_DEBUG"
 
 
 def version() -> str:
-    """The installed version."""
+    """Return the installed version."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

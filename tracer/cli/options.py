@@ -51,7 +51,7 @@ class _Scaled(click.ParamType):  # type: ignore[type-arg]  # generic in the newe
         self.units = units
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number; fails as bad usage on text that is none, or 0."""
+        """Return the number; fails as bad usage on text that is none, or 0."""
         if isinstance(value, int):
             return value
         number, unit = value[:-1], value[-1:]
@@ -196,7 +196,7 @@ def filters_of(
     handler: tuple[str, ...],
     backend: str,
 ) -> tuple[Filters, Backend | None]:
-    """What ``filter_options`` ask for."""
+    """Return what ``filter_options`` ask for."""
     filters = Filters(fs=fs, mounts=mount, pids=pid, comms=comm, cgroups=cgroup, handlers=handler)
     return filters, None if backend == "auto" else Backend(backend)
 
@@ -209,7 +209,7 @@ def host_filters(
     comm: tuple[str, ...],
     cgroup: tuple[str, ...],
 ) -> Filters:
-    """What ``host_options`` ask for. Raises UsageError for what does not exist."""
+    """Return what ``host_options`` ask for. Raises UsageError for what does not exist."""
     from tracer.host.cgroups import Cgroups
     from tracer.host.filters import check
     from tracer.host.mounts import Mounts
@@ -221,7 +221,7 @@ def host_filters(
 
 
 def call_filters(**filtering: Any) -> Filters:
-    """What ``call_options`` ask for."""
+    """Return what ``call_options`` ask for."""
     return filters_of(**filtering, backend="auto")[0]
 
 
@@ -234,7 +234,7 @@ def session_options(
     all_writes: bool = False,
     **filtering: Any,
 ) -> Options:
-    """What the command line asks of a session; ``filtering`` as ``filters_of`` takes it.
+    """Return what the command line asks of a session; ``filtering`` as ``filters_of`` takes it.
 
     ``slower_ns`` and ``waits`` are of calls: left out with the backend that sees none.
     """

@@ -80,7 +80,7 @@ def _plain(line: str) -> Any:
 
 
 def _chosen(frames: Iterator[dict[str, Any]], filters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Reports that the filters let through, and what is told of those later."""
+    """Yield reports that the filters let through, and what is told of those later."""
     chosen: set[tuple[int, int | None]] = set()
     everything = not any(filters.values())
     for frame in frames:
@@ -107,7 +107,7 @@ def _matches(frame: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
 
 
 def _only(minute: Minute, filters: Mapping[str, Any]) -> Minute:
-    """A minute with what the filters let through."""
+    """Return a minute with what the filters let through."""
     counts = minute.counts
 
     def chosen(series: Any) -> bool:

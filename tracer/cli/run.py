@@ -38,7 +38,7 @@ Pause = Callable[[float], None]
 
 @contextmanager
 def opened(options: Options, *, calls: bool = False) -> Iterator[Session]:
-    """An open session; ``calls``: it is of no use without calls.
+    """Provide an open session; ``calls``: it is of no use without calls.
 
     Compiling takes a while: on a terminal a spinner on stderr says so.
     """
@@ -53,7 +53,7 @@ def opened(options: Options, *, calls: bool = False) -> Iterator[Session]:
 
 
 def no_calls(note: str) -> MkwriteError:
-    """What a command ends with that shows calls and nothing else."""
+    """Return what a command ends with that shows calls and nothing else."""
     return MkwriteError(
         f"Calls and their latencies cannot be seen here: {note}",
         "Use a kernel that lets its functions be hooked; here, `mkwrite sigbus`, `count` and `top` show what there is.",
@@ -117,7 +117,7 @@ class Stop:
 
 
 def until(duration_ns: int | None) -> int:
-    """The moment of CLOCK_MONOTONIC when the duration, from now on, is over (None: never)."""
+    """Return the moment of CLOCK_MONOTONIC when the duration, from now on, is over (None: never)."""
     return NEVER_NS if duration_ns is None else time.monotonic_ns() + duration_ns
 
 
@@ -164,7 +164,7 @@ def intervals(
     iterations: int | None = None,
     pause: Pause | None = None,
 ) -> Iterator[Interval]:
-    """An interval each ``every_ns``, until the duration or the iterations are over or a stop is asked for.
+    """Yield an interval each ``every_ns``, until the duration or the iterations are over or a stop is asked for.
 
     The first one began with the snapshot ``before``. The last one may be shorter; its rates are right all the same.
     """

@@ -100,7 +100,7 @@ def trace(
 
 
 def _limits(slower: bool, calls: bool) -> str:
-    """What is not shown, for those who see nothing."""
+    """Return what is not shown, for those who see nothing."""
     if not calls:
         why = "this backend sees no calls" + (", so that --slower shows none" if slower else "")
         return f"Failures only: {why}."
@@ -108,7 +108,7 @@ def _limits(slower: bool, calls: bool) -> str:
 
 
 def _with_losses(session: Session, batches: Iterable[list[Event]], notices: Output) -> Iterator[list[Event]]:
-    """The batches; meanwhile new losses are told, every few seconds at most."""
+    """Yield the batches; meanwhile new losses are told, every few seconds at most."""
     from tracer.cli.output import check_reader
     from tracer.ui.status import losses
 

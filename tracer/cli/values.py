@@ -13,7 +13,7 @@ from tracer.text import printable
 
 
 def filesystem_types(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """The mounted types that files can be mapped of; if none begins so, all that this kernel has or could load."""
+    """Return mounted types that files can be mapped of; if none begins so, all that this kernel has or could load."""
     from tracer.host.filters import filesystems_known
     from tracer.host.mounts import Mounts
     from tracer.model.filesystems import KNOWN
@@ -30,7 +30,7 @@ def mount_points(context: click.Context, parameter: click.Parameter, typed: str)
 
 
 def handlers(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """The handlers in this kernel and its modules; where it does not tell, those of the mounted types."""
+    """Return the handlers in this kernel and its modules; where it does not tell, those of the mounted types."""
     from tracer.host.mounts import Mounts
     from tracer.kernel.symbols import Symbols
     from tracer.model.filesystems import rules

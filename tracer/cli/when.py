@@ -33,7 +33,7 @@ class When(click.ParamType):  # type: ignore[type-arg]  # generic in the newest 
         self.choose: Callable[[float, float], float] = min if first else max
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The moment; fails as bad usage on text that is none."""
+        """Return the moment; fails as bad usage on text that is none."""
         if isinstance(value, int):
             return value
         try:
@@ -57,7 +57,7 @@ class When(click.ParamType):  # type: ignore[type-arg]  # generic in the newest 
 
 
 def _local(text: str, now: datetime) -> datetime:
-    """A day, a time, or both; without a zone it is that of this host."""
+    """Return a day, a time, or both; without a zone it is that of this host."""
     day, _, rest = text.partition(" ")
     if day in _DAYS:
         date = (now + timedelta(days=_DAYS[day])).date()

@@ -19,7 +19,7 @@ class RecordCollector(Collector):
         self._recorder = recorder
 
     def describe(self) -> Iterable[Metric]:
-        """The metrics without samples."""
+        """Return the metrics without samples."""
         return self._families()
 
     def collect(self) -> Iterable[Metric]:

@@ -52,7 +52,7 @@ class Incidents:
         self._firsts: dict[tuple[int, int], Explained] = {}
 
     def explain(self, frames: Iterable[Mapping[str, Any]]) -> Iterator[Explained | Notified]:
-        """What is shown whole. Raises ValueError, KeyError or TypeError for a frame that is none."""
+        """Yield what is shown whole. Raises ValueError, KeyError or TypeError for a frame that is none."""
         for frame in frames:
             if frame["kind"] == "repeated":
                 self._count(frame)
@@ -70,7 +70,7 @@ class Incidents:
                 yield incident.repeated()
 
     def _report(self, frame: Mapping[str, Any]) -> Explained | None:
-        """The report, unless one of its incident was shown."""
+        """Return the report, unless one of its incident was shown."""
         again = frame["raised_again"]
         first = self._firsts.get((again["first_time_ns"], again["first_pid"])) if again else None
         explained = explained_of(frame, first)

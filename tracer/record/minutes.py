@@ -96,7 +96,7 @@ class Counted:
                 self._book()
 
     def take(self) -> Minute:
-        """What came since this was last asked, up to the last snapshot."""
+        """Return what came since this was last asked, up to the last snapshot."""
         with self._lock:
             self._book()
             assert self._delta is not None
@@ -118,12 +118,15 @@ class Counted:
 
 
 def _less(values: Mapping[K, V], gone: Mapping[K, V], without: Callable[[V, V], V]) -> Mapping[K, V]:
-    """What later snapshots will still have."""
+    """Return what later snapshots will still have."""
     return {key: without(value, gone[key]) if key in gone else value for key, value in values.items()}
 
 
 def frame(minute: Minute) -> dict[str, Any]:
-    """A minute as JSON; members that count nothing are left out. A series is a list: its labels, then its numbers."""
+    """Return a minute as JSON; members that count nothing are left out.
+
+    A series is a list: its labels, then its numbers.
+    """
     counts = minute.counts
     found = counts.tracepoints
     return {
@@ -197,7 +200,7 @@ def _tracepoints(found: Tracepoints) -> dict[str, object]:
 
 
 def minute_of(found: Mapping[str, Any]) -> Minute:
-    """The minute of a frame. Raises ValueError, KeyError or TypeError for what is none."""
+    """Return the minute of a frame. Raises ValueError, KeyError or TypeError for what is none."""
     points = found.get("tracepoints")
     counts = Snapshot(
         monotonic_ns=int(found["monotonic_ns"]),

@@ -110,7 +110,7 @@ class Writer:
             return False
 
     def _told(self, seconds: float) -> Iterator[dict[str, Any]]:
-        """What it tells within that time, to the first that comes."""
+        """Yield what it tells within that time, to the first that comes."""
         if not select.select([self._told_fd], [], [], seconds)[0]:
             return
         *lines, self._rest = (self._rest + os.read(self._told_fd, 1 << 16)).split(b"\n")

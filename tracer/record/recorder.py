@@ -72,7 +72,7 @@ class Recorder:
         return Explainer(self._session.has_ended, every=True, losses=self._session.file_losses)
 
     def snapshot(self) -> Snapshot:
-        """The session's snapshot, seen."""
+        """Return the session's snapshot, seen."""
         snapshot = self._session.snapshot()
         self._counted.see(snapshot)
         return snapshot

@@ -39,13 +39,13 @@ def failure_frame(explained: Explained) -> dict[str, Any]:
 
 
 def report_of(frame: Mapping[str, Any]) -> dict[str, Any]:
-    """The report in JSON, as it was printed live."""
+    """Return the report in JSON, as it was printed live."""
     added = (_COMMANDS, _FACTS) if frame["kind"] == "failure" else ("time_ns",)
     return {name: value for name, value in frame.items() if name not in added}
 
 
 def explained_of(frame: Mapping[str, Any], first: Explained | None = None) -> Explained:
-    """The report of a frame; ``first`` is the one that it repeats, if it does.
+    """Return the report of a frame; ``first`` is the one that it repeats, if it does.
 
     Raises ValueError, KeyError or TypeError for what is none.
     """
@@ -67,7 +67,7 @@ def explained_of(frame: Mapping[str, Any], first: Explained | None = None) -> Ex
 
 
 def failure_of(frame: Mapping[str, Any]) -> Failure:
-    """The failure, as far as its report has it; where that has null, nothing applies."""
+    """Return the failure, as far as its report has it; where that has null, nothing applies."""
     found = {name: value for name, value in frame.items() if value is not None}
     signal = found.get("signal")
     syscall = found.get("syscall")
@@ -112,7 +112,7 @@ def failure_of(frame: Mapping[str, Any]) -> Failure:
 
 
 def loss_of(found: Mapping[str, Any]) -> FileLoss:
-    """What had been lost of a file, and who had been told."""
+    """Return what had been lost of a file, and who had been told."""
     told = found["told"]
     errors = int(found["errors"])
     return FileLoss(
@@ -143,14 +143,14 @@ def _signal(found: Mapping[str, Any], address: int) -> Signal:
 
 
 def _unknown(again: Mapping[str, Any], diagnosis: Diagnosis) -> Explained:
-    """The fault that a signal repeats, where its own report is not there: when it was, and whose."""
+    """Return the fault that a signal repeats, where its own report is not there: when it was, and whose."""
     pid = int(again["first_pid"])
     first = Failure(int(again["first_time_ns"]), FailureSource.SIGNAL, pid, pid, 0, "", 0)
     return Explained(first, HostState(), diagnosis)
 
 
 def first_of(found: Mapping[str, Any]) -> Explained:
-    """What a count of further failures says of the first, whose own report is not there."""
+    """Return what a count of further failures says of the first, whose own report is not there."""
     pid, comm = int(found["pid"] or 0), exact(found["comm"] or "")
     kind, name = Class(found["class"]), found["errno"] or ""
     source = FailureSource.FAULT if pid else FailureSource.WRITEBACK
@@ -162,7 +162,7 @@ def first_of(found: Mapping[str, Any]) -> Explained:
 
 
 def victims_of(found: Mapping[str, Any]) -> list[Failure]:
-    """The last victims that a count of further failures names."""
+    """Return the last victims that a count of further failures names."""
     victims = []
     for victim in found["last"]:
         disposition = victim["disposition"]
@@ -173,7 +173,7 @@ def victims_of(found: Mapping[str, Any]) -> list[Failure]:
 
 
 def _typed(kind: Any, found: Any) -> Any:
-    """A value of a type, or of a dataclass with such members; members that it has not are left to a newer mkwrite."""
+    """Return a value of a type, or of a dataclass of such; members that it has not are left to a newer mkwrite."""
     if hasattr(kind, "__dataclass_fields__"):
         hints = get_type_hints(kind)
         return kind(**{name: _typed(hints[name], value) for name, value in found.items() if name in hints})

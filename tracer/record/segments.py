@@ -44,7 +44,7 @@ class Segment:
 
     @classmethod
     def named(cls, name: str) -> Segment | None:
-        """The segment of a file's name; None for another file."""
+        """Return the segment of a file's name; None for another file."""
         if not (match := _NAME.fullmatch(name)):
             return None
         try:
@@ -58,7 +58,7 @@ class Directory:
     """An open directory of segments; names are looked up in it, never by a path."""
 
     def __init__(self, path: Path, writing: bool = False) -> None:
-        """``writing``: nobody but its owner and root may write to it, no link leads to it, and this process alone does.
+        """Open it; ``writing``: its owner and root alone may write to it, no link leads to it, and this process does.
 
         Raises MkwriteError.
         """
@@ -91,7 +91,7 @@ class Directory:
         return there.st_uid, there.st_gid
 
     def segments(self) -> list[Segment]:
-        """What there is, in the order in which it was written; an open one stands before what it was closed to."""
+        """Return what there is, as it was written in order; an open one stands before what it was closed to."""
         found = (Segment.named(entry) for entry in self._names())
         return sorted(segment for segment in found if segment)
 

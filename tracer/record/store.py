@@ -86,7 +86,7 @@ class Store:
             self._segment = None
 
     def _lines(self, frame: Mapping[str, Any]) -> tuple[bytes, dict[str, int]]:
-        """A frame's lines, labels that this segment does not have yet before it; and those labels."""
+        """Return a frame's lines, labels that this segment does not have yet before it; and those labels."""
         new: dict[str, int] = {}
         lines = [self._head()] if self._headless else []
 

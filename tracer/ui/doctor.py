@@ -56,7 +56,7 @@ def _wrapped(text: Text, width: int, indent: int, console: Console) -> Text:
 
 
 def _finding(row: Finding) -> Text:
-    """The finding; below it what it costs and what to do, each on a line of its own."""
+    """Return the finding; below it what it costs and what to do, each on a line of its own."""
     text = Text(printable(row.text))
     if row.cost:
         text.append(f"\n{printable(row.cost)}")

@@ -18,7 +18,7 @@ _Row = tuple[FailureSeries, int]
 
 
 def failure_counts(snapshot: Snapshot, who: str = "") -> Iterator[RenderableType]:
-    """A table of the failures that were counted, with an empty line after it; nothing where there were none.
+    """Yield a table of the failures that were counted, with an empty line after it; nothing where there were none.
 
     ``who`` is the title of the ``--by`` column, "" for none.
     """

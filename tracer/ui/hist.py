@@ -34,7 +34,7 @@ class Bar:
 
 
 def bars(histogram: Histogram, *, fine: bool = False) -> list[Bar]:
-    """The buckets from the first to the last one that is not empty.
+    """Return the buckets from the first to the last one that is not empty.
 
     Where these are more than ``FINE``, the four of each octave are merged, unless ``fine``.
     """
@@ -119,7 +119,7 @@ def _bar_lines(found: list[Bar], options: ConsoleOptions) -> Iterator[Text]:
 
 
 def _bar(count: int, most: int, room: int) -> str:
-    """A bar of at most ``room`` cells, to an eighth of one; what is not zero is seen."""
+    """Return a bar of at most ``room`` cells, to an eighth of one; what is not zero is seen."""
     eighths = max(1, round(8 * room * count / most)) if count and room else 0
     whole, rest = divmod(eighths, 8)
     return "█" * whole + (_EIGHTHS[rest] if rest else "")

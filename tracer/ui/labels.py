@@ -13,7 +13,7 @@ NO_CALLS = "no calls (`mkwrite stuck` finds those that hang since before)"
 
 
 def time_of_day(time_ns: int) -> str:
-    """A moment of CLOCK_REALTIME here, without its date."""
+    """Return a moment of CLOCK_REALTIME here, without its date."""
     moment = datetime.fromtimestamp(time_ns // 1_000_000_000).astimezone()
     return f"{moment:%H:%M:%S}.{time_ns // 1_000_000 % 1000:03d}"
 
@@ -48,15 +48,15 @@ def device(place: OnFilesystem) -> str:
 
 
 def mount(place: OnFilesystem) -> str:
-    """The mount point; where none is visible, the device stands in, so that rows can still be told apart."""
+    """Return the mount point; where none is visible, the device stands in, so that rows can still be told apart."""
     return printable(place.mountpoint) if place.mountpoint else f"({device(place)})" if place.dev else "-"
 
 
 def fstype(place: OnFilesystem) -> str:
-    """The filesystem type."""
+    """Return the filesystem type."""
     return printable(place.fstype) or "-"
 
 
 def handler(place: OnHandler) -> str:
-    """The handler's symbol."""
+    """Return the handler's symbol."""
     return printable(place.handler) or "-"

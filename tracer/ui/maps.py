@@ -64,7 +64,7 @@ def _columns(rows: Sequence[MappingRow], with_residency: bool) -> list[Column[Ma
 
 
 def _access(row: MappingRow) -> str:
-    """What may be written: now, after mprotect(2), or never through these mappings."""
+    """Return what may be written: now, after mprotect(2), or never through these mappings."""
     if row.fixed:
         return "read"
     return "write" if row.writable else "could"

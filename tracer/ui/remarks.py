@@ -10,7 +10,7 @@ from tracer.text import printable
 
 
 def remarks(notes: Iterable[str], unseen: Iterable[str]) -> Iterator[Text]:
-    """A line for each note, then one for each thing that could not be seen."""
+    """Yield a line for each note, then one for each thing that could not be seen."""
     for note in notes:
         yield Text(f"note: {printable(note)}", style="yellow")
     for sentence in unseen:

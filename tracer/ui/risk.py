@@ -77,7 +77,7 @@ def _columns(forecasts: Forecasts | None, verdicts: Sequence[Assessment]) -> lis
 
 
 def percent(share: float) -> str:
-    """A share of what is free, in at most 5 columns."""
+    """Return a share of what is free, in at most 5 columns."""
     return ">999%" if share > 9.99 else f"{share:.0%}"
 
 

@@ -29,7 +29,7 @@ _DISPOSITIONS: Final = {
 
 
 def report(explained: Explained, width: int) -> Text:
-    """The whole report, a label and its text on each line, wrapped to ``width``."""
+    """Return the whole report, a label and its text on each line, wrapped to ``width``."""
     failure, state, diagnosis = explained.failure, explained.state, explained.diagnosis
     if explained.again:
         return _raised_again(failure, explained.again)
@@ -88,7 +88,7 @@ def repeated(more: Repeated) -> Text:
 
 
 def _end(first: Failure, last: Failure) -> str:
-    """What became of a victim that had a handler at first: the last signal found none any more."""
+    """Return what became of a victim that had a handler at first: the last signal found none any more."""
     caught = first.signal is not None and first.signal.disposition is Disposition.CAUGHT
     if not caught or last.signal is None or last.signal.disposition is not Disposition.FATAL:
         return ""
@@ -114,7 +114,7 @@ def notified(news: Notified) -> Text:
 
 
 def _wrapped(label: str, content: str, width: int, style: str) -> Text:
-    """A label and what belongs to it; further lines are indented as far."""
+    """Return a label and what belongs to it; further lines are indented as far."""
     result = Text()
     line, used = f"  {label:<{_LABELS - 2}}", _LABELS
     lines: list[str] = []
@@ -154,7 +154,7 @@ def _time(failure: Failure) -> str:
 
 
 def _who(failure: Failure) -> str:
-    """The process, and beside it the thread where that has a name of its own."""
+    """Return the process, and beside it the thread where that has a name of its own."""
     process = failure.process_comm or failure.comm
     thread = "" if process == failure.comm else f", thread {printable(failure.comm)}[{failure.tid}]"
     return f"{printable(process)}[{failure.pid}]{thread}"
@@ -175,7 +175,7 @@ def _victim(failure: Failure, state: HostState) -> str:
 
 
 def _command(failure: Failure) -> str:
-    """The command line, its cut end marked."""
+    """Return the command line, its cut end marked."""
     return " ".join(map(printable, failure.command)) + (ELLIPSIS if failure.command_cut else "")
 
 
@@ -233,7 +233,7 @@ def _file(failure: Failure, state: HostState) -> str:
 
 
 def _allocated(failure: Failure, state: HostState) -> str:
-    """The blocks that the file has: with those that are reserved for what is dirty, where it could be asked."""
+    """Return the blocks that the file has: with those that are reserved for what is dirty, where it could be asked."""
     if state.file is None and failure.fstype not in ("tmpfs", "devtmpfs", "hugetlbfs"):
         # inode.i_blocks alone: delayed allocation is in no field that all filesystems have.
         return f"{size_text(failure.allocated)} allocated without what was not written back yet"
@@ -265,7 +265,7 @@ def _refused(failure: Failure, state: HostState) -> str:
 
 
 def _place(failure: Failure, state: HostState | None = None) -> str:
-    """The mount point, or the device's number."""
+    """Return the mount point, or the device's number."""
     where = failure.mountpoint or (state.mountpoint if state else "")
     if not where and failure.file.startswith(_UNMOUNTED):
         return "the kernel's own mount"

@@ -34,7 +34,7 @@ def advice(snapshot: Snapshot) -> Iterator[Text]:
 
 
 def hooks(snapshot: Snapshot) -> Text:
-    """The backend and how many hooks attached; those that did not, by name and with the reason."""
+    """Return the backend and how many hooks attached; those that did not, by name and with the reason."""
     attached = [hook for hook in snapshot.hooks if hook.attached]
     backends = "+".join(sorted({hook.backend.value for hook in attached})) or "none"
     line = Text(f"backend: {backends}, hooks: {len(attached)} of {len(snapshot.hooks)}")

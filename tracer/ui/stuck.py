@@ -18,7 +18,7 @@ from tracer.ui.table import Column, Table, fit, lines, number
 
 
 def stuck_columns(calls: Sequence[StuckCall]) -> list[Column[StuckCall]]:
-    """The columns of stuck calls."""
+    """Return the columns of stuck calls."""
     columns = [
         number("AGE", lambda one: f"{'>' if one.at_least else ''}{duration(one.call.age_ns)}", 7),
         number("PID", lambda one: str(one.call.pid), 7),
@@ -46,12 +46,12 @@ def stuck_table(calls: Sequence[StuckCall], limit: int) -> Table[StuckCall]:
 
 
 def stack_lines(stack: Sequence[str]) -> list[Text]:
-    """A line for each function."""
+    """Return a line for each function."""
     return [Text(f"    {printable(function)}", style="dim") for function in stack]
 
 
 def freeze_lines(one: StuckCall) -> list[Text]:
-    """A line that says who froze what the call waits for, or that nobody was seen to."""
+    """Return a line that says who froze what the call waits for, or that nobody was seen to."""
     return [Text(f"    {freeze_text(one.freeze)}")] if one.reason == Wait.FREEZE else []
 
 

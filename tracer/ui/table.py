@@ -48,7 +48,7 @@ def number(
     drop: int = 0,
     style: Callable[[Row], str] | None = None,
 ) -> Column[Row]:
-    """A column of numbers: of fixed width, so that it stays where it is while they change.
+    """Return a column of numbers: of fixed width, so that it stays where it is while they change.
 
     A number that is too long pushes the others aside: half of it would be a lie.
     """
@@ -63,11 +63,11 @@ class Layout(Generic[Row]):
     widths: tuple[int, ...]
 
     def header(self) -> Text:
-        """The line of titles."""
+        """Return the line of titles."""
         return self._line([(column.title, "bold") for column in self.columns])
 
     def row(self, row: Row) -> Text:
-        """The line of one row."""
+        """Return the line of one row."""
         return self._line([(c.cell(row), c.style(row) if c.style else "") for c in self.columns])
 
     def _line(self, cells: Iterable[tuple[str, str]]) -> Text:
@@ -84,7 +84,7 @@ class Layout(Generic[Row]):
 
 
 def fit(columns: Sequence[Column[Row]], width: int, rows: Iterable[Row] | None = None) -> Layout[Row]:
-    """The layout of ``columns`` in ``width`` cells, for ``rows``, or (None) for rows still to come."""
+    """Return the layout of ``columns`` in ``width`` cells, for ``rows``, or (None) for rows still to come."""
     kept = list(columns)
     while len(kept) > 1 and _least(kept) > width:
         worst = max(kept, key=lambda column: column.drop)

@@ -14,7 +14,7 @@ from tracer.ui.table import UNLIMITED, Column, Layout, Table, fit, number
 
 
 def event_columns(waits: bool = False) -> list[Column[Event]]:
-    """The columns of an event; in 80 cells there is room for who, how long, what came of it and why, and where.
+    """Return the columns of an event; in 80 cells there is room for who, how long, what came of it and why, and where.
 
     ``waits``: and for what it waited for, in a wider one.
     """
@@ -39,7 +39,7 @@ def event_columns(waits: bool = False) -> list[Column[Event]]:
 
 
 def waited_for(event: Event) -> str:
-    """The parts of a call's time that are worth a word, the largest first: ``journal 212ms, cpu 12us``."""
+    """Return the parts of a call's time that are worth a word, the largest first: ``journal 212ms, cpu 12us``."""
     if isinstance(event, Failure):
         return "-"
     parts = parts_of(event).items()
@@ -51,25 +51,25 @@ def _took(event: Event) -> int:
 
 
 def event_file(event: Event) -> str:
-    """The event's file, or its inode number where the name is not known."""
+    """Return the event's file, or its inode number where the name is not known."""
     name = printable(event.file) if event.file else f"inode {event.inode}" if event.inode else "-"
     return f"{name} (deleted)" if event.deleted else name
 
 
 def outcome(event: Event) -> str:
-    """What came of the call, or the failure's class."""
+    """Return what came of the call, or the failure's class."""
     if isinstance(event, Failure):
         return event.verdict.kind.value
     return event.outcome.value
 
 
 def errno(event: Event) -> str:
-    """The failure's errno, "" where none is known."""
+    """Return the failure's errno, "" where none is known."""
     return event.verdict.errno if isinstance(event, Failure) else ""
 
 
 def errno_from(event: Event) -> str:
-    """The function that returned the errno, or that it was inferred."""
+    """Return the function that returned the errno, or that it was inferred."""
     if not isinstance(event, Failure):
         return ""
     return event.errno_from or ("inferred" if errno(event) else "")
@@ -103,11 +103,11 @@ class TraceLines:
         self._width = width
 
     def header(self) -> Text:
-        """The line of titles."""
+        """Return the line of titles."""
         return self._cut(self._layout.header())
 
     def line(self, event: Event) -> Text:
-        """The line of one event."""
+        """Return the line of one event."""
         return self._cut(self._layout.row(event))
 
     def _cut(self, text: Text) -> Text:

@@ -14,7 +14,7 @@ _Row = tuple[str, Throttled]
 
 
 def _throttled(row: _Row) -> str:
-    """The mount point with the device's name, or that alone."""
+    """Return the mount point with the device's name, or that alone."""
     return printable(f"{row[1].mountpoint} ({row[0]})" if row[1].mountpoint else row[0])
 
 
