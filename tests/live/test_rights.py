@@ -18,7 +18,8 @@ import pytest
 from tests.certificates import TLS, make_keys
 from tests.live.answering import USER, answering, holds_nothing
 from tests.live.guest import command
-from tracer.host.privileges import ATTACHING, Capability
+from tracer.host.privileges import ATTACHING
+from tracer.model.capabilities import Capability
 
 pytestmark = [pytest.mark.native, pytest.mark.nightly, pytest.mark.here]
 
@@ -97,7 +98,8 @@ def test_no_other_process_of_its_user_looks_into_the_one_that_answers() -> None:
 
 
 LOOK = """
-from tracer.host.privileges import Capability, keep
+from tracer.host.privileges import keep
+from tracer.model.capabilities import Capability
 from tracer.kernel.symbols import Symbols
 symbols = Symbols()
 keep([Capability.BPF])

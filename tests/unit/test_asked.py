@@ -12,12 +12,12 @@ from samples import series, snapshot
 from tracer.errors import UsageError
 from tracer.export.json.records import snapshot_dict
 from tracer.export.prometheus.collector import MkwriteCollector
-from tracer.host.mounts import Mount
 from tracer.latency.breakdown import breakdowns
 from tracer.model.asked import FAILURES, WAITS
 from tracer.model.failures import Class, FailureSeries
 from tracer.model.histogram import Histogram
 from tracer.model.hooks import Backend
+from tracer.model.mounts import Mount
 from tracer.model.options import By, Filters, Options
 from tracer.model.snapshot import Snapshot
 

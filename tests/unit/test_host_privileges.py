@@ -13,7 +13,8 @@ import pytest
 SCRIPT = """
 import os, threading
 from pathlib import Path
-from tracer.host.privileges import Capability, keep
+from tracer.host.privileges import keep
+from tracer.model.capabilities import Capability
 keep([{}])
 print(Path("/proc/thread-self/status").read_text())
 thread = threading.Thread(target=lambda: print(Path("/proc/thread-self/status").read_text()))

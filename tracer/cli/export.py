@@ -66,7 +66,8 @@ class Hangup:
 
 def _give_up_rights(textfile: bool, web_config: bool, attaches: bool) -> None:
     """All but reading the counts, and what the options need; ``attaches``: it goes on hooking, or looks at others."""
-    from tracer.host.privileges import ATTACHING, Capability, keep
+    from tracer.host.privileges import ATTACHING, keep
+    from tracer.model.capabilities import Capability
 
     keep({
         Capability.BPF,

@@ -12,10 +12,11 @@ from tracer.host import files, processes
 from tracer.host.cgroups import Cgroups
 from tracer.host.mappings import Mapping, MappingReader, beyond_end, link
 from tracer.host.mount_namespaces import MountNamespaces
-from tracer.host.mounts import Mount, Mounts
+from tracer.host.mounts import Mounts
 from tracer.host.processes import Process
 from tracer.host.reach import path_here
 from tracer.model import filesystems
+from tracer.model.mounts import Mount
 from tracer.model.options import Filters
 from tracer.text import counted
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tracer.host.mounts import Mount, Mounts, preferred
+from tracer.host.mounts import Mounts, preferred
 from tracer.host.opener import OPENER
 from tracer.host.reach import entering
+from tracer.model.mounts import Mount
 
 
 class MountNamespaces:

@@ -7,10 +7,9 @@ programs read too. It is one number for all subvolumes of a btrfs, unlike the ``
 from __future__ import annotations
 
 import os
-import re
 import select
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Final
 
 from tracer.model.calls import Filesystem, device_name
+from tracer.model.mounts import Mount, parse
 
 
 def _mountinfo() -> Path:
@@ -32,37 +32,6 @@ def _mountinfo() -> Path:
 
 
 MOUNTINFO: Final = _mountinfo()
-
-#: Enough for every number that the kernel prints there; keeps garbage from becoming a huge int.
-_NUMBER = re.compile(rb"[0-9]{1,10}")
-_ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of mountinfo. ``dev`` is in the kernel's encoding (``major << 20 | minor``).
-
-    ``root`` is the directory of the filesystem that is mounted ("/" but for bind mounts and subvolumes);
-    ``options`` are this mount's, ``super_options`` the filesystem's. Bytes that are not UTF-8 are surrogates.
-    """
-
-    mount_id: int
-    dev: int
-    root: str
-    mountpoint: str
-    options: tuple[str, ...]
-    fstype: str
-    source: str
-    super_options: tuple[str, ...]
-
-    @property
-    def kernel_type(self) -> str:
-        """The kernel's own name of the type; mountinfo has a subtype behind a dot (show_type, fs/proc_namespace.c)."""
-        return self.fstype.partition(".")[0]
-
-    def is_of(self, fstypes: Collection[str]) -> bool:
-        """Whether its type is one of those, with the subtype or without; of none given, any is."""
-        return not fstypes or self.fstype in fstypes or self.kernel_type in fstypes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +52,7 @@ class Mounts:
     @classmethod
     def parse(cls, text: bytes) -> Mounts:
         """Return the mounts in the text of a mountinfo file; never raises."""
-        # Not splitlines(): the kernel leaves a carriage return in a mount point as it is.
-        lines = [line for line in text.split(b"\n") if line]
-        entries = tuple(mount for line in lines if (mount := _parse_line(line)) is not None)
-        return cls(entries, len(lines) - len(entries))
+        return cls(*parse(text))
 
     def __iter__(self) -> Iterator[Mount]:
         return iter(self.entries)
@@ -238,34 +204,3 @@ class MountChanges:
         """Return the mounts as they are now. Not to be called by two threads at once."""
         self._watched.seek(0)
         return Mounts.parse(self._watched.read())
-
-
-def _parse_line(line: bytes) -> Mount | None:
-    """``36 35 98:0 /root /mnt rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue``, see proc(5)."""
-    fields = line.split(b" ")
-    try:
-        dash = fields.index(b"-", 6)
-        mount_id, _parent, device, root, mountpoint, options = fields[:6]
-        fstype, source, super_options = fields[dash + 1 : dash + 4]
-    except ValueError:
-        return None
-    major, colon, minor = device.partition(b":")
-    if not (colon and all(_NUMBER.fullmatch(number) for number in (mount_id, major, minor))):
-        return None
-    if int(major) >= 1 << 12 or int(minor) >= 1 << 20:
-        return None
-    return Mount(
-        mount_id=int(mount_id),
-        dev=int(major) << 20 | int(minor),
-        root=_text(root),
-        mountpoint=_text(mountpoint),
-        options=tuple(_text(options).split(",")),
-        fstype=_text(fstype),
-        source=_text(source),
-        super_options=tuple(_text(super_options).split(",")),
-    )
-
-
-def _text(field: bytes) -> str:
-    """Return a field with its octal escapes undone."""
-    return _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), field).decode("utf-8", "surrogateescape")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tracer.host.mounts import Mount
+from tracer.model.mounts import Mount
 
 #: Types whose mount source names the server, or (9p, virtiofs) the channel to it.
 _SERVED: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "pvfs2", "virtiofs"})

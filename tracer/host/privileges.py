@@ -8,10 +8,10 @@ import logging
 import os
 import pwd
 from collections.abc import Collection, Iterable
-from enum import IntEnum
 from typing import Final, NamedTuple
 
 from tracer.errors import UsageError
+from tracer.model.capabilities import Capability
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)
@@ -21,18 +21,6 @@ _VERSION_3: Final = 0x20080522
 _PR_SET_DUMPABLE: Final = 4
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
-
-
-class Capability(IntEnum):
-    """Those that may be kept (include/uapi/linux/capability.h)."""
-
-    DAC_OVERRIDE = 1
-    DAC_READ_SEARCH = 2
-    SYS_PTRACE = 19
-    SYS_ADMIN = 21
-    SYSLOG = 34
-    PERFMON = 38
-    BPF = 39
 
 
 #: To hook further functions, and to look at what other processes have mapped: their files, extents, quotas, pools.

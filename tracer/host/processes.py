@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tracer.host.containers import container_of
+from tracer.model.capabilities import Capability
 
-_CAP_SYS_RESOURCE: Final = 24
 #: The initial pid namespace (include/linux/proc_ns.h).
 _INIT_PID: Final = "pid:[4026531836]"
 #: The name of a container, as LXC and systemd-nspawn make it.
@@ -88,7 +88,7 @@ def read(pid: int) -> Process | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     uid = int(status[b"Uid"].split()[3])
-    capable = bool(int(status[b"CapEff"], 16) >> _CAP_SYS_RESOURCE & 1)
+    capable = bool(int(status[b"CapEff"], 16) >> Capability.SYS_RESOURCE & 1)
     privileged = uid == 0 or (capable and _shares_users(pid))
     return Process(pid, os.fsdecode(name), uid, privileged, cgroup, container(cgroup))
 

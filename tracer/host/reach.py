@@ -12,9 +12,10 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from tracer.host import processes
-from tracer.host.mounts import MOUNTINFO, Mount, Mounts, preferred
+from tracer.host.mounts import MOUNTINFO, Mounts, preferred
 from tracer.host.opener import OPENER
 from tracer.model.failures import Disposition, Failure
+from tracer.model.mounts import Mount
 
 #: Filesystems whose mount is remembered.
 _REMEMBERED: Final = 1024

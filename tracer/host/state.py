@@ -17,7 +17,7 @@ from tracer.host.below import Belows
 from tracer.host.cgroups import Cgroups
 from tracer.host.extents import backing
 from tracer.host.mappers import NOBODY, Mappers
-from tracer.host.mounts import Mount, Mounts
+from tracer.host.mounts import Mounts
 from tracer.host.opener import OPENER
 from tracer.host.quota import GROUP, PROJECT, USER, Quotas, project_of
 from tracer.host.reach import Found, MountFinder, path_here
@@ -25,6 +25,7 @@ from tracer.host.space import huge_cgroup_free, huge_cgroup_refusals, space
 from tracer.model.failures import Fact, Failure, FailureSource
 from tracer.model.filesystems import rules
 from tracer.model.host_state import PARTLY, ChunkState, FileState, HostState, HugeState, QuotaState, SpaceState
+from tracer.model.mounts import Mount
 
 _PAGE: Final = 4096
 #: Processes of the victim's cgroup that are looked at for its mounts: they are in one container, or in none.

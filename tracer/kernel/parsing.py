@@ -8,15 +8,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-#: Bit numbers of the capabilities that matter (include/uapi/linux/capability.h).
+from tracer.model.capabilities import Capability
+from tracer.model.mounts import parse
+
+#: The capabilities that matter.
 CAPABILITIES: Final = {
-    "CAP_SYS_PTRACE": 19,
-    "CAP_SYS_ADMIN": 21,
-    "CAP_SYS_RESOURCE": 24,
-    "CAP_SYSLOG": 34,
-    "CAP_PERFMON": 38,
-    "CAP_BPF": 39,
-}
+    f"CAP_{capability.name}": capability
+    for capability in (
+        Capability.SYS_PTRACE, Capability.SYS_ADMIN, Capability.SYS_RESOURCE, Capability.SYSLOG, Capability.PERFMON,
+        Capability.BPF,
+    )
+}  # fmt: skip
 
 
 class Lockdown(StrEnum):
@@ -64,13 +66,9 @@ def parse_mounts(mountinfo: str, fstype: str) -> list[Path]:
 
 
 def _mounts(mountinfo: str) -> Iterator[tuple[Path, str]]:
-    """Mount points and types, in the order of mounting. Of what ends lines elsewhere, only a newline is escaped."""
-    for line in mountinfo.split("\n"):
-        words = line.split(" ")
-        # Six fields, those that may be missing, a dash, the type.
-        if "-" in words[6:-1]:
-            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4])
-            yield Path(point), words[words.index("-", 6) + 1]
+    """Yield mount points and types, in the order of mounting."""
+    mounts, _ = parse(mountinfo.encode("utf-8", "surrogateescape"))
+    yield from ((Path(mount.mountpoint), mount.fstype) for mount in mounts)
 
 
 def is_foreign(mountinfo: str, path: Path) -> bool:

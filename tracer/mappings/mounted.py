@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
 
-from tracer.host.mounts import Mount, preferred
+from tracer.host.mounts import preferred
 from tracer.host.peers import DAEMONS, FuseDaemon, Peer, peer_of
 from tracer.model.calls import device_name
 from tracer.model.filesystems import Refusal, rules
+from tracer.model.mounts import Mount
 from tracer.text import counted, printable
 
 #: Their files are made by the kernel, and nobody maps them to write.

@@ -27,9 +27,10 @@ from tracer.export.prometheus.ledger import CallKind, Ledger, SeriesLabels
 from tracer.export.prometheus.place_ledger import MountLabels
 from tracer.export.prometheus.wait_ledger import WaitLedger
 from tracer.export.prometheus.writable_mounts import writable_mounts
-from tracer.host.mounts import Mount, MountChanges
+from tracer.host.mounts import MountChanges
 from tracer.model.asked import asked
 from tracer.model.histogram import LOWER_NS, Histogram
+from tracer.model.mounts import Mount
 from tracer.model.options import Filters
 from tracer.model.snapshot import Snapshot, Tracepoints
 from tracer.text import printable

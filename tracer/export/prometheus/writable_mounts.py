@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from tracer.export.prometheus.place_ledger import MountLabels
-from tracer.host.mounts import Mount, preferred
+from tracer.host.mounts import preferred
+from tracer.model.mounts import Mount
 from tracer.model.options import Filters
 from tracer.text import printable
 
