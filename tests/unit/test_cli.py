@@ -155,6 +155,30 @@ def test_sort_names_are_those_of_the_table() -> None:
     assert list(option.type.choices) == list(SORTS)  # type: ignore[attr-defined]
 
 
+def test_top_takes_a_filter_while_it_runs_and_no_key_of_it_is_a_command() -> None:
+    stop = Stop()
+    live = LiveTop(stop, "calls", cumulative=False, who="")
+    for key in "/xqf\x7fs":
+        live.press(key)
+    assert (live.only, live.typing, stop.requested, live.sort) == ("xqs", True, False, "calls")
+    live.press("\r")
+    assert (live.only, live.typing) == ("xqs", False)
+    live.press("\x1b")
+    assert live.only == ""
+    for key in "/ext\x1b":
+        live.press(key)
+    assert (live.only, live.typing) == ("", False)
+
+
+def test_any_key_leaves_the_help_of_top_and_does_nothing_else() -> None:
+    stop = Stop()
+    live = LiveTop(stop, "calls", cumulative=False, who="")
+    live.press("h")
+    assert live.helping
+    live.press("q")
+    assert (live.helping, stop.requested) == (False, False)
+
+
 def test_keys_of_top() -> None:
     stop = Stop()
     live = LiveTop(stop, "calls", cumulative=False, who="")

@@ -17,6 +17,7 @@ from tracer.model.snapshot import Snapshot
 from tracer.ui.calls import SORTS, call_rows, calls_table
 from tracer.ui.count import CountView
 from tracer.ui.table import Column, fit, number
+from tracer.ui.top import TopView
 from tracer.ui.wp import wp_table
 
 
@@ -131,6 +132,13 @@ DEVICE  MOUNT                                 FSTYPE  HANDLER                   
 def test_what_is_read_first_is_whole_at_every_width(busy: Snapshot, width: int, screen: str) -> None:
     """No path and no handler is ever cut: it would say nothing."""
     assert "\n".join(line.rstrip() for line in render(calls_table(call_rows(busy)), width)) == screen.rstrip()
+
+
+@pytest.mark.parametrize(("only", "number"), [("", 3), ("/srv", 2), ("ext4_page", 3), ("write_protect", 1), ("xfs", 0)])
+def test_top_shows_the_rows_that_have_what_was_typed(busy: Snapshot, only: str, number: int) -> None:
+    lines = render(TopView(busy, busy, only=only), 120)
+    assert sum("ext4_page_mkwrite" in line for line in lines) == number
+    assert any("no row has 'xfs'" in line for line in lines) == (number == 0)
 
 
 def test_the_mount_point_is_shortened_from_the_left(busy: Snapshot) -> None:

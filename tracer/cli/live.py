@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from tracer.cli.keys import Keys
 from tracer.cli.run import Interval, Pause, Stop
@@ -14,6 +16,17 @@ from tracer.cli.suspend import suspendable
 from tracer.model.failures import Failure
 from tracer.ui.calls import SORTS
 from tracer.ui.top import LAST_FAILURES, TopView
+
+ESCAPE: Final = "\x1b"
+#: What the help screen says.
+KEYS: Final = """\
+q          quit
+s          sort by the next column
+r          reverse the order
+p          pause the screen, and let it go on; counting never stops
+/          type what a row must have in its mount point, type, handler, path or --by column;
+           Enter keeps it, Esc shows all rows again
+h or ?     this help; any key leaves it"""
 
 
 class LiveTop:
@@ -24,6 +37,10 @@ class LiveTop:
         self.sort = sort
         self.reverse = False
         self.paused = False
+        self.helping = False
+        #: What rows must have in them, and whether it is being typed.
+        self.only = ""
+        self.typing = False
         self._cumulative = cumulative
         self._who = who
         self._shown: Interval | None = None
@@ -35,7 +52,8 @@ class LiveTop:
 
             def pause(seconds: float) -> None:
                 pressed = keys.read(seconds)
-                for key in pressed:
+                # A key that is no character, such as an arrow, comes as a sequence that begins with Esc.
+                for key in "" if len(pressed) > 1 and pressed[0] == ESCAPE else pressed:
                     self.press(key)
                 if pressed:
                     self._draw(live)
@@ -60,7 +78,17 @@ class LiveTop:
 
     def press(self, key: str) -> None:
         """What a key does; others do nothing."""
-        if key == "q":
+        if self.typing:
+            self._type(key)
+        elif self.helping:
+            self.helping = False
+        elif key == "/":
+            self.typing = True
+        elif key == ESCAPE:
+            self.only = ""
+        elif key in "h?":
+            self.helping = True
+        elif key == "q":
             self._stop.requested = True
         elif key == "s":
             names = list(SORTS)
@@ -70,7 +98,28 @@ class LiveTop:
         elif key == "p":
             self.paused = not self.paused
 
+    def _type(self, key: str) -> None:
+        """Add a character to the filter, or take one away; Enter and Esc end that."""
+        if key in "\r\n":
+            self.typing = False
+        elif key == ESCAPE:
+            self.only, self.typing = "", False
+        elif key in "\x7f\b":
+            self.only = self.only[:-1]
+        elif key.isprintable():
+            self.only += key
+
+    def _hint(self) -> str:
+        if self.typing:
+            return f"only rows with: {self.only}_   Enter keep  Esc all"
+        only = f" ({self.only})" if self.only else ""
+        pause = "go on" if self.paused else "pause"
+        return f"h help  q quit  s sort ({self.sort})  r reverse  p {pause}  / only{only}"
+
     def _draw(self, live: Live) -> None:
+        if self.helping:
+            live.update(Text(KEYS), refresh=True)
+            return
         if self._shown is None:
             return
         view = TopView(
@@ -83,6 +132,7 @@ class LiveTop:
             who=self._who,
             totals=self._cumulative,
             full_screen=True,
-            hint=f"q quit  s sort ({self.sort})  r reverse  p {'go on' if self.paused else 'pause'}",
+            hint=self._hint(),
+            only=self.only,
         )
         live.update(view, refresh=True)

@@ -58,7 +58,8 @@ def top(
     """Show calls of page_mkwrite live: rate, latency and failures.
 
     One row per filesystem, handler and path, a second table of wp faults, the calls that have lasted for a
-    second, and the last failures. Keys: q quits, s sorts by the next column, r reverses, p pauses. When the
+    second, and the last failures. Keys: h shows all of them, q quits, / takes
+    what rows must have in them. When the
     output is no terminal, each interval is printed, and so is that of -n 1.
     """
     from functools import partial

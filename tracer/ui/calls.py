@@ -72,6 +72,12 @@ def call_rows(snapshot: Snapshot, sort: str = "calls", reverse: bool = False) ->
     return sorted(rows, key=SORTS[sort], reverse=not reverse)
 
 
+def told(row: CallRow) -> str:
+    """The text of a row but for its numbers, for who looks for a part of it."""
+    of = row.series
+    return " ".join((labels.mount(of), labels.fstype(of), labels.handler(of), of.path.value, printable(of.who)))
+
+
 def calls_table(
     rows: Sequence[CallRow], *, who: str = "", sort: str = "", totals: bool = False, limit: int | None = None
 ) -> Table[CallRow]:

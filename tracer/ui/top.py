@@ -12,9 +12,9 @@ from rich.text import Text
 from tracer.latency.stuck import StuckCall
 from tracer.model.failures import Failure
 from tracer.model.snapshot import Snapshot
-from tracer.text import count_text, duration
+from tracer.text import count_text, duration, printable
 from tracer.ui import labels
-from tracer.ui.calls import call_rows, calls_table
+from tracer.ui.calls import call_rows, calls_table, told
 from tracer.ui.status import status
 from tracer.ui.stuck import stuck_table
 from tracer.ui.trace import failures_table
@@ -35,7 +35,7 @@ class TopView:
     happened stays in sight. ``failures`` are the latest, oldest first; ``stuck`` calls the oldest first.
     ``who`` is the title of the ``--by`` column, "" for none. ``totals``: ``counts`` is everything so far.
     With ``full_screen`` the view keeps to the console's height: the table of calls gives way. ``hint`` is a
-    last line, about keys.
+    last line, about keys. ``only``: of the calls, the rows that have this text in them.
     """
 
     counts: Snapshot
@@ -48,6 +48,7 @@ class TopView:
     totals: bool = False
     full_screen: bool = False
     hint: str = ""
+    only: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         above: list[RenderableType] = [self._headline(), *status(self.total), Text("")]
@@ -58,7 +59,7 @@ class TopView:
             below += [Text(""), Text("last failures", style="bold"), failures_table(failures)]
         if self.hint:
             below += [Text(""), Text(self.hint, style="dim", no_wrap=True, overflow="crop")]
-        rows = call_rows(self.counts, self.sort, self.reverse)
+        rows = [row for row in call_rows(self.counts, self.sort, self.reverse) if self.only in told(row)]
         limit = None
         if self.full_screen and options.height is not None:
             used = len(console.render_lines(Group(*above, *below), options.update(height=None)))
@@ -68,7 +69,8 @@ class TopView:
         if self.counts.tracepoints:
             yield TracepointsView(self.counts)
         else:
-            yield table if rows else Text(labels.NO_CALLS, style="dim")
+            nothing = f"no row has {printable(self.only)!r}" if self.only else labels.NO_CALLS
+            yield table if rows else Text(nothing, style="dim")
         yield from below
 
     def _headline(self) -> Text:
