@@ -77,7 +77,7 @@ class LiveTop:
                         self._draw(live)
 
     def press(self, key: str) -> None:
-        """What a key does; others do nothing."""
+        """Act on a key; others do nothing."""
         if self.typing:
             self._type(key)
         elif self.helping:

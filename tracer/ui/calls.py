@@ -45,12 +45,12 @@ _PATH: Final = max(len(path) for path in FaultPath)
 
 
 def all_outcomes(series: Series) -> Series:
-    """The group that a series belongs to when outcome and initiator are left out."""
+    """Return the group that a series belongs to when outcome and initiator are left out."""
     return replace(series, outcome=Outcome.WRITABLE, initiator=Initiator.UNKNOWN, generation=0)
 
 
 def call_rows(snapshot: Snapshot, sort: str = "calls", reverse: bool = False) -> list[CallRow]:
-    """The snapshot's rows, those with the largest ``sort`` first (``reverse``: last)."""
+    """Return the snapshot's rows, those with the largest ``sort`` first (``reverse``: last)."""
     failed: dict[Series, int] = {}
     for series, histogram in snapshot.calls.items():
         if series.outcome.failed:
@@ -73,7 +73,7 @@ def call_rows(snapshot: Snapshot, sort: str = "calls", reverse: bool = False) ->
 
 
 def told(row: CallRow) -> str:
-    """The text of a row but for its numbers, for who looks for a part of it."""
+    """Return the text of a row but for its numbers, for who looks for a part of it."""
     of = row.series
     return " ".join((labels.mount(of), labels.fstype(of), labels.handler(of), of.path.value, printable(of.who)))
 
@@ -81,7 +81,7 @@ def told(row: CallRow) -> str:
 def calls_table(
     rows: Sequence[CallRow], *, who: str = "", sort: str = "", totals: bool = False, limit: int | None = None
 ) -> Table[CallRow]:
-    """The table of ``rows``; ``who`` is the title of the ``--by`` column, "" for none.
+    """Return the table of ``rows``; ``who`` is the title of the ``--by`` column, "" for none.
 
     ``sort`` marks the column sorted by. ``totals`` adds the number of calls to their rate.
     """
@@ -89,8 +89,10 @@ def calls_table(
 
 
 def _columns(who: str, sort: str, totals: bool) -> list[Column[CallRow]]:
-    """The columns in their order. Who gives way first: the device, since the mount point tells it, then the handler,
-    which the type of the filesystem tells; a part of its name would only take width from what is read first.
+    """Return the columns in their order.
+
+    First the device gives way, since the mount point tells it, then the handler, which the type of the filesystem
+    tells; a part of its name would only take width from what is read first.
     """
 
     def title(name: str, sorted_by: str | None = None) -> str:
