@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TypeVar
 
+from tracer.decode import file_losses, freezes
 from tracer.decode.failures import SIGNAL_WITHIN_NS, FailureReader
-from tracer.decode.file_losses import LossReader
-from tracer.decode.freezes import FreezeReader
 from tracer.decode.names import Naming, path_of
+from tracer.decode.remembered import Remembered
 from tracer.decode.slow_calls import CallReader
 from tracer.decode.snapshots import Tally
 from tracer.decode.unread import Unread
@@ -93,8 +93,9 @@ class Session:
         self._arrival = Arrival(ring.fileno() for ring in (self._tracer.events, self._tracer.failures) if ring)
         self._opened_ns = time.monotonic_ns()
         self._bursts: dict[Burst, int] = {}
-        self._file_losses = LossReader(self._tracer.maps, self._naming.clock)
-        self._freezes = FreezeReader(self._tracer.maps, self._naming.clock)
+        maps, clock = self._tracer.maps, self._naming.clock
+        self._file_losses = Remembered(lambda: file_losses.decode(maps.file_losses(), clock))
+        self._freezes = Remembered(lambda: freezes.decode(maps.freezes(), clock))
 
     def __enter__(self) -> Session:
         return self

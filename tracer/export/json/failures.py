@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from tracer.diagnosis import syscalls
-from tracer.export.json.records import event_dict, text
+from tracer.export.json.records import actor_dict, event_dict, text
 from tracer.model.calls import device_name
-from tracer.model.failures import Actor, Event, Failure, FailureSource
+from tracer.model.failures import Event, Failure, FailureSource
 from tracer.model.host_state import HostState
 from tracer.model.writeback import FileLoss
 
@@ -87,7 +87,7 @@ def _loss_dict(loss: FileLoss) -> dict[str, object]:
         "told": told
         and {
             "time_ns": told.time_ns,
-            "by": _actor(told.by),
+            "by": actor_dict(told.by),
             "errno": errnos.errorcode.get(told.errno, str(told.errno)),
             "syscall": syscalls.name(told.syscall),
             "count": told.count,
@@ -164,7 +164,7 @@ def _members(failure: Failure) -> dict[str, object]:
             "code": signal.code.value,
             "disposition": signal.disposition.value,
             "module": text(signal.module) or None,
-            "sender": None if signal.sender is None else {**_actor(signal.sender), "uid": signal.sender_uid},
+            "sender": None if signal.sender is None else {**actor_dict(signal.sender), "uid": signal.sender_uid},
         },
     }
 
@@ -193,16 +193,12 @@ def _of_fault(failure: Failure) -> dict[str, object]:
         "vm_fault": failure.vm_fault,
         "truncated": None
         if cut is None
-        else {"time_ns": cut.time_ns, "from_size": cut.from_size, "size": cut.size, "by": _actor(cut.by)},
+        else {"time_ns": cut.time_ns, "from_size": cut.from_size, "size": cut.size, "by": actor_dict(cut.by)},
     }
 
 
 def _commands(lines: str) -> str:
     return text("; ".join(lines.split("\n")))
-
-
-def _actor(actor: Actor) -> dict[str, object]:
-    return {"pid": actor.pid, "tid": actor.tid, "comm": text(actor.comm)}
 
 
 def _state_dict(state: HostState) -> dict[str, object]:

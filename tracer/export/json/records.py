@@ -172,14 +172,15 @@ def freeze_dict(freeze: Freeze | None) -> dict[str, object] | None:
         return None
     return {
         "began_ns": freeze.began_ns or None,
-        "by": _actor(freeze.by),
+        "by": freeze.by and actor_dict(freeze.by),
         "thawed_ns": freeze.thawed_ns or None,
-        "thawed_by": _actor(freeze.thawed_by),
+        "thawed_by": freeze.thawed_by and actor_dict(freeze.thawed_by),
     }
 
 
-def _actor(actor: Actor | None) -> dict[str, object] | None:
-    return {"pid": actor.pid, "tid": actor.tid, "comm": text(actor.comm)} if actor else None
+def actor_dict(actor: Actor) -> dict[str, object]:
+    """Return a thread as the kernel had it."""
+    return {"pid": actor.pid, "tid": actor.tid, "comm": text(actor.comm)}
 
 
 def hook_dict(hook: Hook) -> dict[str, object]:
