@@ -21,6 +21,7 @@ from tracer.export.json.records import json_line, snapshot_dict
 from tracer.model.failures import Class, FailureSeries
 from tracer.model.histogram import Histogram
 from tracer.model.host_state import HostState
+from tracer.model.waits import Wait, WaitSeries, WaitTime
 from tracer.record.minutes import Minute, frame
 from tracer.record.reading import Span
 from tracer.record.reports import failure_frame
@@ -38,10 +39,16 @@ def explained(number: int) -> Explained:
     return Explained(failure, STATE, diagnose(failure, STATE))
 
 
+def waited(mountpoint: str) -> WaitSeries:
+    of = series(mountpoint)
+    return WaitSeries(of.fstype, mountpoint, of.dev, of.handler, Wait.JOURNAL)
+
+
 def minute(number: int) -> Minute:
     counts = replace(
         snapshot({series(f"/{number % 2}"): Histogram.of(*[1000] * number)}, 60 * 10**9),
         failures={FailureSeries("ext4", f"/{number % 2}", 1, Class.REFUSED, "ENOSPC"): number},
+        waits={waited(f"/{number % 2}"): WaitTime(number, 10 * number, 10)},
         monotonic_ns=number,
     )
     return Minute(START + number * MINUTE, START + (number + 1) * MINUTE, counts)
@@ -109,6 +116,22 @@ def test_counts_are_the_sums_of_the_minutes(place: Path) -> None:
     assert [one["count"] for one in some["failure_counts"]] == [3]
 
 
+def test_histograms_and_waits_are_the_sums_of_the_minutes(place: Path) -> None:
+    span = ("--json", "--since", at(3), "--until", at(4), "--mount", "/1")
+    shown = json.loads(look(place, "hist", *span).stdout)
+    assert [(one["mountpoint"], one["latency"]["count"]) for one in shown["calls"]] == [("/1", 3)]
+    assert "count 3 " in look(place, "hist", *span[1:]).stdout
+    result = look(place, "waits", *span)
+    shown = json.loads(result.stdout)
+    (one,) = shown["waits"]
+    assert [(part["part"], part["calls"], part["total_ns"]) for part in one["parts"] if part["calls"]] == [
+        ("journal", 3, 30)
+    ]
+    assert shown["longest"] is one["freeze"] is None
+    assert "not which calls were the longest" in result.stderr
+    assert "journal" in look(place, "waits", *span[1:]).stdout
+
+
 def test_what_the_record_lacks_is_said(place: Path) -> None:
     result = look(place, "count")
     assert "22 calls" not in result.stderr and "23 calls" in result.stdout
@@ -135,6 +158,9 @@ def test_what_has_no_record_says_so(tmp_path: Path, place: Path) -> None:
         ("sigbus -- true", "COMMAND is for what happens now"),
         ("count --by process", "does not count by process"),
         ("count --pid 1", "does not count by process"),
+        ("hist -i 1s", "-i is for what happens now"),
+        ("waits --stacks", "--stacks is for what happens now"),
+        ("waits --comm x", "does not count by process"),
     ],
 )
 def test_what_is_for_live_views_alone_is_refused(place: Path, arguments: str, said: str) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from tracer.cli.look_back import look_back, look_back_options
 from tracer.cli.options import all_option, by_option, duration_option, json_option, session_options, tracing_options
+
+if TYPE_CHECKING:
+    from tracer.model.snapshot import Snapshot
 
 EXAMPLES = """\b
 Examples:
@@ -62,19 +65,14 @@ def count(
     With --since, --until or --from, prints what `mkwrite export --record DIR` kept: the minutes that the time touches.
     """
     if asked := look_back(context, since, until, record, ("duration", "whole_host", "command", "backend")):
-        from tracer.cli.replay import by_process, counts
+        from tracer.cli.replay import by_process, counted
 
         by_process(tracing)
-        if output:
-            _empty(output)
-        counts(asked, tracing, as_json, output)
+        _show(counted(asked, tracing), as_json, output, "host")
         return
     from tracer.cli.child import alone, check_command, run_command
-    from tracer.cli.output import Output, print_json
     from tracer.cli.run import Stop, announce, follow, opened, taken
     from tracer.cli.run import until as moment_after
-    from tracer.export.json.records import snapshot_dict
-    from tracer.ui.count import CountView
 
     if command and duration is not None:
         raise click.UsageError("-d/--duration and a COMMAND exclude each other: either sets the time.")
@@ -93,14 +91,22 @@ def count(
         else:
             for _ in follow(session, stop, moment_after(duration)):
                 pass
-        counted = session.finish().since(before)
+        found = session.finish().since(before)
+    _show(found, as_json, output, "command" if own else "host", (tracing["by"] or "").upper())
+    context.exit(code)
+
+
+def _show(found: Snapshot, as_json: bool, output: TextIO | None, watched: str, who: str = "") -> None:
+    from tracer.cli.output import Output, print_json
+    from tracer.export.json.records import snapshot_dict
+    from tracer.ui.count import CountView
+
     if output:
         _empty(output)  # not before: where tracing is refused, what was there stays
     if as_json:
-        print_json({"watched": "command" if own else "host", **snapshot_dict(counted)}, output)
+        print_json({"watched": watched, **snapshot_dict(found)}, output)
     else:
-        Output(output).print(CountView(counted, who=(tracing["by"] or "").upper()))
-    context.exit(code)
+        Output(output).print(CountView(found, who=who))
 
 
 def _empty(output: TextIO) -> None:

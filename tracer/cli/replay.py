@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -12,13 +12,13 @@ from tracer.cli.look_back import LookBack, reading, tell
 from tracer.cli.output import Output, print_json
 from tracer.diagnosis.explainer import Notified
 from tracer.errors import MkwriteError
-from tracer.export.json.records import exact, snapshot_dict
+from tracer.export.json.records import exact
 from tracer.model.asked import asked as is_asked
+from tracer.model.snapshot import Snapshot
 from tracer.record.incidents import Incidents
 from tracer.record.minutes import Minute, minute_of
 from tracer.record.reading import Account
 from tracer.record.reports import report_of
-from tracer.ui.count import CountView
 from tracer.ui.sigbus import notified, repeated, report
 
 
@@ -47,8 +47,11 @@ def reports(asked: LookBack, filters: Mapping[str, Any], as_json: bool, most: in
     return 1 if most and shown < most else 0
 
 
-def counts(asked: LookBack, filters: Mapping[str, Any], as_json: bool, output: TextIO | None) -> None:
-    """Print what was counted in the minutes that a span touches. Raises MkwriteError where there are none."""
+def counted(asked: LookBack, filters: Mapping[str, Any]) -> Snapshot:
+    """Return what was counted in the minutes that a span touches, and say on standard error what the record lacks.
+
+    Raises MkwriteError where there are none.
+    """
     total: Minute | None = None
     account = Account()
     with reading(asked, account) as frames:
@@ -56,19 +59,15 @@ def counts(asked: LookBack, filters: Mapping[str, Any], as_json: bool, output: T
             if frame["kind"] == "minute":
                 minute = _only(minute_of(frame), filters)
                 total = minute if total is None else total + minute
-    told = tell(asked, account)
+    notices = Output(stderr=True)
+    for line in tell(asked, account):
+        notices.print_line(_plain(line))
     if total is None:
         raise MkwriteError(
             f"The record in {asked.record} has no minute of that time.",
             "Look at another time: --since, --until.",
         )
-    if as_json:
-        print_json({"watched": "host", **snapshot_dict(total.counts)}, output)
-    else:
-        Output(output).print(CountView(total.counts))
-    notices = Output(stderr=True)
-    for line in told:
-        notices.print_line(_plain(line))
+    return total.counts
 
 
 def _plain(line: str) -> Any:
@@ -117,15 +116,17 @@ def _only(minute: Minute, filters: Mapping[str, Any]) -> Minute:
             and (not filters["handler"] or getattr(series, "handler", "") in filters["handler"])
         )
 
-    failures = counts.failures
-    if is_asked(failures):
-        failures = {series: number for series, number in failures.items() if chosen(series)}
-    calls = {series: histogram for series, histogram in counts.calls.items() if chosen(series)}
-    return replace(minute, counts=replace(counts, calls=calls, failures=failures))
+    def those(found: Any) -> Any:
+        return {series: number for series, number in found.items() if chosen(series)} if is_asked(found) else found
+
+    chosen_counts = replace(
+        counts, calls=those(counts.calls), failures=those(counts.failures), waits=those(counts.waits)
+    )
+    return replace(minute, counts=chosen_counts)
 
 
 def by_process(filters: Mapping[str, Any]) -> None:
     """Raise click.UsageError for filters that a record's counts know nothing of."""
     for option in ("pid", "comm", "cgroup", "by"):
-        if filters[option]:
+        if filters.get(option):
             raise click.UsageError(f"The record does not count by process or cgroup: leave --{option} out.")

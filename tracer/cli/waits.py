@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tracer.cli.look_back import LookBack, look_back, look_back_options
 from tracer.cli.options import Duration, duration_option, json_option, session_options, tracing_options
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ Examples:
   mkwrite waits -d 1m --stacks       and where in the kernel it waits
   mkwrite waits -d 1m --folded | flamegraph.pl > waits.svg
   mkwrite waits -d 1m --json | jq .  for programs
+  mkwrite waits --since -2h          what the exporter recorded
 """
 
 
@@ -35,19 +39,40 @@ Examples:
 @click.option("--stacks", is_flag=True, help="Show the kernel stacks that calls were in, too; looks 50 times a second.")
 @click.option("--folded", is_flag=True, help="Print those stacks, and nothing else, as flame graphs are made of.")
 @json_option
+@look_back_options
 @tracing_options
-def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json: bool, **tracing: Any) -> None:
+@click.pass_context
+def waits(
+    context: click.Context,
+    /,
+    duration: int | None,
+    slower: int,
+    stacks: bool,
+    folded: bool,
+    as_json: bool,
+    since: int | None,
+    until: int | None,
+    record: Path | None,
+    **tracing: Any,
+) -> None:
     """Show what calls of page_mkwrite wait for.
 
     For each filesystem and handler, its time split into what was waited for and time on the CPU; then the
     longest calls, who made them, and what they waited for.
+
+    With --since, --until or --from, the former of what `mkwrite export --record DIR` kept: the minutes that the time
+    touches.
     """
+    if asked := look_back(context, since, until, record, ("duration", "stacks", "folded", "backend")):
+        _look_back(asked, as_json, tracing)
+        return
     from heapq import nlargest
 
     from rich.console import Group
 
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, announce, follow, opened, taken, until
+    from tracer.cli.run import Stop, announce, follow, opened, taken
+    from tracer.cli.run import until as moment_after
     from tracer.errors import Exit, MkwriteError, UsageError
     from tracer.export.json.folded import folded_lines
     from tracer.export.json.records import breakdown_dict, event_dict, freeze_dict, seen_dict, snapshot_dict
@@ -84,7 +109,7 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
     options = session_options(**tracing, slower_ns=slower, waits=True)
     with opened(options, calls=True) as session, Stop() as stop:
         announce(session)
-        for events in follow(session, stop, until(duration), look if stacks else None):
+        for events in follow(session, stop, moment_after(duration), look if stacks else None):
             keep(events)
         final = session.finish()
         keep(taken(session))
@@ -111,3 +136,31 @@ def waits(duration: int | None, slower: int, stacks: bool, folded: bool, as_json
         )
     else:
         Output().print(Group(WaitsView(final, longest, seen, freezes), *failure_counts(final), *status(final)))
+
+
+def _look_back(asked: LookBack, as_json: bool, filters: Mapping[str, Any]) -> None:
+    from rich.console import Group
+
+    from tracer.cli.output import Output, print_json
+    from tracer.cli.replay import by_process, counted
+    from tracer.export.json.records import breakdown_dict, snapshot_dict
+    from tracer.latency.breakdown import breakdowns
+    from tracer.ui.failures import failure_counts
+    from tracer.ui.status import status
+    from tracer.ui.waits import WaitsView
+
+    by_process(filters)
+    found = counted(asked, filters)
+    Output(stderr=True).print("the record has sums: not which calls were the longest, nor who froze a filesystem")
+    if as_json:
+        counts = snapshot_dict(found)
+        print_json(
+            {
+                "elapsed_ns": found.elapsed_ns,
+                "waits": [{**breakdown_dict(one), "freeze": None} for one in breakdowns(found)],
+                "longest": None,
+                **{name: counts[name] for name in ("failure_counts", "lost", "hooks", "notes")},
+            }
+        )
+    else:
+        Output().print(Group(WaitsView(found, ()), *failure_counts(found), *status(found)))

@@ -27,7 +27,7 @@ _BAR: Final = 20
 class WaitsView:
     """A renderable: a table for each filesystem and handler of ``snapshot``, the longest of ``calls``, and stacks.
 
-    ``seen`` begins with the stack seen for the longest time; ``freezes`` are by device.
+    ``seen`` begins with the stack seen for the longest time; ``freezes`` are by device, None where nobody looked.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class WaitsView:
         freezes: Mapping[int, Freeze] | None = None,
     ) -> None:
         self.snapshot = snapshot
-        self.freezes = freezes or {}
+        self.freezes = freezes
         self.calls = sorted(calls, key=lambda call: -call.event.took_ns)[:LONGEST]
         self.seen = seen
 
@@ -49,7 +49,7 @@ class WaitsView:
             each = duration(one.ns / one.calls) if one.calls else "-"
             yield Text(f"{counted(one.calls, 'call')}, {duration(one.ns)} in all, {each} a call")
             yield Table(_columns(one, options.ascii_only), one.parts)
-            if any(part.name == Wait.FREEZE for part in one.parts):
+            if self.freezes is not None and any(part.name == Wait.FREEZE for part in one.parts):
                 yield Text(f"last {freeze_text(self.freezes.get(one.dev))}")
             yield Text("")
         if not found:
