@@ -49,12 +49,26 @@ def test_the_state_of_the_filesystem_is_in_the_report() -> None:
     for part in ("0 B free of 1.0 GiB, 1.0 MiB for root, 10 of 1000 inodes free, size=64m, read-only, shut down, "
                  "2.1ms later",
                  "data: 512 MiB free of 1.0 GiB, 1.0 MiB in none yet", "project 42: 0 B left of 1.0 MiB",
-                 "3 of 8 huge pages of 2.0 MiB free, 1 reserved; cgroup /pg: 0 B left",
+                 "3 of 8 huge pages of 2.0 MiB free, 1 reserved; cgroup /pg: 0 B left, 2.1ms later",
                  "1.0 MiB, 4.0 KiB allocated, sparse, the page: hole", "instruction at postgres+0x1234"):  # fmt: skip
         assert part in text
     host = json.loads(json_line(explained_dict(explained(refused(errno.ENOSPC), state))))["host"]
     assert host["quotas"] == [{"kind": "project", "number": 42, "free": 0, "limit": 1 << 20}]
     assert (host["chunks"][0]["kind"], host["shut_down"], host["after_ns"]) == ("data", True, 2_100_000)
+
+
+def test_a_refused_huge_page_is_a_hole_of_a_filesystem_without_a_size() -> None:
+    state = HostState(
+        after_ns=2_100_000,
+        space=SpaceState(0, 0, 0, 0, 0),
+        huge=HugeState(2 << 20, 8, 0, 0),
+        file=FileState(4 << 20, 2 << 20, "written"),
+    )
+    failure = replace(refused(errno.ENOSPC, fstype="hugetlbfs", size=4 << 20), source=FailureSource.HUGETLB)
+    text = report(explained(failure, state), 300).plain
+    assert "4.0 MiB, 2.0 MiB allocated, sparse\n" in text
+    assert "  pool    0 of 8 huge pages of 2.0 MiB free, 0 reserved, 2.1ms later\n" in text
+    assert "  space " not in text
 
 
 def test_a_thread_stands_beside_its_process_and_does_not_lend_it_its_name() -> None:

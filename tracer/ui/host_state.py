@@ -13,7 +13,7 @@ def rows(state: HostState) -> list[tuple[str, str]]:
 
 def _space(state: HostState) -> str:
     space, parts = state.space, []
-    if space is not None:
+    if space is not None and (space.total or space.inodes):  # a hugetlbfs without size= says nothing of either
         parts.append(f"{size_text(min(space.free, space.total or space.free))} free of {size_text(space.total)}")
         if space.free_to_root > space.free:
             parts.append(f"{size_text(space.free_to_root)} for root")
@@ -53,4 +53,4 @@ def _pool(state: HostState) -> str:
     text = f"{huge.free} of {huge.total} huge pages of {size_text(huge.page)} free, {huge.reserved} reserved"
     if huge.cgroup:
         text += f"; cgroup {printable(huge.cgroup)}: {size_text(huge.cgroup_free)} left"
-    return text
+    return f"{text}, {duration(state.after_ns)} later"

@@ -238,8 +238,10 @@ def _allocated(failure: Failure, state: HostState) -> str:
         # inode.i_blocks alone: delayed allocation is in no field that all filesystems have.
         return f"{size_text(failure.allocated)} allocated without what was not written back yet"
     allocated = failure.allocated if state.file is None else state.file.allocated
-    sparse = ", sparse" if allocated < failure.size and failure.source is not FailureSource.HUGETLB else ""
-    backing = f", the page: {state.file.backing}" if state.file and state.file.backing else ""
+    sparse = ", sparse" if allocated < failure.size else ""
+    # What an extent says is of blocks, and a huge page that was refused has none.
+    known = state.file and state.file.backing and failure.source is not FailureSource.HUGETLB
+    backing = f", the page: {state.file.backing}" if state.file and known else ""
     return f"{size_text(allocated)} allocated{sparse}{backing}"
 
 
