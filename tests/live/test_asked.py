@@ -34,6 +34,8 @@ QUESTIONS: dict[str, tuple[Callable[[Session], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", [*BACKENDS, pytest.param(Backend.TRACEPOINT, marks=pytest.mark.native)], ids=str)
+@pytest.mark.nightly
+@pytest.mark.here
 def test_what_was_not_asked_for_raises_and_names_the_option(kind: Backend) -> None:
     with Session(Options(kind, failures=False)) as session:
         for _ in range(2):  # while it lasts, and when it is over

@@ -40,6 +40,7 @@ def test_hist_for_people(mounts: dict[str, Path]) -> None:
     assert "█" in output
 
 
+@pytest.mark.nightly
 def test_trace(mounts: dict[str, Path]) -> None:
     with tracing("trace", "--json", "--slower", "0", "-n", str(PAGES), *EXT4) as process:
         workload("first-write", mounts["ext4"] / "trace\n\x1b[31m", 2 * PAGES)

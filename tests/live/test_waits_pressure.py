@@ -20,8 +20,6 @@ from tests.live.watched import Watched, on_cpu, tell
 from tracer.latency.breakdown import CPU, parts_of
 from tracer.model.waits import Wait
 
-pytestmark = pytest.mark.newest
-
 PAGES = 97
 _MIB = 1 << 20
 #: More than other sleeps take, such as those on the way to the one that is meant.
