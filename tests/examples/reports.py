@@ -88,7 +88,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, str]]] = {
         "signal": "BUS_ADRERR; fatal: .+",
         "refused": "by hugetlb; hugetlbfs on .+",
         "errno": "ENOSPC, returned by alloc_hugetlb_folio",
-        "pool": r"\d+ of 100 huge pages of 2\.0 MiB free, \d+ reserved; cgroup /database: .+ left, .+ later",
+        "pool": r"\d+ of 100 huge pages of 2\.0 MiB free, \d+ reserved; cgroup /database: .+ left(, .+ later)?",
         "class": r"hugetlb_exhausted \(ENOSPC\)",
         "cause": "The (limit of )?cgroup /database .+",
         "remedy": r"Raise hugetlb\.\*\.max of that cgroup\. .+",
