@@ -65,9 +65,8 @@ def count(
     With --since, --until or --from, prints what `mkwrite export --record DIR` kept: the minutes that the time touches.
     """
     if asked := look_back(context, since, until, record, ("duration", "whole_host", "command", "backend")):
-        from tracer.cli.replay import by_process, counted
+        from tracer.cli.replay import counted
 
-        by_process(tracing)
         _show(counted(asked, tracing), as_json, output, "host")
         return
     from tracer.cli.child import alone, check_command, run_command

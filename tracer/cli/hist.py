@@ -77,9 +77,8 @@ def hist(
             out.print(Group(view, *failure_counts(counts, (tracing["by"] or "").upper()), *status(total)))
 
     if asked := look_back(context, since, until, record, ("interval", "duration", "backend")):
-        from tracer.cli.replay import by_process, counted
+        from tracer.cli.replay import counted
 
-        by_process(tracing)
         found = counted(asked, tracing)
         show(found, found)
         return

@@ -50,8 +50,11 @@ def reports(asked: LookBack, filters: Mapping[str, Any], as_json: bool, most: in
 def counted(asked: LookBack, filters: Mapping[str, Any]) -> Snapshot:
     """Return what was counted in the minutes that a span touches, and say on standard error what the record lacks.
 
-    Raises MkwriteError where there are none.
+    Raises MkwriteError where there are none, click.UsageError for filters that they know nothing of.
     """
+    for option in ("pid", "comm", "cgroup", "by"):
+        if filters.get(option):
+            raise click.UsageError(f"The record does not count by process or cgroup: leave --{option} out.")
     total: Minute | None = None
     account = Account()
     with reading(asked, account) as frames:
@@ -123,10 +126,3 @@ def _only(minute: Minute, filters: Mapping[str, Any]) -> Minute:
         counts, calls=those(counts.calls), failures=those(counts.failures), waits=those(counts.waits)
     )
     return replace(minute, counts=chosen_counts)
-
-
-def by_process(filters: Mapping[str, Any]) -> None:
-    """Raise click.UsageError for filters that a record's counts know nothing of."""
-    for option in ("pid", "comm", "cgroup", "by"):
-        if filters.get(option):
-            raise click.UsageError(f"The record does not count by process or cgroup: leave --{option} out.")

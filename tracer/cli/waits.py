@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,10 @@ from tracer.cli.look_back import LookBack, look_back, look_back_options
 from tracer.cli.options import Duration, duration_option, json_option, session_options, tracing_options
 
 if TYPE_CHECKING:
+    from tracer.latency.stacks import Seen, Slow
     from tracer.model.failures import Event
+    from tracer.model.freezes import Freeze
+    from tracer.model.snapshot import Snapshot
 
 EXAMPLES = """\b
 Examples:
@@ -70,20 +73,17 @@ def waits(
 
     from rich.console import Group
 
-    from tracer.cli.output import Output, print_json
+    from tracer.cli.output import Output
     from tracer.cli.run import Stop, announce, follow, opened, taken
     from tracer.cli.run import until as moment_after
     from tracer.errors import Exit, MkwriteError, UsageError
     from tracer.export.json.folded import folded_lines
-    from tracer.export.json.records import breakdown_dict, event_dict, freeze_dict, seen_dict, snapshot_dict
     from tracer.host.stacks import readable
-    from tracer.latency.breakdown import breakdowns
-    from tracer.latency.stacks import EVERY_S, Slow, StackSampler
+    from tracer.latency.stacks import EVERY_S, StackSampler
     from tracer.model.calls import CallEvent
     from tracer.model.freezes import by_device
-    from tracer.ui.failures import failure_counts
     from tracer.ui.status import status
-    from tracer.ui.waits import LONGEST, WaitsView
+    from tracer.ui.waits import LONGEST
 
     if folded and as_json:
         raise UsageError("--folded and --json are two forms of output.", "Choose one; --stacks --json has the stacks.")
@@ -119,48 +119,51 @@ def waits(
         for line in folded_lines(seen):
             click.echo(line)
         Output(stderr=True).print(Group(*status(final)))
-    elif as_json:
-        counts = snapshot_dict(final)
-        print_json(
-            {
-                "elapsed_ns": final.elapsed_ns,
-                "waits": [
-                    {**breakdown_dict(one), "freeze": freeze_dict(freezes.get(one.dev))} for one in breakdowns(final)
-                ],
-                "longest": [
-                    {**event_dict(call.event), **({"stack": call.stack} if stacks else {})} for call in longest
-                ],
-                **({"stacks": [seen_dict(one) for one in seen]} if stacks else {}),
-                **{name: counts[name] for name in ("failure_counts", "lost", "hooks", "notes")},
-            }
-        )
     else:
-        Output().print(Group(WaitsView(final, longest, seen, freezes), *failure_counts(final), *status(final)))
+        _show(final, as_json, longest, freezes, seen if stacks else None)
 
 
-def _look_back(asked: LookBack, as_json: bool, filters: Mapping[str, Any]) -> None:
+def _show(
+    found: Snapshot,
+    as_json: bool,
+    longest: Sequence[Slow] | None,
+    freezes: Mapping[int, Freeze] | None,
+    seen: Sequence[Seen] | None,
+) -> None:
+    """Print what was counted; None is what nobody looked at."""
     from rich.console import Group
 
     from tracer.cli.output import Output, print_json
-    from tracer.cli.replay import by_process, counted
-    from tracer.export.json.records import breakdown_dict, snapshot_dict
+    from tracer.export.json.records import breakdown_dict, event_dict, freeze_dict, seen_dict, snapshot_dict
     from tracer.latency.breakdown import breakdowns
     from tracer.ui.failures import failure_counts
     from tracer.ui.status import status
     from tracer.ui.waits import WaitsView
 
-    by_process(filters)
+    if not as_json:
+        view = WaitsView(found, longest or (), seen or (), freezes)
+        Output().print(Group(view, *failure_counts(found), *status(found)))
+        return
+    counts, frozen = snapshot_dict(found), freezes or {}
+    slow = None
+    if longest is not None:
+        stacks = seen is not None
+        slow = [{**event_dict(call.event), **({"stack": call.stack} if stacks else {})} for call in longest]
+    print_json(
+        {
+            "elapsed_ns": found.elapsed_ns,
+            "waits": [{**breakdown_dict(one), "freeze": freeze_dict(frozen.get(one.dev))} for one in breakdowns(found)],
+            "longest": slow,
+            **({} if seen is None else {"stacks": [seen_dict(one) for one in seen]}),
+            **{name: counts[name] for name in ("failure_counts", "lost", "hooks", "notes")},
+        }
+    )
+
+
+def _look_back(asked: LookBack, as_json: bool, filters: Mapping[str, Any]) -> None:
+    from tracer.cli.output import Output
+    from tracer.cli.replay import counted
+
     found = counted(asked, filters)
     Output(stderr=True).print("the record has sums: not which calls were the longest, nor who froze a filesystem")
-    if as_json:
-        counts = snapshot_dict(found)
-        print_json(
-            {
-                "elapsed_ns": found.elapsed_ns,
-                "waits": [{**breakdown_dict(one), "freeze": None} for one in breakdowns(found)],
-                "longest": None,
-                **{name: counts[name] for name in ("failure_counts", "lost", "hooks", "notes")},
-            }
-        )
-    else:
-        Output().print(Group(WaitsView(found, ()), *failure_counts(found), *status(found)))
+    _show(found, as_json, None, None, None)
