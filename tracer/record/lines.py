@@ -9,6 +9,8 @@ from typing import Any, Final
 
 #: The format of the lines, and of the names of the files that they are in.
 VERSION: Final = 1
+#: Members of a minute that are lists: each of labels, which have a line of their own and a number, and its numbers.
+LABELLED: Final = ("calls", "failures", "waits")
 _MARK: Final = b',"crc32":"'
 _END: Final = b'"}'
 #: Bytes of the checksum's member.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from tracer.record.lines import VERSION, decode_all
+from tracer.record.lines import LABELLED, VERSION, decode_all
 from tracer.record.segments import Directory, Segment
 
 #: What a segment may have at most, so that no file fills the memory.
@@ -20,7 +20,6 @@ _SLACK_NS: Final = 86_400_000_000_000
 _SECOND_NS: Final = 1_000_000_000
 #: The minute that goes on now is not written yet.
 _RECENT_NS: Final = 90 * _SECOND_NS
-_LABELLED: Final = ("calls", "failures", "waits")
 
 
 class Span(NamedTuple):
@@ -159,7 +158,7 @@ _MOMENTS: Final = ("kind", "time_ns", "monotonic_ns")
 
 
 def _filled(line: dict[str, Any], series: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    for kind in _LABELLED:
+    for kind in LABELLED:
         if kind in line:
             line[kind] = [[series[number], *values] for number, *values in line[kind]]
     if "tracer" in line:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from tracer.record.lines import VERSION, encode, end_of
+from tracer.record.lines import LABELLED, VERSION, encode, end_of
 from tracer.record.segments import SPARE, UNFINISHED, Directory, Segment
 
 #: Bytes that the open segment takes from the disk when it is begun; a longer line makes it longer.
@@ -23,8 +23,6 @@ ROOM: Final = 1 << 20
 #: Of a record's size, what the open segment, the next one and one that is being compressed take.
 LEAST_SIZE: Final = 8 * ROOM
 _DAY_S: Final = 86_400
-#: Members of a minute that are lists of labels, each with its numbers.
-_LABELLED: Final = ("calls", "failures", "waits")
 _NO_FALLOCATE: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -99,7 +97,7 @@ class Store:
             return known
 
         short = dict(frame)
-        for kind in _LABELLED:
+        for kind in LABELLED:
             if kind in frame:
                 short[kind] = [[number(kind, labels), *values] for labels, *values in frame[kind]]
         if "tracer" in frame:

@@ -1,8 +1,8 @@
 """The process that writes the record: frames come by a pipe, and it alone waits for the disk.
 
 ``main`` is run with a frame of JSON on each line of the standard input, and tells on the standard output what has
-become of them, or why nothing can be written. It has no right but that of the
-directory's owner, and ends when the tracer has.
+become of them, or why nothing can be written. It has no right but that of the directory's owner, and ends when the
+tracer has.
 """
 
 from __future__ import annotations
