@@ -186,4 +186,7 @@ def test_its_memory_stays_flat(target: Target) -> None:
     rounds = [all_of_it() for _ in range(ROUNDS)]
     print(f"{os.uname().release}: KiB, files, threads after each round: {rounds}")
     assert not keeps_growing([kib for kib, _, _ in rounds])
-    assert rounds[-1][1:] == rounds[0][1:]
+    # The tracer opens files of /proc now and then: what is open for a moment is closed again, what leaks is not.
+    _, files, threads = rounds[0]
+    assert eventually(lambda: target.number("fd") <= files)
+    assert eventually(lambda: target.number("task") <= threads)
