@@ -94,11 +94,11 @@ def test_calls_that_slept_when_the_hooks_came(
     assert lost(final) == NO_LOSS
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.nightly)])
-def test_sessions_that_come_and_go_while_writers_are_throttled(backend: Backend, rounds: int) -> None:
+@pytest.mark.nightly
+def test_sessions_that_come_and_go_while_writers_are_throttled(backend: Backend) -> None:
     throttled = 0
-    with Disk("xfs", 320, delay_ms=70, name=f"begun-{backend}-{rounds}") as disk, _load(disk.place):
-        for _ in range(rounds):
+    with Disk("xfs", 320, delay_ms=70, name=f"begun-{backend}") as disk, _load(disk.place):
+        for _ in range(10):
             with Session(Options(backend, waits=True, failures=True)) as session, truth("do_page_mkwrite") as entered:
                 earliest = entered.hits()
                 first = session.snapshot()

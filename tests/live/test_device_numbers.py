@@ -131,6 +131,7 @@ def test_filesystems_that_have_a_number_in_turn_are_counted_apart(number: int, b
     assert lost(final) == NO_LOSS
 
 
+@pytest.mark.nightly
 def test_what_is_read_in_time_keeps_its_mount_point(number: int, backend: Backend) -> None:
     with Session(Options(backend, waits=True)) as session:
         refuse(Stage(session))

@@ -182,6 +182,7 @@ def test_a_device_that_is_formatted_anew_has_another_type() -> None:
     run("umount", str(place))
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("clean_kernel")
 def test_what_a_frozen_filesystem_holds_up_grows_and_is_booked_once_it_returns() -> None:
     place = small("held")

@@ -125,11 +125,13 @@ def test_a_tracer_that_comes_and_goes_in_a_storm_loses_nothing(exact: Backend | 
 
 @pytest.mark.every
 @pytest.mark.usefixtures("clean_kernel")
-def test_the_command_counts_exactly_and_says_so_in_json(both: Backend, mounts: dict[str, Path], tmp_path: Path) -> None:
+def test_the_command_counts_exactly_and_says_so_in_json(
+    backend: Backend, mounts: dict[str, Path], tmp_path: Path
+) -> None:
     out = tmp_path / "out.json"
     writer = (WORKLOAD, "first-write", str(mounts["ext4"] / "count"), "59")
     done = subprocess.run(
-        command("count", "--json", "-o", str(out), "--fs", "ext4", "--backend", both, "--", *writer),
+        command("count", "--json", "-o", str(out), "--fs", "ext4", "--backend", backend, "--", *writer),
         capture_output=True,
         text=True,
         check=False,

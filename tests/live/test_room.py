@@ -20,7 +20,8 @@ BATCH, BATCHES, CALLS = 23, 11, 3
 FRONT, ROOM = 128, 64
 
 
-@pytest.mark.parametrize("make_room", [True, pytest.param(False, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("make_room", [True, False])
 @pytest.mark.usefixtures("clean_kernel")
 def test_series_of_processes_that_are_gone_make_room(mounts: dict[str, Path], make_room: bool) -> None:
     place = mounts["ext4"] / f"room-{make_room}"
