@@ -112,6 +112,7 @@ class Btf:
         self._lib = libbpf()
         self._path = path
         self._btf = None
+        self._numbers: dict[tuple[str, int], int | None] = {}
         # Programs with another kernel's offsets may load all the same, and read nonsense.
         if path == VMLINUX and path.exists() and is_foreign(_MOUNTINFO.read_text(errors="replace"), path):
             raise MkwriteError(*FOREIGN, Exit.FOREIGN_BTF)
@@ -133,8 +134,7 @@ class Btf:
 
     def function(self, name: str) -> int | None:
         """Return the BTF id of a kernel function, None if there is none."""
-        found: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _FUNC)
-        return found if found > 0 else None
+        return self._number(name, _FUNC)
 
     def arity(self, function: str) -> int:
         """How many parameters a kernel function takes: a fexit program finds the return value behind them."""
@@ -149,8 +149,8 @@ class Btf:
 
     def tracepoint(self, name: str) -> int:
         """How many arguments a tracepoint passes to raw tracepoint programs (include/trace/bpf_probe.h)."""
-        number: int = self._lib.btf__find_by_name_kind(self._btf, f"btf_trace_{name}".encode(), _TYPEDEF)
-        if number <= 0:
+        number = self._number(f"btf_trace_{name}", _TYPEDEF)
+        if number is None:
             raise MkwriteError(
                 f"This kernel has no tracepoint {name}.",
                 "What it would tell is missing; everything else goes on without it.",
@@ -179,8 +179,15 @@ class Btf:
 
     def struct(self, name: str) -> int | None:
         """Return the BTF id of a struct, None if there is none."""
-        found: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _STRUCT)
-        return found if found > 0 else None
+        return self._number(name, _STRUCT)
+
+    def _number(self, name: str, kind: int) -> int | None:
+        """Return the id of a type, None if there is none; libbpf compares the names of all types, so ask once."""
+        key = name, kind
+        if key not in self._numbers:
+            found: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)
+            self._numbers[key] = found if found > 0 else None
+        return self._numbers[key]
 
     def _unreadable(self) -> MkwriteError:
         return MkwriteError(

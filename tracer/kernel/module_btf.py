@@ -36,6 +36,7 @@ class ModuleBtf(Btf):
         self._lib = libbpf()
         self._path = _BTF / module
         self.descriptor = -1
+        self._numbers = {}
         self._btf = self._lib.btf__parse_split(bytes(self._path), base._btf)
         if not self._btf:
             raise self._unreadable()
