@@ -31,8 +31,8 @@ pytestmark = [pytest.mark.native, pytest.mark.nightly, pytest.mark.here]
 PASSWORD = "builder"
 #: As in server.py.
 CONNECTIONS = 32
-#: Of everything.
-ROUNDS = 16
+#: Of everything: of so many the last must not rise all the way. A heap that settles does so within the most.
+ROUNDS, MOST_ROUNDS = 16, 48
 
 
 @dataclass
@@ -175,17 +175,22 @@ def test_it_refuses_or_serves_and_stays_up(target: Target, abuse: Callable[[Targ
     assert target.status() == 200
 
 
-def test_its_memory_stays_flat(target: Target) -> None:
+def test_its_memory_comes_to_a_level(target: Target) -> None:
     def all_of_it() -> tuple[int, int, int]:
         for abuse in ABUSES:
             abuse(target)
         assert eventually(lambda: target.number("task") <= 4)  # the last ones are gone
         return target.memory_kib(), target.number("fd"), target.number("task")
 
-    # At first, the heap grows into what so many threads at once need.
-    rounds = [all_of_it() for _ in range(ROUNDS)]
+    # At first, the heap grows into what so many threads at once need: for some ten thousand scrapes, ever slower. What
+    # is leaked never comes to an end.
+    rounds: list[tuple[int, int, int]] = []
+    while len(rounds) < MOST_ROUNDS and (
+        len(rounds) < ROUNDS or keeps_growing([kib for kib, _, _ in rounds[-ROUNDS:]])
+    ):
+        rounds.append(all_of_it())
     print(f"{os.uname().release}: KiB, files, threads after each round: {rounds}")
-    assert not keeps_growing([kib for kib, _, _ in rounds])
+    assert not keeps_growing([kib for kib, _, _ in rounds[-ROUNDS:]])
     # The tracer opens files of /proc now and then: what is open for a moment is closed again, what leaks is not.
     _, files, threads = rounds[0]
     assert eventually(lambda: target.number("fd") <= files)
