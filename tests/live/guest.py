@@ -283,10 +283,12 @@ def lost(final: Snapshot) -> dict[Loss, int]:
 
     A preemptible kernel skips those that meet a preempted one (see tracer/probes/plan.py), and says how many.
     """
-    skipped = sum(
-        hook.missed for hook in final.hooks if hook.function == "do_wp_page" and hook.backend is Backend.FENTRY
-    )
-    return {**final.lost, Loss.MISSED_PROBE: final.lost[Loss.MISSED_PROBE] - skipped}
+    return {**final.lost, Loss.MISSED_PROBE: final.lost[Loss.MISSED_PROBE] - wp_skipped(final)}
+
+
+def wp_skipped(final: Snapshot) -> int:
+    """How many wp faults of the host were not counted therefore; on a kernel that is not preemptible, none."""
+    return sum(hook.missed for hook in final.hooks if hook.function == "do_wp_page" and hook.backend is Backend.FENTRY)
 
 
 #: More events than a ring buffer has room for, some thousands.
@@ -303,4 +305,5 @@ __all__ = [
     "BACKENDS", "HANDLERS", "NO_LOSS", "ROOT", "WORKLOAD", "Backend", "FaultPath", "Filters", "Loss", "Options",
     "Outcome", "Steps", "bpf_state", "calls", "cgroup", "command", "eventually", "frozen", "give_back", "inside",
     "load_modules", "lost", "mount", "run", "running", "survived", "truth", "workload",
+    "wp_skipped",
 ]  # fmt: skip

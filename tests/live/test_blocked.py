@@ -20,6 +20,7 @@ from tests.live.guest import (
     eventually,
     frozen,
     lost,
+    wp_skipped,
 )
 from tracer.model.calls import WpOutcome
 from tracer.session import Session
@@ -46,7 +47,7 @@ def test_of_threads_that_ask_for_one_page_all_but_one_have_raced(
     assert calls(final, path=FaultPath.WRITE_PROTECT, outcome=Outcome.WRITABLE) == 1
     assert calls(final, path=FaultPath.WRITE_PROTECT, outcome=Outcome.RACED) == threads - 1
     assert calls(final) == threads
-    assert final.wp_faults[WpOutcome.SHARED] == threads
+    assert threads - wp_skipped(final) <= final.wp_faults[WpOutcome.SHARED] <= threads
     assert lost(final) == NO_LOSS
 
 
@@ -74,7 +75,8 @@ def test_more_sleeping_calls_than_the_kernel_would_track_by_default(
     # one that the fault had seen, and the fault is taken once more.
     raced = calls(delta, path=FaultPath.WRITE_PROTECT, outcome=Outcome.RACED)
     assert calls(delta, path=FaultPath.WRITE_PROTECT, outcome=Outcome.WRITABLE) == calls(delta) - raced == threads
-    assert delta.wp_faults[WpOutcome.SHARED] == threads + raced
+    faults = threads + raced
+    assert faults - wp_skipped(final) <= delta.wp_faults[WpOutcome.SHARED] <= faults
     assert sorted(event.offset for event in slow) == [page * mmap.PAGESIZE for page in range(threads)]
     assert {event.pid for event in slow} == {steps.pid}
     assert len({event.tid for event in slow}) == threads
