@@ -78,7 +78,9 @@ def test_nobody_else_may_write_to_what_is_installed(installed: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.parametrize(
-    "command", ["count --backend tracepoint -d 10ms", "doctor", "export --once --backend tracepoint", "maps"]
+    "command",
+    # What other processes have mapped, maps looks at, wherever it lies.
+    ["count --backend tracepoint -d 10ms", "doctor", "export --once --backend tracepoint", f"maps --pid {os.getpid()}"],
 )
 def test_the_command_opens_nothing_of_the_working_directory(
     installed: Path, evil: Path, tmp_path: Path, command: str
