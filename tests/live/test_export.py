@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import re
 import shutil
@@ -250,6 +251,9 @@ def test_a_real_prometheus_server_gets_every_panel_and_fires_the_alert_on_a_refu
         full = f'{{mountpoint="{place}",class="refused",errno="ENOSPC"}}'
         assert server.value(f"sum(mkwrite_failures_total{full})") == 1
         assert "ENOSPC" in get(address, "/") and "victim" in get(address, "/")
+        (told,) = json.loads(get(address, "/api/failures"))["failures"]
+        assert (told["first"]["errno"], told["first"]["errno_from"] != "", told["total"]) == ("ENOSPC", True, 1)
+        assert told["first"]["host"]["space"]["free"] == 0 and told["first"]["remedy"]
 
         def empty() -> set[str]:
             return {query.panel for query in queries() if not server.query(query.expanded("10m", "10m"))}

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from tracer.export.http.answers import Answers
 from tracer.export.http.application import Application
-from tracer.export.http.questions import answer_all, ask
+from tracer.export.http.questions import Question, answer_all, ask
 from tracer.export.http.server import Address, Server, bound
 from tracer.export.http.webconfig import WebConfig
 
@@ -22,12 +22,12 @@ ANYWHERE = Address("127.0.0.1", 0)
 @contextmanager
 def served(
     collector: Collector,
-    page: Callable[[], str] = str,
+    page: Callable[[Question], str] = str,
     config: WebConfig | None = None,
     address: Address = ANYWHERE,
     ready: bool = True,
 ) -> Iterator[Server]:
-    """A server of what the collector and the page are."""
+    """A server of what the collector and the pages are."""
     config = config or WebConfig()
     tracer, asking = socket.socketpair()
     thread = threading.Thread(target=answer_all, args=(tracer, Answers([collector], page)))

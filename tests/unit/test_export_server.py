@@ -30,7 +30,7 @@ class One(Collector):
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server on a free port."""
-    with served(One(), lambda: "a page") as running:
+    with served(One(), lambda question: f"a {question.name.lower()}") as running:
         yield running
 
 
@@ -66,6 +66,17 @@ def test_metrics_are_compressed_on_request(server: Server) -> None:
 
 def test_the_landing_page_is_served(server: Server) -> None:
     assert request(server, "/") == (200, "text/html; charset=utf-8", b"a page")
+    for name in ("failures", "stuck", "risk", "calls"):
+        assert request(server, f"/api/{name}") == (200, "application/json", f"a {name}".encode())
+
+
+def test_the_landing_page_loads_itself_anew_unless_it_is_to_stay(server: Server) -> None:
+    for path, often in {"/": "10", "/?still": None, "/api/failures": None}.items():
+        connection = http.client.HTTPConnection(server.address.host, server.address.port, timeout=120)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Refresh")) == (200, often)
+        connection.close()
 
 
 def test_every_answer_keeps_browsers_from_making_more_of_it(server: Server) -> None:
@@ -97,7 +108,9 @@ def test_head_is_answered_with_the_headers_alone(server: Server, path: str) -> N
     assert b"Content-Length: 0" not in head
 
 
-@pytest.mark.parametrize("path", ["/metric", "/metrics/", "/-/", "/%2e%2e/etc/passwd", "/favicon.ico"])
+@pytest.mark.parametrize(
+    "path", ["/metric", "/metrics/", "/-/", "/api", "/api/", "/api/nothing", "/%2e%2e/etc/passwd", "/favicon.ico"]
+)
 def test_anything_else_is_not_found(server: Server, path: str) -> None:
     assert request(server, path)[0] == 404
 
@@ -203,7 +216,7 @@ def test_who_is_not_done_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_who_does_not_take_the_answer_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tracer.export.http.server._DEADLINE_S", 0.5)
-    with served(One(), lambda: "x" * (64 << 20)) as running:
+    with served(One(), lambda question: "x" * (64 << 20)) as running:
         slow = socket.create_connection((running.address.host, running.address.port), timeout=120)
         with slow:
             slow.sendall(b"GET / HTTP/1.0\r\n\r\n")

@@ -18,6 +18,7 @@ from tracer.decode.file_losses import decode
 from tracer.diagnosis.classes import decide
 from tracer.diagnosis.diagnose import diagnose
 from tracer.diagnosis.explainer import Explained, Explainer, Notified, Repeated
+from tracer.export.http.groups import Group
 from tracer.export.http.landing import page
 from tracer.export.json.failures import explained_dict, notified_dict, record, repeated_dict
 from tracer.export.json.records import json_line
@@ -26,6 +27,7 @@ from tracer.model.host_state import Below, HostState, Mapper
 from tracer.model.options import Filters
 from tracer.model.writeback import FileLoss, LostFile, Told, file_of
 from tracer.probes import writeback
+from tracer.ui import sigbus
 from tracer.ui.sigbus import notified, repeated, report
 from tracer.ui.trace import TraceLines
 
@@ -198,11 +200,11 @@ def test_a_line_of_trace_has_dashes_for_what_is_not_known() -> None:
     assert words[-3:] == ["__filemap_set_wb_err", "-", "/srv/data"]
 
 
-def test_the_landing_page_has_dashes_for_what_is_not_known() -> None:
-    (table,) = re.findall('<table id="failures">.*?</table>', page(replace(hour(), failures=(LOST,)), "1"), re.DOTALL)
-    cells = re.findall("<td[^>]*>(.*?)</td>", table)
-    assert cells[1:5] == ["-", "writeback", "ENOSPC", "__filemap_set_wb_err"]
-    assert cells[-2:] == ["/srv/data", "-"]
+def test_the_landing_page_names_no_process_for_what_nobody_is_known_to_have_written() -> None:
+    text = page(replace(hour(), groups=(Group(explained(LOSS)),)), "1", sigbus.words)
+    (card,) = re.findall('<section id="failures">.*?<details.*?</summary>', text, re.DOTALL)
+    assert "writeback ENOSPC" in card and "/srv/data" in card and 'class="who"' not in card
+    assert "LOST AT WRITEBACK" in text
 
 
 def test_odd_names_are_escaped() -> None:

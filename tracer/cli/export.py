@@ -77,6 +77,17 @@ def _give_up_rights(textfile: bool, web_config: bool, attaches: bool) -> None:
     })  # fmt: skip
 
 
+def _look_back(record: Path | None) -> str:
+    """Return the command that shows what is recorded, but for the time."""
+    from tracer.record.segments import DEFAULT
+    from tracer.text import shell_word
+
+    if record is None:
+        return ""
+    place = record.absolute()
+    return f"{PROGRAM} sigbus" + ("" if place == DEFAULT else f" --from {shell_word(str(place))}")
+
+
 @click.command(cls=Renaming, former={"--per": "--by"}, epilog=EXAMPLES)
 @click.option("--listen", metavar="HOST:PORT", help=f"Where to serve.  [default: {DEFAULT_LISTEN}]")
 @click.option(
@@ -181,6 +192,7 @@ def export(
     from tracer.cli.run import Stop, follow, opened, taken, until
     from tracer.export.http.answers import exposition
     from tracer.export.http.daemon import Daemon
+    from tracer.export.http.shown import Shown
     from tracer.export.prometheus.collector import MkwriteCollector
     from tracer.export.prometheus.label import Who
     from tracer.export.prometheus.risk_collector import RiskCollector
@@ -188,6 +200,7 @@ def export(
     from tracer.record.collector import RecordCollector
     from tracer.record.process import writer
     from tracer.record.recorder import Recorder
+    from tracer.ui.sigbus import words
     from tracer.ui.status import hooks
 
     who = Who(By(by) if by else None, top, cgroups)
@@ -204,7 +217,8 @@ def export(
         recorder = Recorder(session, written, version()) if written else None
         source = recorder or session
         collector = MkwriteCollector(source, version(), max_sources, who, filters=options.filters)
-        more = [*([RiskCollector()] if risk else []), *([RecordCollector(recorder)] if recorder else [])]
+        risks = RiskCollector() if risk else None
+        more = [*([risks] if risks else []), *([RecordCollector(recorder)] if recorder else [])]
         if once:
             for _ in follow(session, stop, until(_ONCE_NS if duration is None else duration)):
                 pass
@@ -221,7 +235,8 @@ def export(
             risk or record is not None or not (first.tracepoints or any(hook.function == CORE for hook in first.hooks))
         )
         _give_up_rights(bool(textfile), bool(web_config), attaches)
-        with Daemon(collector, first, version(), http, load, file, more) as daemon:
+        shown = Shown(session, first, version(), words, risks, _look_back(record)) if http else None
+        with Daemon(collector, shown, http, load, file, more) as daemon:
             if http:
                 click.echo(f"{PROGRAM}: listening on {http.url}/metrics", err=True)
             for line in (hooks(first).plain, *first.notes):

@@ -18,6 +18,8 @@ from tracer.ui import host_state, writeback
 
 #: Columns of the labels.
 _LABELS: Final = 10
+#: Wider than any report.
+_UNWRAPPED: Final = 1 << 20
 #: What the kernel calls memory that is no file of a mounted filesystem (mm/memfd.c, shmem.c, hugetlb.c, ipc/shm.c).
 _UNMOUNTED: Final = ("/memfd:", "/dev/zero", "/SYSV", "/anon_hugepage")
 _DISPOSITIONS: Final = {
@@ -55,6 +57,11 @@ def report(explained: Explained, width: int) -> Text:
     text.end = "\n"
     text.rstrip()
     return text
+
+
+def words(news: Explained | Notified) -> str:
+    """Return a report, or who was told of a loss, as text that a browser wraps."""
+    return (notified(news) if isinstance(news, Notified) else report(news, _UNWRAPPED)).plain
 
 
 def _refusal(explained: Explained) -> list[tuple[str, str]]:

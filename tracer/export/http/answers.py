@@ -1,4 +1,4 @@
-"""What the tracer answers to the process that serves: metrics in their formats, and the landing page."""
+"""What the tracer answers to the process that serves: metrics in their formats, the landing page, and JSON."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _COMPRESSION: Final = 5
 
 
 class Answers:
-    """Makes them of ``collectors``, with metrics of this process, and of ``page``."""
+    """Makes them of ``collectors``, with metrics of this process; ``shown`` makes those that are no metrics."""
 
-    def __init__(self, collectors: Iterable[Collector], page: Callable[[], str]) -> None:
+    def __init__(self, collectors: Iterable[Collector], shown: Callable[[Question], str]) -> None:
         self._registry = _registry(collectors)
         ProcessCollector(registry=self._registry)
-        self._page = page
+        self._shown = shown
 
     def __call__(self, question: Question) -> bytes:
         """Return the answer; b"" where it cannot be made, which is logged."""
@@ -39,8 +39,6 @@ class Answers:
 
     def _made(self, question: Question) -> bytes:
         match question:
-            case Question.PAGE:
-                return self._page().encode()
             case Question.TEXT:
                 return generate_latest(self._registry)
             case Question.OPENMETRICS:
@@ -49,6 +47,8 @@ class Answers:
                 return gzip.compress(self._made(Question.TEXT), _COMPRESSION)
             case Question.OPENMETRICS_GZIP:
                 return gzip.compress(self._made(Question.OPENMETRICS), _COMPRESSION)
+            case _:
+                return self._shown(question).encode()
 
 
 def exposition(*collectors: Collector) -> bytes:

@@ -1,4 +1,4 @@
-"""What the exporter answers: /metrics, the landing page, and whether it is healthy and ready."""
+"""What the exporter answers: /metrics, the landing page, the same as JSON, and whether it is healthy and ready."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ ADMIT: Final = "mkwrite.admit"
 #: When to come again.
 _RETRY_AFTER_S: Final = "1"
 _TEXT: Final = "text/plain; charset=utf-8"
+_HTML: Final = "text/html; charset=utf-8"
+_JSON: Final = "application/json"
+_SHOWN: Final = {
+    "/": (Question.PAGE, _HTML),
+    "/api/failures": (Question.FAILURES, _JSON),
+    "/api/stuck": (Question.STUCK, _JSON),
+    "/api/risk": (Question.RISK, _JSON),
+    "/api/calls": (Question.CALLS, _JSON),
+}
+_NOT_FOUND: Final = f"There is {', '.join(_SHOWN)}, /metrics, /-/healthy and /-/ready.\n"
+#: How often a browser loads the page anew, unless it is asked for as ``/?still``: a report that is read stays open.
+_REFRESH: Final = ("Refresh", "10")
 #: No other site may show these answers or guess what they are, and none is a browser to keep.
 _HEADERS: Final = (
     ("Cache-Control", "no-store"),
@@ -83,13 +95,15 @@ class Application:
         match environ["PATH_INFO"]:
             case "/metrics":
                 return self._metrics(environ)
-            case "/":
-                return self._asked(Question.PAGE, [("Content-Type", "text/html; charset=utf-8")])
             case "/-/ready":
                 if self._ready():
                     return "200 OK", b"OK\n", text
                 return "503 Service Unavailable", b"The counts cannot be read.\n", text
-        return "404 Not Found", b"There is / and /metrics, /-/healthy and /-/ready.\n", text
+            case path if path in _SHOWN:
+                question, kind = _SHOWN[path]
+                again = [_REFRESH] if kind == _HTML and environ.get("QUERY_STRING") != "still" else []
+                return self._asked(question, [("Content-Type", kind), *again])
+        return "404 Not Found", _NOT_FOUND.encode(), text
 
     def _metrics(self, environ: WSGIEnvironment) -> tuple[str, bytes, list[tuple[str, str]]]:
         openmetrics = _accepts(environ.get("HTTP_ACCEPT", ""), "application/openmetrics-text")

@@ -12,16 +12,14 @@ from prometheus_client.registry import Collector
 
 from tracer.errors import UsageError
 from tracer.export.http.answers import Answers, exposition
-from tracer.export.http.history import History
-from tracer.export.http.landing import page
 from tracer.export.http.process import HttpProcess
+from tracer.export.http.shown import Shown
 from tracer.export.http.webconfig import WebFiles
 from tracer.export.prometheus.collector import MkwriteCollector
 from tracer.export.prometheus.textfile import Textfile
 from tracer.host.mounts import MountChanges
 from tracer.host.systemd import notify
 from tracer.model.failures import Event
-from tracer.model.snapshot import Snapshot
 from tracer.text import printable
 
 _log = logging.getLogger(__name__)
@@ -36,27 +34,28 @@ class Daemon:
     def __init__(
         self,
         collector: MkwriteCollector,
-        first: Snapshot,
-        version: str,
+        shown: Shown | None = None,
         http: HttpProcess | None = None,
         load: Callable[[], WebFiles] = WebFiles,
         file: Textfile | None = None,
         more: Sequence[Collector] = (),
     ) -> None:
-        """``http`` answers; ``load`` reads the web configuration, or raises MkwriteError; ``more`` is exported, too."""
+        """``http`` answers, of ``shown`` besides metrics; ``load`` reads the web configuration, or raises MkwriteError.
+
+        ``more`` is exported, too.
+        """
         self._http = http
         self._load = load
         self._file = file
         self._collector = collector
         self._collectors = (collector, *more)
-        self._version = version
-        self._history = History(first)
+        self._shown = shown
         self._due_ns = 0
         self._mount_changes = MountChanges()
 
     def __enter__(self) -> Daemon:
-        if self._http:
-            self._http.serve(Answers(self._collectors, self._page))
+        if self._http and self._shown:
+            self._http.serve(Answers(self._collectors, self._shown.answer))
         return self
 
     def __exit__(
@@ -71,16 +70,19 @@ class Daemon:
 
     def beat(self, events: Iterable[Event]) -> None:
         """Take in events, and do what is due. Raises MkwriteError when the process that answers has ended."""
-        self._history.note(events)
+        if self._shown:
+            self._shown.note(events)
         if self._http:
             self._http.check()
         now = time.monotonic_ns()
         if now >= self._due_ns:
             first = not self._due_ns
             self._due_ns = now + READ_EVERY_NS
-            self._history.add(self._collector.read())
+            snapshot = self._collector.read()
+            if self._shown:
+                self._shown.add(snapshot)
             if self._http:
-                self._http.tell(self._history.up)
+                self._http.tell(snapshot is not None)
             if self._file:
                 self._file.renew(exposition(*self._collectors))
             notify("READY=1" if first else "WATCHDOG=1")
@@ -100,6 +102,3 @@ class Daemon:
         else:
             _log.warning("Reloaded.")
         notify("READY=1")
-
-    def _page(self) -> str:
-        return page(self._history.view(), self._version)

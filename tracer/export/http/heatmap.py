@@ -1,4 +1,7 @@
-"""A latency heat map as an SVG element: minutes from left to right, latencies upwards, darker for more calls."""
+"""A latency heat map: minutes from left to right, latencies upwards, darker for more calls.
+
+The cells stretch with the page; the labels are outside of them, and keep their size.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from math import log
 from typing import Final
 
 from tracer.model.histogram import BUCKETS, LOWER_NS, Histogram
-from tracer.text import count_text, duration
+from tracer.text import count_text, counted, duration
 
 #: The buckets of each row: an octave, and what lies below the first.
 _ROWS: Final = (slice(0, 1), *(slice(first, first + 4) for first in range(1, BUCKETS, 4)))
@@ -15,7 +18,8 @@ _ROWS: Final = (slice(0, 1), *(slice(first, first + 4) for first in range(1, BUC
 _SHADES: Final = 6
 #: At least so many rows are shown.
 _LEAST_ROWS: Final = 6
-_CELL, _LEFT, _BELOW, _HEIGHT = 15, 62, 20, 14
+#: Pixels of a row, of the labels beside them, and above the first and below the last.
+_HEIGHT, _LEFT, _ABOVE = 14, 58, 8
 
 
 def heat_map(minutes: Sequence[Histogram]) -> str:
@@ -33,27 +37,28 @@ def heat_map(minutes: Sequence[Histogram]) -> str:
         ago = len(columns) - 1 - x
         for row in used:
             if column[row]:
-                y = height - (row - first + 1) * _HEIGHT
+                y = last - row
+                said = counted(column[row], "call") if column[row] < 10_000 else f"{count_text(column[row])} calls"
                 parts.append(
-                    f'<rect class="h{_shade(column[row], most)}" x="{_LEFT + x * _CELL}" y="{y}" width="{_CELL - 1}" '
-                    f'height="{_HEIGHT - 1}"><title>{count_text(column[row])} calls of {_label(row)} to '
-                    f"{_label(row + 1)}, {ago} min ago</title></rect>"
+                    f'<rect class="h{_shade(column[row], most)}" x="{x}.05" y="{y}.05" width="0.9" height="0.9">'
+                    f"<title>{said} of {_label(row)} to {_label(row + 1)}, {ago} min ago</title></rect>"
                 )
-    width = _LEFT + len(columns) * _CELL
-    parts.append(f'<rect class="h0" x="{_LEFT}" y="0" width="{len(columns) * _CELL}" height="{height}"/>')
-    for row in range(first, last + 2, 2):
-        y = height - (row - first) * _HEIGHT
-        parts.append(f'<text x="{_LEFT - 6}" y="{max(9, y + 4)}" text-anchor="end">{_label(row)}</text>')
-    for x in range(0, len(columns), 10):
-        parts.append(f'<text x="{_LEFT + x * _CELL}" y="{height + 15}">-{len(columns) - x} min</text>')
-    parts.append(f'<text x="{width}" y="{height + 15}" text-anchor="end">now</text>')
+    labels = [
+        f'<text x="{_LEFT}" y="{_ABOVE + (last + 1 - row) * _HEIGHT + 4}" text-anchor="end">{_label(row)}</text>'
+        for row in range(first, last + 2, 2)
+    ]
+    ends = [f"<span>-{ago} min</span>" for ago in range(len(columns), 0, -20)]
     words = (
-        f"{count_text(whole.count)} calls: half took less than {duration(whole.quantile(0.5))}, 99 of 100 less than "
+        f"{count_text(whole.count)} {'call' if whole.count == 1 else 'calls'}: half took less than "
+        f"{duration(whole.quantile(0.5))}, 99 of 100 less than "
         f"{duration(whole.quantile(0.99))}, the slowest {duration(whole.max_ns)}."
     )
+    frame = height + 2 * _ABOVE
     return (
-        f'<p>{words}</p><svg id="heat-map" role="img" aria-label="Latency heat map. {words}" '
-        f'viewBox="0 0 {width} {height + _BELOW}" width="{width}" height="{height + _BELOW}">{"".join(parts)}</svg>'
+        f'<p>{words}</p><div class="heat"><svg width="{_LEFT}" height="{frame}">{"".join(labels)}</svg>'
+        f'<svg id="heat-map" role="img" aria-label="Latency heat map. {words}" preserveAspectRatio="none" '
+        f'viewBox="0 {-_ABOVE / _HEIGHT:.3f} {len(columns)} {frame / _HEIGHT:.3f}" height="{frame}">'
+        f'{"".join(parts)}</svg><div class="minutes">{"".join(ends)}<span>now</span></div></div>'
     )
 
 

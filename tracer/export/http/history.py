@@ -1,40 +1,35 @@
-"""What the landing page looks back on: the last seconds, the last hour by minutes, the last failures."""
+"""The counts that the landing page looks back on: since the start, of the last seconds, of the last hour by minutes."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tracer.model.failures import Event, Failure
 from tracer.model.histogram import Histogram
 from tracer.model.snapshot import Snapshot
 
 MINUTES: Final = 60
 _MINUTE_NS: Final = 60_000_000_000
-_FAILURES: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Past:
     """One moment's look back.
 
     ``total`` counts from the start and ``recent`` since the reading before the last; ``minutes`` are the latencies of
-    all calls in each of the last ``MINUTES``, the oldest first, the last one still growing; ``failures`` the newest
-    first. ``up``: whether the last reading succeeded.
+    all calls in each of the last ``MINUTES``, the oldest first, the last one still growing. ``up``: whether the last
+    reading succeeded.
     """
 
     up: bool
     total: Snapshot
     recent: Snapshot
     minutes: tuple[Histogram, ...]
-    failures: tuple[Failure, ...]
 
 
 class History:
-    """Collects readings and events; safe to use from several threads."""
+    """Collects readings; safe to use from several threads."""
 
     def __init__(self, first: Snapshot) -> None:
         self._lock = threading.Lock()
@@ -42,7 +37,6 @@ class History:
         self._total = first
         self._recent = first.since(first)
         self._minutes: dict[int, Histogram] = {}
-        self._failures: deque[Failure] = deque(maxlen=_FAILURES)
 
     @property
     def up(self) -> bool:
@@ -61,16 +55,9 @@ class History:
             latencies = sum(self._recent.calls.values(), self._minutes.get(minute, Histogram()))
             self._minutes = {m: h for m, h in self._minutes.items() if m > minute - MINUTES} | {minute: latencies}
 
-    def note(self, events: Iterable[Event]) -> None:
-        """Take in events; failures are kept."""
-        failed = [event for event in events if isinstance(event, Failure)]
-        if failed:
-            with self._lock:
-                self._failures.extend(failed)
-
-    def view(self) -> View:
+    def past(self) -> Past:
         """Return what there is to see now."""
         with self._lock:
             last = self._total.monotonic_ns // _MINUTE_NS
             minutes = (self._minutes.get(m, Histogram()) for m in range(last - MINUTES + 1, last + 1))
-            return View(self._up, self._total, self._recent, tuple(minutes), tuple(reversed(self._failures)))
+            return Past(self._up, self._total, self._recent, tuple(minutes))

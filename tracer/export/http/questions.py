@@ -27,6 +27,10 @@ class Question(IntEnum):
     TEXT_GZIP = 2
     OPENMETRICS = 3
     OPENMETRICS_GZIP = 4
+    FAILURES = 5
+    STUCK = 6
+    RISK = 7
+    CALLS = 8
 
     @classmethod
     def metrics(cls, openmetrics: bool, gzip: bool) -> Question:

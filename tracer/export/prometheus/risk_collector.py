@@ -74,6 +74,13 @@ class RiskCollector(Collector):
         """Return the metrics without samples, so that registering takes no look."""
         return _Families()
 
+    def seen(self) -> tuple[Survey, Forecasts]:
+        """Return the last look, at most ``every_s`` old, and what is to come. Raises what keeps it from looking."""
+        with self._lock:
+            self._refresh()
+            assert self._seen is not None
+            return self._seen, self._coming
+
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with samples: for each filesystem, of the limit that is nearest to refusing."""
         families = _Families()
