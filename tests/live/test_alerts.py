@@ -1,7 +1,7 @@
 """Alerts against a real Prometheus server: each fires when what it is about is done to the host, and resolves.
 
 Of the rules' minutes seconds are made, which a busy machine may miss: what each expression means is proven by
-tests/observability/rules_test.yml. The one on refusals: ``test_export``; those on calls that last, and on a dead
+tests/observability/rules/. The one on refusals: ``test_export``; those on calls that last, and on a dead
 exporter: ``test_alerts_on_calls``.
 """
 

@@ -13,6 +13,8 @@ from .panels import DASHBOARDS, ROOT
 
 RULES = [DASHBOARDS / "rules.yml", DASHBOARDS / "alerts.yml"]
 
+TESTS = sorted((Path(__file__).parent / "rules").glob("*.yml"))
+
 
 def promtool(*arguments: object, stdin: str = "") -> str:
     """Run promtool; its output."""
@@ -29,7 +31,7 @@ def alerts() -> list[dict[str, Any]]:
 
 def test_the_rules_are_right_and_fire_when_they_should() -> None:
     promtool("check", "rules", *RULES)
-    promtool("test", "rules", Path(__file__).with_name("rules_test.yml"))
+    promtool("test", "rules", *TESTS)
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
@@ -46,7 +48,7 @@ def test_an_alert_says_how_bad_what_and_what_to_do(alert: dict[str, Any]) -> Non
 
 
 def test_every_alert_is_tried_and_every_runbook_has_one() -> None:
-    tried = yaml.safe_load(Path(__file__).with_name("rules_test.yml").read_text())["tests"]
+    tried = [case for path in TESTS for case in yaml.safe_load(path.read_text())["tests"]]
     fired = {case["alertname"] for one in tried for case in one.get("alert_rule_test", []) if case.get("exp_alerts")}
     names = {alert["alert"] for alert in alerts()}
     assert fired == names == {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}
