@@ -32,18 +32,18 @@ pytestmark = pytest.mark.native
 VICTIMS = 7
 
 
-OURS = {f"ext4-record{which}" for which in ("", "-room")}
+OURS = {*(f"ext4-record{which}" for which in ("", "-room")), "record-full", "record-mounts"}
 
 
 def sweep() -> None:
     """What the tests below made is in the way of the next run on the same machine."""
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         point = Path(line.split(" ")[4])
-        if point.is_relative_to(ROOT) and point.name in {*OURS, "record-full"}:
+        if point.is_relative_to(ROOT) and point.name in OURS:
             run("umount", str(point))
     made = [Path(top, name) for top, dirs, files in os.walk(ROOT) for name in (*dirs, *files)]
     for path in made:
-        if path.name.removesuffix(".img") in {*OURS, "record-full"}:
+        if path.name.removesuffix(".img") in OURS:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -126,6 +126,29 @@ def test_minutes_add_up_to_what_the_session_counted_and_each_failure_is_there(tm
     assert (account.damaged, account.gaps) == (0, [])
 
 
+def test_mounts_and_free_space_are_there(tmp_path: Path, full_file: Path) -> None:
+    place = ROOT / "record-mounts"
+    place.mkdir(parents=True)
+    with recording(tmp_path, full_file) as recorded:
+        recorded.beat()
+        for command in (("mount", "-t", "tmpfs", "-o", "size=1m", "none"), ("mount", "-o", "remount,ro"), ("umount",)):
+            run(*command, str(place))
+            recorded.recorder.minute()
+    frames = found(tmp_path)[0]
+    ours = [frame["kind"] for frame in frames if frame.get("mountpoint") == str(place)]
+    assert ours == ["mount", "remount", "umount"]
+    (listed,) = (frame for frame in frames if frame["kind"] == "mounts")
+    assert {"fstype": "ext4", "mountpoint": str(full_file.parent)}.items() in [
+        {name: one[name] for name in ("fstype", "mountpoint")}.items() for one in listed["mounts"]
+    ]
+    minutes = [minute_of(frame) for frame in frames if frame["kind"] == "minute"]
+    (left,) = (left for place, left in minutes[0].space.items() if place.mountpoint == str(full_file.parent))
+    status = os.statvfs(full_file.parent)
+    assert (left.free, left.total) == (status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
+    assert left.free < 4096
+    assert frames[0]["kind"] == "start"
+
+
 def test_a_full_disk_below_the_record_loses_no_report(tmp_path: Path, full_file: Path) -> None:
     place = ROOT / "record-full"
     place.mkdir(parents=True)
@@ -141,7 +164,7 @@ def test_a_full_disk_below_the_record_loses_no_report(tmp_path: Path, full_file:
                 break
         # More than the open segment has room for: the next one's is taken, and the one after it has none.
         for number in range(3):
-            recorded.recorder.feed.report({"kind": "note", "time_ns": number + 1, "text": os.urandom(450_000).hex()})
+            recorded.recorder.feed.event({"kind": "note", "time_ns": number + 1, "text": os.urandom(450_000).hex()})
         recorded.until(lambda: recorded.recorder.writer.status.get("errno") != 0)
         died += [die(full_file) for _ in range(VICTIMS)]
         recorded.beat()

@@ -78,7 +78,7 @@ def test_a_killed_exporter_leaves_its_reports_and_an_end_that_is_none(place: Pat
         process.wait()
         assert select.select([ended], [], [], 120)[0]
     assert [frame["clean"] for frame in found(place)[0] if frame["kind"] == "end"] == [False]
-    assert kinds(place) == ["failure", "end"]
+    assert kinds(place) == ["start", "failure", "end"]
 
 
 def test_a_writer_that_is_killed_ends_no_exporter_and_is_told(place: Path) -> None:

@@ -13,7 +13,17 @@ from typing import Any, Final
 import click
 
 from tracer.cli.names import PROGRAM, version
-from tracer.cli.options import AGE, SIZE, Renaming, by_option, duration_option, given, session_options, tracing_options
+from tracer.cli.options import (
+    AGE,
+    SIZE,
+    Duration,
+    Renaming,
+    by_option,
+    duration_option,
+    given,
+    session_options,
+    tracing_options,
+)
 from tracer.model.options import By, Options
 
 EXAMPLES = """\b
@@ -131,6 +141,13 @@ def _look_back(record: Path | None) -> str:
 )
 @click.option("--record-age", type=AGE, default="14d", show_default=True, metavar="AGE", help="How long it goes back.")
 @click.option(
+    "--record-slower",
+    type=Duration(),
+    default="100ms",
+    show_default=True,
+    help="Record calls at least this slow, the 20 longest of each minute.",
+)
+@click.option(
     "--user", metavar="NAME", help="Whom root answers as.  [default: mkwrite, or nobody where there is no such user]"
 )
 @duration_option
@@ -151,6 +168,7 @@ def export(
     record: Path | None,
     record_size: int,
     record_age: int,
+    record_slower: int,
     user: str | None,
     duration: int | None,
     **tracing: Any,
@@ -183,7 +201,8 @@ def export(
     files = load()  # before it takes the time to attach
     become = User.named(*([user] if user else _USERS))
     file = Textfile(textfile) if textfile else None
-    options = session_options(**tracing, by=By.CGROUP if cgroups else by, waits=True)
+    slower_ns = record_slower if record else None
+    options = session_options(**tracing, by=By.CGROUP if cgroups else by, slower_ns=slower_ns, waits=True)
     # Sources that are gone keep their room in the kernel, so that has to be larger.
     room = replace(options, max_series=max(options.max_series, max_sources, Options.max_series), make_room=True)
     give_back_what_is_free()
@@ -214,11 +233,12 @@ def export(
         opened(room) as session,
         Stop(Stop.SIGNALS if once else _ENDING) as stop,
     ):
-        recorder = Recorder(session, written, version()) if written else None
+        looking = RiskCollector() if risk else None
+        verdicts = looking.verdicts if looking else tuple
+        recorder = Recorder(session, written, version(), verdicts) if written else None
         source = recorder or session
         collector = MkwriteCollector(source, version(), max_sources, who, filters=options.filters)
-        risks = RiskCollector() if risk else None
-        more = [*([risks] if risks else []), *([RecordCollector(recorder)] if recorder else [])]
+        more = [*([looking] if looking else []), *([RecordCollector(recorder)] if recorder else [])]
         if once:
             for _ in follow(session, stop, until(_ONCE_NS if duration is None else duration)):
                 pass
@@ -235,7 +255,7 @@ def export(
             risk or record is not None or not (first.tracepoints or any(hook.function == CORE for hook in first.hooks))
         )
         _give_up_rights(bool(textfile), bool(web_config), attaches)
-        shown = Shown(session, first, version(), words, risks, _look_back(record)) if http else None
+        shown = Shown(session, first, version(), words, looking, _look_back(record)) if http else None
         with Daemon(collector, shown, http, load, file, more) as daemon:
             if http:
                 click.echo(f"{PROGRAM}: listening on {http.url}/metrics", err=True)

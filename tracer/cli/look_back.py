@@ -101,6 +101,9 @@ def tell(asked: LookBack, account: Account) -> list[str]:
     ]
     if account.minutes:
         lines.append(f"minutes from {moment(account.from_ns)} to {moment(account.until_ns)}")
+    for step in account.steps[:_TOLD]:
+        lines.append(f"the clock was set from {moment(step['before_ns'])} to {moment(step['time_ns'])}")
+    lines += [f"... and {len(account.steps) - _TOLD} more times"] if len(account.steps) > _TOLD else []
     # Who asks for all of it does not ask for what was before it.
     holes = [hole for hole in account.holes if hole.from_ns]
     lines += [f"nothing is recorded from {moment(hole.from_ns)} to {moment(hole.until_ns)}" for hole in holes[:_TOLD]]

@@ -14,16 +14,10 @@ from typing import Any, Final
 from tracer.host.mounts import preferred
 from tracer.host.peers import DAEMONS, FuseDaemon, Peer, peer_of
 from tracer.model.calls import device_name
-from tracer.model.filesystems import Refusal, rules
+from tracer.model.filesystems import PSEUDO, Refusal, rules
 from tracer.model.mounts import Mount
 from tracer.text import counted, printable
 
-#: Their files are made by the kernel, and nobody maps them to write.
-_PSEUDO: Final = frozenset({
-    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "fuse.lxcfs",
-    "fusectl", "mqueue", "nsfs", "proc", "pstore", "rootfs", "rpc_pipefs", "nfsd", "securityfs", "selinuxfs", "sysfs",
-    "tracefs",
-})  # fmt: skip
 # 9p's cache bits (enum p9_cache_bits, fs/9p/v9fs.h), which newer kernels show in hex; older ones show the names.
 _9P_WRITEBACK: Final = 0x4
 _9P_MAPS: Final = frozenset({"mmap", "loose", "fscache"})
@@ -73,7 +67,7 @@ def filesystems(
     """One row for each device that is mounted, by mount point. ``has``: whether the kernel has a function now."""
     by_device: dict[int, list[Mount]] = {}
     for mount in mounts:
-        if mount.fstype not in _PSEUDO:
+        if mount.fstype not in PSEUDO:
             by_device.setdefault(mount.dev, []).append(mount)
     chosen = [best for group in by_device.values() if (best := preferred(group)) is not None]
     found = [_row(mount, _behind(mount, chosen), daemons, has) for mount in chosen]

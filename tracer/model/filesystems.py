@@ -12,6 +12,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+#: Their files are made by the kernel, and nobody maps them to write.
+PSEUDO: Final = frozenset({
+    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "fuse.lxcfs",
+    "fusectl", "mqueue", "nsfs", "proc", "pstore", "rootfs", "rpc_pipefs", "nfsd", "securityfs", "selinuxfs", "sysfs",
+    "tracefs",
+})  # fmt: skip
+
 
 class Refusal(StrEnum):
     """When a full filesystem says no to a write through a mapping."""

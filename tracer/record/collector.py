@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from tracer.record.recorder import Recorder
 
+#: What has a sample from the start; other kinds have one once any was dropped.
 _DROPPED = ("failure", "repeated", "told")
 
 
@@ -33,7 +34,7 @@ class RecordCollector(Collector):
             lines.add_metric([], status["written"])
             last.add_metric([], status["last_ns"] / 1e9)
         merged.add_metric([], feed.merged)
-        for kind in _DROPPED:
+        for kind in sorted({*_DROPPED, *feed.dropped}):
             dropped.add_metric([kind], feed.dropped[kind])
         return families
 
@@ -55,5 +56,7 @@ class RecordCollector(Collector):
             ),
             CounterMetricFamily("mkwrite_record_lines", "Minutes, reports and gaps that were written."),
             CounterMetricFamily("mkwrite_record_merged_minutes", "Minutes that were written as one with another."),
-            CounterMetricFamily("mkwrite_record_dropped", "Reports that were lost, by kind.", labels=["kind"]),
+            CounterMetricFamily(
+                "mkwrite_record_dropped", "Reports and events that were lost, by kind.", labels=["kind"]
+            ),
         )

@@ -10,7 +10,7 @@ from typing import Any, Final
 #: The format of the lines, and of the names of the files that they are in.
 VERSION: Final = 1
 #: Members of a minute that are lists: each of labels, which have a line of their own and a number, and its numbers.
-LABELLED: Final = ("calls", "failures", "waits")
+LABELLED: Final = ("calls", "failures", "waits", "space", "risk")
 _MARK: Final = b',"crc32":"'
 _END: Final = b'"}'
 #: Bytes of the checksum's member.
@@ -35,10 +35,13 @@ def decode(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else None
 
 
-def decode_all(data: bytes) -> Iterator[dict[str, Any] | None]:
-    """Read the lines of a segment, None for each that is damaged; zeros are room that nothing was written to yet."""
+def decode_all(data: bytes, wanted: tuple[bytes, ...] | None = None) -> Iterator[dict[str, Any] | None]:
+    """Read the lines of a segment, None for each that is damaged; zeros are room that nothing was written to yet.
+
+    ``wanted``: those alone that begin so.
+    """
     for line in data.split(b"\n"):
-        if line.strip(b"\0"):
+        if (wanted is None or line.startswith(wanted)) and line.strip(b"\0"):
             yield decode(line.lstrip(b"\0"))
 
 

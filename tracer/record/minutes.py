@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import add
 from typing import Any, Final, TypeVar
 
@@ -17,6 +17,7 @@ from tracer.model.histogram import BUCKETS, Histogram
 from tracer.model.hooks import Backend, Hook, Loss
 from tracer.model.snapshot import Snapshot, Throttled, Tracepoints
 from tracer.model.waits import Wait, WaitSeries, WaitTime
+from tracer.record.space import Risks, Spaces, risk_frame, risks_of, space_frame, spaces_of
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -26,20 +27,24 @@ _Labels = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """What was counted from ``from_ns`` to ``time_ns`` by the wall clock of then."""
+    """What was counted from ``from_ns`` to ``time_ns`` by the wall clock of then; ``space`` and ``risk`` at its end."""
 
     from_ns: int
     time_ns: int
     counts: Snapshot
+    space: Spaces = field(default_factory=dict)
+    risk: Risks = field(default_factory=dict)
 
     @property
     def series(self) -> int:
         """How many series it has: what it takes of memory."""
         counts = self.counts
-        return len(counts.calls) + sum(len(some) for some in (counts.failures, counts.waits) if asked(some))
+        some = sum(len(some) for some in (counts.failures, counts.waits) if asked(some))
+        return len(counts.calls) + some + len(self.space) + len(self.risk)
 
     def __add__(self, later: Minute) -> Minute:
-        return Minute(self.from_ns, later.time_ns, plus(self.counts, later.counts))
+        space, risk = later.space or self.space, later.risk or self.risk
+        return Minute(self.from_ns, later.time_ns, plus(self.counts, later.counts), space, risk)
 
 
 def plus(one: Snapshot, more: Snapshot) -> Snapshot:
@@ -95,13 +100,16 @@ class Counted:
             if snapshot.gone or snapshot.gone_failures or snapshot.gone_waits:
                 self._book()
 
-    def take(self) -> Minute:
-        """Return what came since this was last asked, up to the last snapshot."""
+    def take(self, step_ns: int = 0) -> Minute:
+        """Return what came since this was last asked, up to the last snapshot.
+
+        ``step_ns``: by how much the wall clock was set forward just now; the minute ends by what it showed before.
+        """
         with self._lock:
             self._book()
             assert self._delta is not None
             now_ns = time.time_ns()
-            minute = Minute(self._from_ns, now_ns, self._delta)
+            minute = Minute(self._from_ns, now_ns - step_ns, self._delta)
             self._from_ns, self._delta = now_ns, None
             return minute
 
@@ -143,6 +151,8 @@ def frame(minute: Minute) -> dict[str, Any]:
         "in_flight": counts.in_flight,
         "oldest_in_flight_ns": counts.oldest_in_flight_ns,
         **({"tracepoints": _tracepoints(found)} if found else {}),
+        **({"space": space_frame(minute.space)} if minute.space else {}),
+        **({"risk": risk_frame(minute.risk)} if minute.risk else {}),
         "tracer": {
             "hooks": [{**hook_dict(hook), "denied": hook.denied} for hook in counts.hooks],
             "notes": [text(note) for note in counts.notes],
@@ -220,7 +230,8 @@ def minute_of(found: Mapping[str, Any]) -> Minute:
         else WAITS,
         tracepoints=points and _tracepoints_of(points),
     )
-    return Minute(int(found["from_ns"]), int(found["time_ns"]), counts)
+    space, risk = spaces_of(found.get("space", ())), risks_of(found.get("risk", ()))
+    return Minute(int(found["from_ns"]), int(found["time_ns"]), counts, space, risk)
 
 
 def _histograms(found: Iterable[list[Any]]) -> Iterable[tuple[Series, Histogram]]:

@@ -6,7 +6,7 @@ import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -42,7 +42,8 @@ class Account:
 
     ``writers``: first lines of segments in which something was found (host, kernel, mkwrite), each once. ``newer``: by
     version of the format, how many segments this mkwrite cannot read. ``damaged``: lines and segments that are not as
-    they were written. ``gaps``: frames of that kind. ``holes``: times when nothing was counted, or that is lost.
+    they were written. ``gaps``, ``steps``: frames that tell of gaps, and of steps of the clock. ``holes``: times when
+    nothing was counted, or that is lost.
     """
 
     writers: list[dict[str, Any]] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Account:
     damaged: int = 0
     unreadable: list[str] = field(default_factory=list)
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
     minutes: int = 0
     from_ns: int = 0
@@ -59,7 +61,8 @@ class Account:
 
     def cover(self, from_ns: int, until_ns: int) -> None:
         """Note a minute; those before it have been noted."""
-        if self.minutes and from_ns > self.until_ns + _SECOND_NS:
+        stepped = any(abs(step["time_ns"] - from_ns) < _SECOND_NS for step in self.steps)
+        if self.minutes and from_ns > self.until_ns + _SECOND_NS and not stepped:
             self.holes.append(Hole(self.until_ns, from_ns))
         self.from_ns = min(from_ns, self.from_ns) if self.minutes else from_ns
         self.until_ns = max(until_ns, self.until_ns)
@@ -80,11 +83,14 @@ class Account:
             self.holes.append(Hole(self.until_ns, until_ns))
 
 
-def read(directory: Directory, span: Span, account: Account) -> Iterator[dict[str, Any]]:
+def read(
+    directory: Directory, span: Span, account: Account, kinds: Collection[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Read the frames of a span in the order in which they were written, labels filled in; ``account`` grows meanwhile.
 
-    A minute is in the span if a part of it is.
+    A minute is in the span if a part of it is. ``kinds``: these alone, which is faster; ``account`` then lacks others.
     """
+    wanted = None if kinds is None else tuple(f'{{"kind":"{kind}"'.encode() for kind in ("segment", *kinds))
     for segment in _segments(directory):
         if segment.version > VERSION:
             account.newer[segment.version] += 1
@@ -94,7 +100,7 @@ def read(directory: Directory, span: Span, account: Account) -> Iterator[dict[st
         except OSError as error:
             account.unreadable.append(f"{segment.name}: {error.strerror}")
             continue
-        yield from _frames(data, span, account)
+        yield from _frames(data, span, account, wanted)
     account.end(span)
 
 
@@ -123,10 +129,10 @@ def _data(directory: Directory, segment: Segment, span: Span, account: Account) 
     return b"".join(parts)
 
 
-def _frames(data: bytes, span: Span, account: Account) -> Iterator[dict[str, Any]]:
+def _frames(data: bytes, span: Span, account: Account, wanted: tuple[bytes, ...] | None) -> Iterator[dict[str, Any]]:
     series: dict[int, dict[str, Any]] = {}
     writer: dict[str, Any] = {}
-    for line in decode_all(data):
+    for line in decode_all(data, wanted):
         try:
             if line is None:
                 raise ValueError
@@ -152,6 +158,8 @@ def _frames(data: bytes, span: Span, account: Account) -> Iterator[dict[str, Any
             account.cover(line["from_ns"], line["time_ns"])
         elif line["kind"] == "gap":
             account.gaps.append(line)
+        elif line["kind"] == "clock":
+            account.steps.append(line)
 
 
 _MOMENTS: Final = ("kind", "time_ns", "monotonic_ns")

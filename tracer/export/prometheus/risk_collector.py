@@ -70,6 +70,11 @@ class RiskCollector(Collector):
         self._coming: Forecasts = {}
         self._took_s = 0.0
 
+    def verdicts(self) -> tuple[Assessment, ...]:
+        """Return what the last look found; none before the first."""
+        seen = self._seen
+        return seen.verdicts if seen else ()
+
     def describe(self) -> Iterable[Metric]:
         """Return the metrics without samples, so that registering takes no look."""
         return _Families()
