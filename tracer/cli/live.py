@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
@@ -48,7 +49,7 @@ class LiveTop:
 
     def run(self, console: Console, ticks: Callable[[Pause], Iterator[Interval]]) -> None:
         """Show each interval of ``ticks(pause)`` until they end or a key ends it."""
-        with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        with self.screen(console) as (keys, live):
 
             def pause(seconds: float) -> None:
                 pressed = keys.read(seconds)
@@ -57,6 +58,17 @@ class LiveTop:
                     self.press(key)
                 if pressed:
                     self._draw(live)
+
+            for interval in ticks(pause):
+                self._failures.extend(interval.failures)
+                if not self.paused:
+                    self._shown = interval
+                    self._draw(live)
+
+    @contextmanager
+    def screen(self, console: Console) -> Iterator[tuple[Keys, Live]]:
+        """Take the terminal, and give it back while the process is suspended."""
+        with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
 
             def leave() -> None:
                 console.set_alt_screen(False)
@@ -70,11 +82,7 @@ class LiveTop:
                 self._draw(live)
 
             with suspendable(leave, enter):
-                for interval in ticks(pause):
-                    self._failures.extend(interval.failures)
-                    if not self.paused:
-                        self._shown = interval
-                        self._draw(live)
+                yield keys, live
 
     def press(self, key: str) -> None:
         """Act on a key; others do nothing."""

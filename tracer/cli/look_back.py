@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import click
 
 from tracer.cli.names import PROGRAM
+from tracer.cli.options import given
 from tracer.cli.when import When
 from tracer.errors import MkwriteError
 
 if TYPE_CHECKING:
     from tracer.record.reading import Account, Span
+    from tracer.record.segments import Directory
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _SECOND_NS: Final = 1_000_000_000
@@ -63,7 +65,7 @@ def look_back(
     if since is None and until is None and record is None:
         return None
     for parameter in context.command.params:
-        if parameter.name in live and context.params[parameter.name] not in (None, False, (), "auto"):
+        if parameter.name in live and given(context, parameter.name):
             name = parameter.opts[0] if isinstance(parameter, click.Option) else "COMMAND"
             raise click.UsageError(f"{name} is for what happens now: leave it out, or --since, --until and --from.")
     span = Span(since or 0, time.time_ns() if until is None else until)
@@ -73,12 +75,8 @@ def look_back(
 
 
 @contextmanager
-def reading(asked: LookBack, account: Account) -> Iterator[Iterator[dict[str, Any]]]:
-    """Provide the frames of the span.
-
-    Raises MkwriteError where there is no record, or none that says anything of it.
-    """
-    from tracer.record.reading import read
+def opened_record(asked: LookBack) -> Iterator[Directory]:
+    """Provide the directory of a record. Raises MkwriteError where there is none."""
     from tracer.record.segments import Directory
 
     directory = Directory(asked.record)
@@ -88,9 +86,18 @@ def reading(asked: LookBack, account: Account) -> Iterator[Iterator[dict[str, An
                 f"There is no record in {asked.record}.",
                 f"Keep one: {PROGRAM} export --record {asked.record}; or say where it is: --from.",
             )
-        yield read(directory, asked.span, account)
+        yield directory
     finally:
         directory.close()
+
+
+@contextmanager
+def reading(asked: LookBack, account: Account) -> Iterator[Iterator[dict[str, Any]]]:
+    """Provide the frames of the span. Raises MkwriteError where there is no record."""
+    from tracer.record.reading import read
+
+    with opened_record(asked) as directory:
+        yield read(directory, asked.span, account)
 
 
 def tell(asked: LookBack, account: Account) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +21,14 @@ from tracer.record.reading import Account
 from tracer.record.reports import report_of
 from tracer.ui.sigbus import notified, repeated, report
 
+#: What chooses reports and events.
+FILTERS = ("fs", "mount", "pid", "comm", "handler", "cgroup")
+See = Callable[[dict[str, Any]], object]
+
 
 def reports(asked: LookBack, filters: Mapping[str, Any], as_json: bool, most: int | None) -> int:
     """Print the reports of a span, up to ``most``; the exit code is 1 if there were fewer."""
-    out, notices, account = Output(), Output(stderr=True), Account()
+    out, account = Output(), Account()
     shown, incidents = 0, Incidents()
     with reading(asked, account) as frames:
         for frame in _chosen(frames, filters):
@@ -40,31 +44,28 @@ def reports(asked: LookBack, filters: Mapping[str, Any], as_json: bool, most: in
     if not as_json and most != 1:
         for more in incidents.repeats():
             out.print_line(repeated(more))
-    if not shown:
-        notices.print_line(_plain("no failure of that kind is in the record of that time"))
-    for line in tell(asked, account):
-        notices.print_line(_plain(line))
+    say(asked, account, *(() if shown else ("no failure of that kind is in the record of that time",)))
     return 1 if most and shown < most else 0
 
 
-def counted(asked: LookBack, filters: Mapping[str, Any]) -> Snapshot:
+def counted(asked: LookBack, filters: Mapping[str, Any], *, see: See = lambda frame: None) -> Snapshot:
     """Return what was counted in the minutes that a span touches, and say on standard error what the record lacks.
+
+    ``see`` is given every other frame.
 
     Raises MkwriteError where there are none, click.UsageError for filters that they know nothing of.
     """
-    for option in ("pid", "comm", "cgroup", "by"):
-        if filters.get(option):
-            raise click.UsageError(f"The record does not count by process or cgroup: leave --{option} out.")
+    not_by_process(filters)
     total: Minute | None = None
     account = Account()
     with reading(asked, account) as frames:
         for frame in frames:
             if frame["kind"] == "minute":
-                minute = _only(minute_of(frame), filters)
+                minute = only(minute_of(frame), filters)
                 total = minute if total is None else total + minute
-    notices = Output(stderr=True)
-    for line in tell(asked, account):
-        notices.print_line(_plain(line))
+            else:
+                see(frame)
+    say(asked, account)
     if total is None:
         raise MkwriteError(
             f"The record in {asked.record} has no minute of that time.",
@@ -73,12 +74,22 @@ def counted(asked: LookBack, filters: Mapping[str, Any]) -> Snapshot:
     return total.counts
 
 
-def _plain(line: str) -> Any:
+def not_by_process(filters: Mapping[str, Any]) -> None:
+    """Refuse filters that minutes know nothing of. Raises click.UsageError."""
+    for option in ("pid", "comm", "cgroup", "by"):
+        if filters.get(option):
+            raise click.UsageError(f"The record does not count by process or cgroup: leave --{option} out.")
+
+
+def say(asked: LookBack, account: Account, *first: str) -> None:
+    """Print on standard error what is to be said of a record beside what it shows."""
     from rich.text import Text
 
     from tracer.text import printable
 
-    return Text(printable(line))
+    notices = Output(stderr=True)
+    for line in (*first, *tell(asked, account)):
+        notices.print_line(Text(printable(line)))
 
 
 def _chosen(frames: Iterator[dict[str, Any]], filters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -87,28 +98,25 @@ def _chosen(frames: Iterator[dict[str, Any]], filters: Mapping[str, Any]) -> Ite
     everything = not any(filters.values())
     for frame in frames:
         match frame["kind"]:
-            case "failure" if everything or _matches(frame, filters):
+            case "failure" if everything or matches(frame, filters):
                 chosen.add((frame["time_ns"], frame["pid"]))
                 yield frame
             case "repeated" | "told" if everything or (frame["first_time_ns"], frame.get("pid")) in chosen:
                 yield frame
 
 
-def _matches(frame: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
-    cgroup = exact(frame["host"]["cgroup"])
-    within = [f"{name.rstrip('/')}/" for name in filters["cgroup"]]
-    return (
-        all(
-            not filters[option] or exact(str(frame.get(member))) in map(str, filters[option])
-            for option, member in (
-                ("fs", "fstype"), ("mount", "mountpoint"), ("pid", "pid"), ("comm", "comm"), ("handler", "handler"),
-            )
+def matches(frame: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
+    """Whether the filters let a report, a slow call or a stuck one through."""
+    within = [f"{name.rstrip('/')}/" for name in filters.get("cgroup", ())]
+    return all(
+        not filters.get(option) or exact(str(frame.get(member))) in map(str, filters[option])
+        for option, member in (
+            ("fs", "fstype"), ("mount", "mountpoint"), ("pid", "pid"), ("comm", "comm"), ("handler", "handler"),
         )
-        and (not within or any(f"{cgroup}/".startswith(name) for name in within))
-    )  # fmt: skip
+    ) and (not within or any(f"{exact(frame['host']['cgroup'])}/".startswith(name) for name in within))  # fmt: skip
 
 
-def _only(minute: Minute, filters: Mapping[str, Any]) -> Minute:
+def only(minute: Minute, filters: Mapping[str, Any]) -> Minute:
     """Return a minute with what the filters let through."""
     counts = minute.counts
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from tracer.cli.look_back import look_back, look_back_options
 from tracer.cli.options import (
     INTERVAL,
     Duration,
@@ -25,6 +27,7 @@ Examples:
   mkwrite stuck -t 30s -i 10s       only what is stuck for long
   mkwrite stuck --mount /srv        only what is stuck on one filesystem
   mkwrite stuck --once --json | jq .stuck
+  mkwrite stuck --since 03:00       what the exporter recorded since then
 """
 
 
@@ -37,6 +40,7 @@ Examples:
 @number_option
 @once_option
 @json_option
+@look_back_options
 @call_options
 @click.pass_context
 def stuck(
@@ -48,6 +52,9 @@ def stuck(
     number: int | None,
     once: bool,
     as_json: bool,
+    since: int | None,
+    until: int | None,
+    record: Path | None,
     **filtering: Any,
 ) -> None:
     """Show calls of page_mkwrite that have not returned for long.
@@ -56,14 +63,22 @@ def stuck(
     hooks were there are found by their stacks: their age is at least the one shown, and their file is not known.
     With -n, the first look is after the threshold, and each is told of. The exit code is 28 where not all could be
     looked at.
+
+    With --since, --until or --from, shows what `mkwrite export --record DIR` kept.
     """
+    left = shown(number, once)
+    if asked := look_back(context, since, until, record, ("interval", "duration")):
+        from tracer.cli.replay_events import stuck_of_record
+
+        context.exit(stuck_of_record(asked, filtering, threshold, as_json, left))
     import time
     from contextlib import ExitStack
 
     from rich.text import Text
 
     from tracer.cli.output import Output, check_reader, print_json
-    from tracer.cli.run import Stop, announce, opened, until
+    from tracer.cli.run import Stop, announce, opened
+    from tracer.cli.run import until as moment_after
     from tracer.errors import Exit, MkwriteError
     from tracer.export.json.records import stuck_dict, text
     from tracer.host.stacks import readable
@@ -72,13 +87,12 @@ def stuck(
     from tracer.model.options import Options
     from tracer.ui.stuck import StuckView
 
-    left = shown(number, once)
     chosen = Chosen(call_filters(**filtering))
     out = Output()
     calls = StuckCalls()
     calls.look(None, threshold)
     first = time.monotonic_ns()
-    end = until(duration)
+    end = moment_after(duration)
     told: tuple[str, ...] = ()
     with ExitStack() as stack:
         session = None

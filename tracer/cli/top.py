@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from tracer.cli.look_back import look_back, look_back_options
 from tracer.cli.options import (
     INTERVAL,
     Renaming,
@@ -18,6 +20,7 @@ from tracer.cli.options import (
     shown,
     tracing_options,
 )
+from tracer.cli.when import When
 
 EXAMPLES = """\b
 Examples:
@@ -25,6 +28,7 @@ Examples:
   mkwrite top --fs ext4 --by process   who does it, on ext4
   mkwrite top --sort p99 --cumulative  the slowest since the start
   mkwrite top --once -i 10s            one table of ten seconds
+  mkwrite top --at 03:12               the minute that the exporter recorded then
   mkwrite top --json | jq .            for programs
 """
 
@@ -44,8 +48,13 @@ Examples:
 @click.option("--cumulative", is_flag=True, help="Show everything since the start, not the last interval.")
 @by_option
 @json_option
+@click.option("--at", type=When(first=True), metavar="WHEN", help="Show the minute that was recorded then.")
+@look_back_options
 @tracing_options
+@click.pass_context
 def top(
+    context: click.Context,
+    /,
     interval: int,
     duration: int | None,
     number: int | None,
@@ -53,6 +62,10 @@ def top(
     sort: str,
     cumulative: bool,
     as_json: bool,
+    at: int | None,
+    since: int | None,
+    until: int | None,
+    record: Path | None,
     **tracing: Any,
 ) -> None:
     """Show calls of page_mkwrite live: rate, latency and failures.
@@ -61,7 +74,19 @@ def top(
     second, and the last failures. Keys: h shows all of them, q quits, / takes
     what rows must have in them. When the
     output is no terminal, each interval is printed, and so is that of -n 1.
+
+    With --at, --since, --until or --from, shows what `mkwrite export --record DIR` kept, minute by minute; on a
+    terminal, the arrow keys step by a minute, n and p go to the next failure and the one before, j asks for a time.
     """
+    number = shown(number, once)
+    if at is not None and (since is not None or until is not None):
+        raise click.UsageError("--at is one moment, --since and --until are a time: leave one of them out.")
+    live = ("interval", "duration", "backend", "max_series")
+    if asked := look_back(context, *((since, until) if at is None else (at, at)), record, live):
+        from tracer.cli.replay_top import top_of_record
+
+        top_of_record(asked, at is not None, tracing, sort, cumulative, as_json, number)
+        return
     from functools import partial
 
     from tracer.cli.live import LiveTop
@@ -71,7 +96,6 @@ def top(
     from tracer.export.json.records import snapshot_dict, stuck_dict, total_dict
     from tracer.ui.top import TopView
 
-    number = shown(number, once)
     out = Output()
     who = (tracing["by"] or "").upper()
     with opened(session_options(**tracing, waits=True)) as session, Stop() as stop:

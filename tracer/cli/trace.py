@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from tracer.cli.look_back import look_back, look_back_options
 from tracer.cli.options import (
     Duration,
     Renaming,
@@ -35,6 +37,7 @@ Examples:
   mkwrite trace --slower 10ms          and calls of at least 10 ms
   mkwrite trace --slower 0 --pid 4242  every call of a process
   mkwrite trace -n 1 --json            wait for the next failure
+  mkwrite trace --since 03:00          what the exporter recorded since then
 """
 
 
@@ -45,22 +48,39 @@ Examples:
 @once_option
 @json_option
 @all_writes_option
+@look_back_options
 @tracing_options
+@click.pass_context
 def trace(
+    context: click.Context,
+    /,
     slower: int | None,
     duration: int | None,
     number: int | None,
     once: bool,
     as_json: bool,
     all_writes: bool,
+    since: int | None,
+    until: int | None,
+    record: Path | None,
     **tracing: Any,
 ) -> None:
-    """Print a line for each failure, writes lost at writeback among them, and with --slower for each slow call."""
+    """Print a line for each failure, writes lost at writeback among them, and with --slower for each slow call.
+
+    With --since, --until or --from, of what `mkwrite export --record DIR` kept.
+    """
+    lines = shown(number, once)
+    if asked := look_back(context, since, until, record, ("duration", "all_writes", "backend", "max_series")):
+        from tracer.cli.replay_events import trace_of_record
+
+        trace_of_record(asked, tracing, slower, as_json, lines)
+        return
     from itertools import chain, islice
 
     from tracer.cli.output import Output, print_json
-    from tracer.cli.run import Stop, announce, follow, opened, taken, until
-    from tracer.export.json.failures import record
+    from tracer.cli.run import Stop, announce, follow, opened, taken
+    from tracer.cli.run import until as moment_after
+    from tracer.export.json.failures import record as json_of
     from tracer.model.failures import Class, Failure
     from tracer.model.hooks import Backend
     from tracer.ui.status import status
@@ -68,7 +88,6 @@ def trace(
 
     if slower is not None and tracing["backend"] == Backend.TRACEPOINT:
         raise click.UsageError("The tracepoint backend sees no calls: leave --slower out, or choose another backend.")
-    lines = shown(number, once)
     out, notices = Output(), Output(stderr=True)
     waits = slower is not None
     format_lines = TraceLines(out.width if out.is_terminal else None, waits)
@@ -78,7 +97,7 @@ def trace(
         nonlocal printed, told
         for event in islice(events, None if lines is None else lines - printed):
             if as_json:
-                print_json(record(event))
+                print_json(json_of(event))
             else:
                 out.print_line(format_lines.line(event))
             printed += 1
@@ -89,7 +108,7 @@ def trace(
         announce(session, _limits(slower is not None, session.backend is not Backend.TRACEPOINT))
         if not as_json:
             out.print_line(format_lines.header())
-        show(chain.from_iterable(_with_losses(session, follow(session, stop, until(duration)), notices)))
+        show(chain.from_iterable(_with_losses(session, follow(session, stop, moment_after(duration)), notices)))
         final = session.finish()
         show(taken(session))
     notices.print(*status(final), sep="\n")

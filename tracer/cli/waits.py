@@ -63,11 +63,10 @@ def waits(
     For each filesystem and handler, its time split into what was waited for and time on the CPU; then the
     longest calls, who made them, and what they waited for.
 
-    With --since, --until or --from, the former of what `mkwrite export --record DIR` kept: the minutes that the time
-    touches.
+    With --since, --until or --from, of what `mkwrite export --record DIR` kept: the minutes that the time touches.
     """
     if asked := look_back(context, since, until, record, ("duration", "stacks", "folded", "backend")):
-        _look_back(asked, as_json, tracing)
+        _look_back(asked, as_json, slower, tracing)
         return
     from heapq import nlargest
 
@@ -126,11 +125,11 @@ def waits(
 def _show(
     found: Snapshot,
     as_json: bool,
-    longest: Sequence[Slow] | None,
-    freezes: Mapping[int, Freeze] | None,
+    longest: Sequence[Slow],
+    freezes: Mapping[int, Freeze],
     seen: Sequence[Seen] | None,
 ) -> None:
-    """Print what was counted; None is what nobody looked at."""
+    """Print what was counted; ``seen`` is None where nobody looked at stacks."""
     from rich.console import Group
 
     from tracer.cli.output import Output, print_json
@@ -141,18 +140,18 @@ def _show(
     from tracer.ui.waits import WaitsView
 
     if not as_json:
-        view = WaitsView(found, longest or (), seen or (), freezes)
+        view = WaitsView(found, longest, seen or (), freezes)
         Output().print(Group(view, *failure_counts(found), *status(found)))
         return
-    counts, frozen = snapshot_dict(found), freezes or {}
-    slow = None
-    if longest is not None:
-        stacks = seen is not None
-        slow = [{**event_dict(call.event), **({"stack": call.stack} if stacks else {})} for call in longest]
+    counts = snapshot_dict(found)
+    stacks = seen is not None
+    slow = [{**event_dict(call.event), **({"stack": call.stack} if stacks else {})} for call in longest]
     print_json(
         {
             "elapsed_ns": found.elapsed_ns,
-            "waits": [{**breakdown_dict(one), "freeze": freeze_dict(frozen.get(one.dev))} for one in breakdowns(found)],
+            "waits": [
+                {**breakdown_dict(one), "freeze": freeze_dict(freezes.get(one.dev))} for one in breakdowns(found)
+            ],
             "longest": slow,
             **({} if seen is None else {"stacks": [seen_dict(one) for one in seen]}),
             **{name: counts[name] for name in ("failure_counts", "lost", "hooks", "notes")},
@@ -160,10 +159,13 @@ def _show(
     )
 
 
-def _look_back(asked: LookBack, as_json: bool, filters: Mapping[str, Any]) -> None:
+def _look_back(asked: LookBack, as_json: bool, slower_ns: int, filters: Mapping[str, Any]) -> None:
     from tracer.cli.output import Output
     from tracer.cli.replay import counted
+    from tracer.cli.replay_events import SLOW, Longest
+    from tracer.ui.waits import LONGEST
 
-    found = counted(asked, filters)
-    Output(stderr=True).print("the record has sums: not which calls were the longest, nor who froze a filesystem")
-    _show(found, as_json, None, None, None)
+    longest = Longest(LONGEST, slower_ns, filters)
+    found = counted(asked, filters, see=longest.see)
+    Output(stderr=True).print(SLOW)
+    _show(found, as_json, longest.calls, longest.freezes, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 #: The format of the lines, and of the names of the files that they are in.
@@ -35,13 +35,13 @@ def decode(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else None
 
 
-def decode_all(data: bytes, wanted: tuple[bytes, ...] | None = None) -> Iterator[dict[str, Any] | None]:
+def decode_all(data: bytes, wanted: Callable[[bytes], bool] = lambda line: True) -> Iterator[dict[str, Any] | None]:
     """Read the lines of a segment, None for each that is damaged; zeros are room that nothing was written to yet.
 
-    ``wanted``: those alone that begin so.
+    ``wanted``: whether to read a line at all.
     """
     for line in data.split(b"\n"):
-        if (wanted is None or line.startswith(wanted)) and line.strip(b"\0"):
+        if wanted(line) and line.strip(b"\0"):
             yield decode(line.lstrip(b"\0"))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from tracer.record.lines import LABELLED, VERSION, decode_all
@@ -18,6 +20,8 @@ _MOST: Final = 256 << 20
 #: When a file was last written says how late its lines are, unless the clock was set back meanwhile: by less than this.
 _SLACK_NS: Final = 86_400_000_000_000
 _SECOND_NS: Final = 1_000_000_000
+#: Most of a record is minutes, whose lines begin so: they are decoded where they are wanted alone.
+_MINUTE: Final = re.compile(rb'\{"kind":"minute","from_ns":(\d{1,20}),"time_ns":(\d{1,20}),')
 #: The minute that goes on now is not written yet.
 _RECENT_NS: Final = 90 * _SECOND_NS
 
@@ -90,7 +94,7 @@ def read(
 
     A minute is in the span if a part of it is. ``kinds``: these alone, which is faster; ``account`` then lacks others.
     """
-    wanted = None if kinds is None else tuple(f'{{"kind":"{kind}"'.encode() for kind in ("segment", *kinds))
+    wanted = partial(_wanted, span, _beginnings(kinds))
     for segment in _segments(directory):
         if segment.version > VERSION:
             account.newer[segment.version] += 1
@@ -129,7 +133,23 @@ def _data(directory: Directory, segment: Segment, span: Span, account: Account) 
     return b"".join(parts)
 
 
-def _frames(data: bytes, span: Span, account: Account, wanted: tuple[bytes, ...] | None) -> Iterator[dict[str, Any]]:
+def _beginnings(kinds: Collection[str] | None) -> tuple[bytes, ...]:
+    """Return what lines of these kinds, and those that they need, begin with."""
+    if kinds is None:
+        return (b"",)
+    needed = ("segment", "series") if "minute" in kinds else ("segment",)
+    return tuple(f'{{"kind":"{kind}"'.encode() for kind in (*needed, *kinds))
+
+
+def _wanted(span: Span, beginnings: tuple[bytes, ...], line: bytes) -> bool:
+    """Whether a line may be one of those, and is no minute that is before or after the span; without decoding it."""
+    if not line.startswith(beginnings):
+        return False
+    minute = _MINUTE.match(line)
+    return minute is None or (int(minute[2]) >= span.since_ns and int(minute[1]) <= span.until_ns)
+
+
+def _frames(data: bytes, span: Span, account: Account, wanted: Callable[[bytes], bool]) -> Iterator[dict[str, Any]]:
     series: dict[int, dict[str, Any]] = {}
     writer: dict[str, Any] = {}
     for line in decode_all(data, wanted):

@@ -35,7 +35,8 @@ class TopView:
     happened stays in sight. ``failures`` are the latest, oldest first; ``stuck`` calls the oldest first.
     ``who`` is the title of the ``--by`` column, "" for none. ``totals``: ``counts`` is everything so far.
     With ``full_screen`` the view keeps to the console's height: the table of calls gives way. ``hint`` is a
-    last line, about keys. ``only``: of the calls, the rows that have this text in them.
+    last line, about keys. ``only``: of the calls, the rows that have this text in them. Of a time that was recorded,
+    ``at`` says when its interval ended, and ``besides`` are lines on what happened.
     """
 
     counts: Snapshot
@@ -49,6 +50,8 @@ class TopView:
     full_screen: bool = False
     hint: str = ""
     only: str = ""
+    at: str = ""
+    besides: Sequence[Text] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         above: list[RenderableType] = [self._headline(), *status(self.total), Text("")]
@@ -57,6 +60,8 @@ class TopView:
             below += [Text(""), Text("stuck", style="bold"), stuck_table(self.stuck, _STUCK)]
         if failures := self.failures[-LAST_FAILURES:]:
             below += [Text(""), Text("last failures", style="bold"), failures_table(failures)]
+        if self.besides:
+            below += [Text(""), *self.besides]
         if self.hint:
             below += [Text(""), Text(self.hint, style="dim", no_wrap=True, overflow="crop")]
         rows = [row for row in call_rows(self.counts, self.sort, self.reverse) if self.only in told(row)]
@@ -79,9 +84,10 @@ class TopView:
         calls = sum(histogram.count for histogram in counts.calls.values())
         rate = count_text(calls / seconds if seconds > 0 else 0.0)
         span = "since start, " if self.totals else "last "
+        now = self.at or f"{datetime.now():%H:%M:%S}"
         if counts.tracepoints:
-            return Text.assemble((f"{datetime.now():%H:%M:%S}", "bold"), f"  {span}{duration(counts.elapsed_ns)}")
+            return Text.assemble((now, "bold"), f"  {span}{duration(counts.elapsed_ns)}")
         return Text.assemble(
-            (f"{datetime.now():%H:%M:%S}", "bold"),
+            (now, "bold"),
             f"  {span}{duration(counts.elapsed_ns)}  {calls} calls, {rate}/s, {counts.in_flight} in flight",
         )
