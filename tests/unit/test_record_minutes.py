@@ -20,6 +20,7 @@ from tracer.model.hooks import Backend, Hook, Loss
 from tracer.model.snapshot import Snapshot, Throttled, Tracepoints
 from tracer.model.waits import Wait, WaitSeries, WaitTime
 from tracer.record.minutes import Counted, Minute, frame, minute_of
+from tracer.record.sums import Sums
 
 #: A name that JSON, the terminal and the record might each take for something else.
 HOSTILE = 'a\\x41\udcff\x1b["\n\\\\u0041'
@@ -55,15 +56,18 @@ def through_the_record(minute: Minute) -> Minute:
 
 
 def recorded(steps: list[Snapshot]) -> Snapshot:
-    """The steps as minutes, written, read and added up."""
+    """The steps as minutes, written, read and added up, in both ways."""
     booked = Counted(steps[0])
-    minutes = []
+    minutes, sums = [], Sums()
     for step in steps[1:]:
         booked.see(step)
-        minutes.append(through_the_record(booked.take()))
+        made = json.loads(json.dumps(frame(booked.take())))
+        minutes.append(minute_of(made))
+        sums.add(made)
     total = minutes[0]
     for minute in minutes[1:]:
         total += minute
+    assert sums.minute() == total
     return total.counts
 
 

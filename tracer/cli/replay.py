@@ -16,9 +16,10 @@ from tracer.export.json.records import exact
 from tracer.model.asked import asked as is_asked
 from tracer.model.snapshot import Snapshot
 from tracer.record.incidents import Incidents
-from tracer.record.minutes import Minute, minute_of
+from tracer.record.minutes import Minute
 from tracer.record.reading import Account
 from tracer.record.reports import report_of
+from tracer.record.sums import Sums
 from tracer.ui.sigbus import notified, repeated, report
 
 #: What chooses reports and events.
@@ -56,22 +57,21 @@ def counted(asked: LookBack, filters: Mapping[str, Any], *, see: See = lambda fr
     Raises MkwriteError where there are none, click.UsageError for filters that they know nothing of.
     """
     not_by_process(filters)
-    total: Minute | None = None
-    account = Account()
+    total, account = Sums(), Account()
     with reading(asked, account) as frames:
         for frame in frames:
             if frame["kind"] == "minute":
-                minute = only(minute_of(frame), filters)
-                total = minute if total is None else total + minute
+                total.add(frame)
             else:
                 see(frame)
     say(asked, account)
-    if total is None:
+    found = total.minute()
+    if found is None:
         raise MkwriteError(
             f"The record in {asked.record} has no minute of that time.",
             "Look at another time: --since, --until.",
         )
-    return total.counts
+    return only(found, filters).counts
 
 
 def not_by_process(filters: Mapping[str, Any]) -> None:

@@ -182,7 +182,8 @@ _NAMES: Final = {"kind": "class"}
 _LABEL_OF: Final = {name: label for label, name in _NAMES.items()}
 
 
-def _series(kind: type[V], labels: _Labels) -> V:
+def series_of(kind: type[V], labels: _Labels) -> V:
+    """Return the series of its labels. Raises ValueError or TypeError for what is none."""
     members: dict[str, object] = {}
     for name, value in labels.items():
         label = _LABEL_OF.get(name, name)
@@ -222,10 +223,10 @@ def minute_of(found: Mapping[str, Any]) -> Minute:
         oldest_in_flight_ns=int(found["oldest_in_flight_ns"]),
         hooks=tuple(map(_hook, found["tracer"]["hooks"])),
         notes=tuple(map(exact, found["tracer"]["notes"])),
-        failures={_series(FailureSeries, labels): int(number) for labels, number in found["failures"]}
+        failures={series_of(FailureSeries, labels): int(number) for labels, number in found["failures"]}
         if "failures" in found
         else FAILURES,
-        waits={_series(WaitSeries, labels): WaitTime(*map(int, numbers)) for labels, *numbers in found["waits"]}
+        waits={series_of(WaitSeries, labels): WaitTime(*map(int, numbers)) for labels, *numbers in found["waits"]}
         if "waits" in found
         else WAITS,
         tracepoints=points and _tracepoints_of(points),
@@ -239,7 +240,7 @@ def _histograms(found: Iterable[list[Any]]) -> Iterable[tuple[Series, Histogram]
         buckets = [0] * BUCKETS
         for index, number in sparse:
             buckets[index] = int(number)
-        yield _series(Series, labels), Histogram(tuple(buckets), int(sum_ns), int(max_ns))
+        yield series_of(Series, labels), Histogram(tuple(buckets), int(sum_ns), int(max_ns))
 
 
 def _tracepoints_of(found: Mapping[str, Any]) -> Tracepoints:
