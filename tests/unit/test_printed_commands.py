@@ -15,6 +15,7 @@ from tracer.cli.main import COMMANDS, cli
 LINES = list(dict.fromkeys(printed()))
 #: Lines that name mkwrite and run something else, or that are no command line.
 OTHERS = {
+    "zcat incident.mkw | jq -c .": "a file",
     "podman build -f packaging/Containerfile -t mkwrite .": "an image",
     "kubectl -n mkwrite rollout status daemonset/mkwrite": "a namespace",
     "bench/run 6.12 --part faults --only mkwrite": "one of the tracers that are compared",

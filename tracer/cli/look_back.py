@@ -15,10 +15,11 @@ from tracer.cli.names import PROGRAM
 from tracer.cli.options import given
 from tracer.cli.when import When
 from tracer.errors import MkwriteError
+from tracer.text import printable
 
 if TYPE_CHECKING:
     from tracer.record.reading import Account, Span
-    from tracer.record.segments import Directory
+    from tracer.record.segments import Segments
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _SECOND_NS: Final = 1_000_000_000
@@ -32,8 +33,8 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         "--from",
         "record",
         type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="The record to look back in.  [default: /var/lib/mkwrite]",
+        metavar="DIR|FILE",
+        help="The record to look back in, or a snapshot of one.  [default: /var/lib/mkwrite]",
     ),
 )
 
@@ -59,15 +60,20 @@ def look_back(
 
     ``live`` are the parameters that a recorded time has no use for. Raises click.UsageError.
     """
-    from tracer.record.reading import Span
-    from tracer.record.segments import DEFAULT
-
     if since is None and until is None and record is None:
         return None
     for parameter in context.command.params:
         if parameter.name in live and given(context, parameter.name):
             name = parameter.opts[0] if isinstance(parameter, click.Option) else "COMMAND"
             raise click.UsageError(f"{name} is for what happens now: leave it out, or --since, --until and --from.")
+    return asked_for(since, until, record)
+
+
+def asked_for(since: int | None, until: int | None, record: Path | None) -> LookBack:
+    """Return what to look back at, by default all of the host's own record. Raises click.UsageError."""
+    from tracer.record.reading import Span
+    from tracer.record.segments import DEFAULT
+
     span = Span(since or 0, time.time_ns() if until is None else until)
     if span.since_ns > span.until_ns:
         raise click.UsageError(f"--since is {moment(span.since_ns)}, which is after {moment(span.until_ns)}.")
@@ -75,20 +81,28 @@ def look_back(
 
 
 @contextmanager
-def opened_record(asked: LookBack) -> Iterator[Directory]:
-    """Provide the directory of a record. Raises MkwriteError where there is none."""
-    from tracer.record.segments import Directory
+def opened_record(asked: LookBack) -> Iterator[Segments]:
+    """Provide a record to read. Raises MkwriteError where there is none."""
+    from tracer.record.segments import segments_at
 
-    directory = Directory(asked.record)
+    record = segments_at(asked.record)
     try:
-        if not directory.segments():
+        if not record.segments():
             raise MkwriteError(
                 f"There is no record in {asked.record}.",
                 f"Keep one: {PROGRAM} export --record {asked.record}; or say where it is: --from.",
             )
-        yield directory
+        yield record
     finally:
-        directory.close()
+        record.close()
+
+
+def nothing_of(asked: LookBack) -> MkwriteError:
+    """Return the error for a span that a record has nothing of."""
+    return MkwriteError(
+        f"The record in {printable(str(asked.record))} has nothing of that time.",
+        "Look at another time: --since, --until.",
+    )
 
 
 @contextmanager
@@ -96,8 +110,8 @@ def reading(asked: LookBack, account: Account) -> Iterator[Iterator[dict[str, An
     """Provide the frames of the span. Raises MkwriteError where there is no record."""
     from tracer.record.reading import read
 
-    with opened_record(asked) as directory:
-        yield read(directory, asked.span, account)
+    with opened_record(asked) as record:
+        yield read(record, asked.span, account)
 
 
 def tell(asked: LookBack, account: Account) -> list[str]:

@@ -15,8 +15,8 @@ from tracer.cli.names import COMPLETE_VAR, PROGRAM
 from tracer.text import printable
 
 COMMANDS: Final = (
-    "top", "hist", "trace", "waits", "stuck", "sigbus", "count", "export", "maps", "risk", "doctor", "completion",
-    "help",
+    "top", "hist", "trace", "waits", "stuck", "sigbus", "count", "export", "maps", "risk", "snapshot", "report",
+    "doctor", "completion", "help",
 )  # fmt: skip
 
 EXAMPLES = """\b
@@ -28,6 +28,8 @@ Examples:
   mkwrite stuck                  what waits right now?
   mkwrite sigbus                 why was a write refused? who died of SIGBUS?
   mkwrite count -- make -j8      exact counts while a command runs
+  mkwrite report --since 03:00 -o night.html
+                                 what the exporter recorded, as a page
   mkwrite help COMMAND           options and examples of a command
 """
 

@@ -28,7 +28,7 @@ Examples:
   mkwrite top --fs ext4 --by process   who does it, on ext4
   mkwrite top --sort p99 --cumulative  the slowest since the start
   mkwrite top --once -i 10s            one table of ten seconds
-  mkwrite top --at 03:12               the minute that the exporter recorded then
+  mkwrite top --at 03:12               the minute that was recorded then
   mkwrite top --json | jq .            for programs
 """
 

@@ -7,13 +7,13 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from tracer.record.lines import LABELLED, VERSION, decode_all
-from tracer.record.segments import Directory, Segment
+from tracer.record.segments import Segment, Segments
 
 #: What a segment may have at most, so that no file fills the memory.
 _MOST: Final = 256 << 20
@@ -88,33 +88,35 @@ class Account:
 
 
 def read(
-    directory: Directory, span: Span, account: Account, kinds: Collection[str] | None = None
+    record: Segments, span: Span, account: Account, kinds: Collection[str] | None = None
 ) -> Iterator[dict[str, Any]]:
     """Read the frames of a span in the order in which they were written, labels filled in; ``account`` grows meanwhile.
 
     A minute is in the span if a part of it is. ``kinds``: these alone, which is faster; ``account`` then lacks others.
     """
     wanted = partial(_wanted, span, _beginnings(kinds))
-    for segment in _segments(directory):
-        if segment.version > VERSION:
-            account.newer[segment.version] += 1
-            continue
-        try:
-            data = _data(directory, segment, span, account)
-        except OSError as error:
-            account.unreadable.append(f"{segment.name}: {error.strerror}")
-            continue
+    for data in contents(record, span, account):
         yield from _frames(data, span, account, wanted)
     account.end(span)
 
 
-def _segments(directory: Directory) -> list[Segment]:
-    """Each segment once: what was compressed is whole, though what it was made of may still be there."""
-    return list({segment.number: segment for segment in directory.segments()}.values())
+def contents(record: Segments, span: Span, account: Account) -> Iterator[bytes]:
+    """Yield the lines of each segment that may have something of a span; ``account`` notes those that cannot be read.
+
+    What was compressed is whole, though what it was made of may still be there: that is left out.
+    """
+    for segment in {segment.number: segment for segment in record.segments()}.values():
+        if segment.version > VERSION:
+            account.newer[segment.version] += 1
+            continue
+        try:
+            yield _data(record, segment, span, account)
+        except OSError as error:
+            account.unreadable.append(f"{segment.name}: {error.strerror}")
 
 
-def _data(directory: Directory, segment: Segment, span: Span, account: Account) -> bytes:
-    fd = directory.open(segment.name)
+def _data(record: Segments, segment: Segment, span: Span, account: Account) -> bytes:
+    fd = record.open(segment.name)
     with os.fdopen(fd, "rb") as stream:
         if os.fstat(fd).st_mtime_ns < span.since_ns - _SLACK_NS:
             return b""
@@ -165,8 +167,7 @@ def _frames(data: bytes, span: Span, account: Account, wanted: Callable[[bytes],
                     labels = {name: value for name, value in line.items() if name not in ("kind", "number", "of")}
                     series[int(line["number"])] = labels
                     continue
-            begins = line["time_ns"] if line["kind"] not in ("minute", "gap") else line["from_ns"]
-            if line["time_ns"] < span.since_ns or begins > span.until_ns:
+            if not touches(line, span):
                 continue
             yield _filled(line, series)
         except (KeyError, TypeError, ValueError):
@@ -180,6 +181,12 @@ def _frames(data: bytes, span: Span, account: Account, wanted: Callable[[bytes],
             account.gaps.append(line)
         elif line["kind"] == "clock":
             account.steps.append(line)
+
+
+def touches(line: Mapping[str, Any], span: Span) -> bool:
+    """Whether what a line tells of is in a span, or a part of it. Raises KeyError or TypeError for what is no line."""
+    begins = line["time_ns"] if line["kind"] not in ("minute", "gap") else line["from_ns"]
+    return bool(line["time_ns"] >= span.since_ns and begins <= span.until_ns)
 
 
 _MOMENTS: Final = ("kind", "time_ns", "monotonic_ns")

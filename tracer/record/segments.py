@@ -5,13 +5,16 @@ from __future__ import annotations
 import calendar
 import errno
 import fcntl
+import gzip
+import json
 import os
 import re
 import stat
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tracer.errors import MkwriteError, UsageError
 from tracer.record.lines import VERSION
@@ -24,6 +27,9 @@ SPARE: Final = "mkwrite.spare"
 _NOT_OURS: Final = "lost+found"
 _NAME: Final = re.compile(r"mkwrite-(\d{1,4})-(\d{8})-(\d{8}T\d{6}Z)\.jsonl(\.gz)?", re.ASCII)
 _TIME: Final = "%Y%m%dT%H%M%SZ"
+#: What a gzip file begins with (RFC 1952), and the most that a segment's first line may have, in bytes.
+_GZIP: Final = b"\x1f\x8b"
+_FIRST_LINE: Final = 1 << 16
 _READ_ONLY: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -52,6 +58,54 @@ class Segment:
         except ValueError:
             return None
         return cls(int(match[2]), calendar.timegm(began), int(match[1]), bool(match[4]))
+
+
+class Segments(Protocol):
+    """What a record is read from: the files of a directory, or a file alone."""
+
+    def segments(self) -> list[Segment]:
+        """Return what there is, as it was written in order."""
+
+    def open(self, name: str) -> int:
+        """Open one of them by its name. Raises OSError."""
+
+    def close(self) -> None:
+        """Read no more."""
+
+
+def segments_at(path: Path) -> Segments:
+    """Open a record to read: a directory, or a file that ``mkwrite snapshot`` wrote. Raises MkwriteError."""
+    return SegmentFile(path) if path.is_file() else Directory(path)
+
+
+class SegmentFile:
+    """A segment that is no longer written to, alone and under any name: what ``mkwrite snapshot`` writes."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at it; its first line says which version it has. Raises MkwriteError for what is no segment."""
+        self.path = path
+        try:
+            with path.open("rb") as stream:
+                closed = stream.read(len(_GZIP)) == _GZIP
+            with gzip.open(path) if closed else path.open("rb") as stream:
+                first = json.loads(stream.readline(_FIRST_LINE))
+            self._segment = Segment(0, 0, int(first["version"]), closed)
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
+            why = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+            raise MkwriteError(
+                f"{path} is no record{why}.", "Name a directory that `mkwrite export --record` keeps, or a snapshot."
+            ) from None
+
+    def segments(self) -> list[Segment]:
+        """Return the one that it is."""
+        return [self._segment]
+
+    def open(self, name: str) -> int:
+        """Open it, whatever it is called. Raises OSError."""
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 class Directory:

@@ -13,7 +13,7 @@ from tracer.record.events import stuck_of
 from tracer.record.minutes import Minute, minute_of
 from tracer.record.reading import Account, Span, read
 from tracer.record.reports import failure_of
-from tracer.record.segments import Directory
+from tracer.record.segments import Segments
 
 _HOUR_NS: Final = 3_600_000_000_000
 #: How far back is looked at first; each further look goes four times as far.
@@ -50,8 +50,8 @@ class Timeline:
     Lines that cannot be read are passed over: ``read`` with an ``Account`` tells of them.
     """
 
-    def __init__(self, directory: Directory, chosen: Chosen = lambda frame: True) -> None:
-        self._directory = directory
+    def __init__(self, record: Segments, chosen: Chosen = lambda frame: True) -> None:
+        self._record = record
         self._chosen = chosen
 
     def minute(self, ns: int) -> Minute | None:
@@ -84,7 +84,7 @@ class Timeline:
     def moment(self, minute: Minute, account: Account | None = None) -> Moment:
         """Return what was told in a minute; ``account`` is of it."""
         span = Span(minute.from_ns, minute.time_ns)
-        found = list(read(self._directory, span, account or Account()))
+        found = list(read(self._record, span, account or Account()))
         frames = [one for one in found if one["kind"] != "minute" and within(minute, one)]
         return _moment(minute, frames, self._chosen)
 
@@ -99,7 +99,7 @@ class Timeline:
         return None
 
     def _read(self, span: Span, kinds: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
-        return read(self._directory, span, Account(), kinds)
+        return read(self._record, span, Account(), kinds)
 
 
 def moments(frames: Iterable[dict[str, Any]], chosen: Chosen) -> Iterator[Moment]:

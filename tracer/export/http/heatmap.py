@@ -1,4 +1,4 @@
-"""A latency heat map: minutes from left to right, latencies upwards, darker for more calls.
+"""A latency heat map: time from left to right, latencies upwards, darker for more calls.
 
 The cells stretch with the page; the labels are outside of them, and keep their size.
 """
@@ -22,32 +22,30 @@ _LEAST_ROWS: Final = 6
 _HEIGHT, _LEFT, _ABOVE = 14, 58, 8
 
 
-def heat_map(minutes: Sequence[Histogram]) -> str:
-    """Return the map, and what it says in words."""
-    whole = sum(minutes, Histogram())
+def heat_map(columns_of: Sequence[Histogram], moments: Sequence[str], ends: Sequence[str]) -> str:
+    """Return the map, and what it says in words: a column for each of ``moments``; ``ends`` are below it."""
+    whole = sum(columns_of, Histogram())
     if not whole.count:
         return '<p id="heat-map" class="dim">No calls.</p>'
-    columns = [[sum(histogram.buckets[row]) for row in _ROWS] for histogram in minutes]
+    columns = [[sum(histogram.buckets[row]) for row in _ROWS] for histogram in columns_of]
     used = [row for row in range(len(_ROWS)) if any(column[row] for column in columns)]
     first, last = used[0], max(used[-1], used[0] + _LEAST_ROWS - 1)
     most = max(map(max, columns))
     height = (last - first + 1) * _HEIGHT
     parts = []
     for x, column in enumerate(columns):
-        ago = len(columns) - 1 - x
         for row in used:
             if column[row]:
                 y = last - row
                 said = counted(column[row], "call") if column[row] < 10_000 else f"{count_text(column[row])} calls"
                 parts.append(
                     f'<rect class="h{_shade(column[row], most)}" x="{x}.05" y="{y}.05" width="0.9" height="0.9">'
-                    f"<title>{said} of {_label(row)} to {_label(row + 1)}, {ago} min ago</title></rect>"
+                    f"<title>{said} of {_label(row)} to {_label(row + 1)}, {moments[x]}</title></rect>"
                 )
     labels = [
         f'<text x="{_LEFT}" y="{_ABOVE + (last + 1 - row) * _HEIGHT + 4}" text-anchor="end">{_label(row)}</text>'
         for row in range(first, last + 2, 2)
     ]
-    ends = [f"<span>-{ago} min</span>" for ago in range(len(columns), 0, -20)]
     words = (
         f"{count_text(whole.count)} {'call' if whole.count == 1 else 'calls'}: half took less than "
         f"{duration(whole.quantile(0.5))}, 99 of 100 less than "
@@ -58,7 +56,7 @@ def heat_map(minutes: Sequence[Histogram]) -> str:
         f'<p>{words}</p><div class="heat"><svg width="{_LEFT}" height="{frame}">{"".join(labels)}</svg>'
         f'<svg id="heat-map" role="img" aria-label="Latency heat map. {words}" preserveAspectRatio="none" '
         f'viewBox="0 {-_ABOVE / _HEIGHT:.3f} {len(columns)} {frame / _HEIGHT:.3f}" height="{frame}">'
-        f'{"".join(parts)}</svg><div class="minutes">{"".join(ends)}<span>now</span></div></div>'
+        f'{"".join(parts)}</svg><div class="minutes">{"".join(f"<span>{end}</span>" for end in ends)}</div></div>'
     )
 
 

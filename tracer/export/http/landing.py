@@ -13,7 +13,7 @@ from typing import Final
 from tracer.export.http import wrong
 from tracer.export.http.counts import calls, tracer_state, waits, wp_faults
 from tracer.export.http.heatmap import heat_map
-from tracer.export.http.history import Past
+from tracer.export.http.history import MINUTES, Past
 from tracer.export.http.markup import escaped, moment, section
 from tracer.export.http.style import STYLE
 from tracer.export.http.view import View
@@ -22,6 +22,8 @@ from tracer.model.asked import asked
 from tracer.text import counted, duration
 
 _NO_CALLS: Final = "Calls, what they wait for and how long they take: the tracepoint backend does not see them."
+_AGO: Final = [f"{ago} min ago" for ago in range(MINUTES - 1, -1, -1)]
+_ENDS: Final = [*(f"-{ago} min" for ago in range(MINUTES, 0, -20)), "now"]
 _LINKS: Final = "".join(
     f'<a href="{path}">{title}</a>'
     for title, path in {
@@ -86,7 +88,7 @@ def _traced(past: Past) -> list[str]:
     return [
         section("Calls of page_mkwrite", "rates", calls(past)),
         *([section("What calls wait for", "reasons", waits(past))] if asked(past.total.waits) else []),
-        section("Latency over the last hour", "latency", heat_map(past.minutes)),
+        section("Latency over the last hour", "latency", heat_map(past.minutes, _AGO, _ENDS)),
     ]
 
 

@@ -18,9 +18,15 @@ def escaped(raw: str) -> str:
     return html.escape(printable(raw))
 
 
-def moment(time_ns: int) -> str:
-    """Return a moment of the wall clock, to the second, in this host's time."""
-    return f"{datetime.fromtimestamp(time_ns // 10**9).astimezone():%Y-%m-%d %H:%M:%S}"
+def preformatted(text: str) -> str:
+    """Return lines as they are, each a block of its own, which a narrow screen wraps below its text."""
+    lines = "".join(f"<span>{escaped(line) or '&nbsp;'}</span>" for line in text.split("\n"))
+    return f"<pre>{lines}</pre>"
+
+
+def moment(time_ns: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return a moment of the wall clock in this host's time, to the second unless ``form`` says how."""
+    return datetime.fromtimestamp(time_ns // 10**9).astimezone().strftime(form)
 
 
 def section(title: str, name: str, content: str) -> str:
@@ -28,14 +34,16 @@ def section(title: str, name: str, content: str) -> str:
     return f'<section id="{name}"><h2>{title}</h2>\n{content}</section>'
 
 
-def card(name: str, kind: str, title: Iterable[tuple[str, str]], more: str, body: str) -> str:
+def card(name: str, kind: str, title: Iterable[tuple[str, str]], more: str, body: str, *, is_open: bool = False) -> str:
     """Return what opens: parts of the title with their classes, a sentence that is always seen, and the body (HTML).
 
     A link to ``name`` opens it: a browser opens what hides the target of a link.
     """
     parts = "".join(f'<span class="{role}">{escaped(part)}</span>' for role, part in title if part)
     told = f'<span class="more">{escaped(more)}</span>' if more else ""
-    return f'<details class="card {kind}"><summary>{parts}{told}</summary>\n<div id="{name}">{body}</div></details>\n'
+    summary = f"<summary>{parts}{told}</summary>"
+    opened = " open" if is_open else ""
+    return f'<details class="card {kind}"{opened}>{summary}\n<div id="{name}">{body}</div></details>\n'
 
 
 def table(name: str, columns: Columns, rows: Sequence[Any], none: str) -> str:

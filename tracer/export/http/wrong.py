@@ -8,7 +8,7 @@ from typing import Final
 
 from tracer.diagnosis.explainer import Explained, Notified
 from tracer.export.http.groups import Group
-from tracer.export.http.markup import card, escaped, moment
+from tracer.export.http.markup import card, escaped, moment, preformatted
 from tracer.export.http.view import View
 from tracer.latency.stuck import StuckCall
 from tracer.mappings.cut import Cut
@@ -82,7 +82,7 @@ def _failure(group: Group, words: Words, look_back: str) -> str:
     )
     text = words(group.first) + (f"\n\n{words(group.news)}" if group.news else "")
     victims = ", ".join(dict.fromkeys(map(_who, reversed(more.last)))) if more else ""
-    body = f"<pre>{_lines(text)}</pre>"
+    body = preformatted(text)
     if more and victims:
         body += f"<p>{counted(more.total, 'failure')} in all; the last met by {escaped(victims)}.</p>"
     if look_back:
@@ -104,7 +104,7 @@ def _stuck(one: StuckCall) -> str:
     said = f"frozen by {freeze.comm}[{freeze.pid}]" if freeze else ""
     peer = f"answered by {one.peer}" if one.peer else ""
     told = "\n".join(one.stack) or "(the kernel stack may not be read with the rights of the exporter)"
-    return card(f"s{call.tid}", "bad", title, ", ".join(filter(None, (said, peer))), f"<pre>{_lines(told)}</pre>")
+    return card(f"s{call.tid}", "bad", title, ", ".join(filter(None, (said, peer))), preformatted(told))
 
 
 def _limit(verdict: Assessment, coming: tuple[float, float]) -> str:
@@ -128,7 +128,7 @@ def _limit(verdict: Assessment, coming: tuple[float, float]) -> str:
     asks = f"Mapped files may ask for {size_text(verdict.new)}"
     asks += f", and {size_text(verdict.rewrites)} to rewrite." if verdict.rewrites else "."
     name = f"r{device_name(limit.place.dev).replace(':', '-')}-{limit.kind.name.lower()}"
-    return card(name, "near", title, asks, f"<pre>{_lines(chr(10).join(filter(None, lines)))}</pre>")
+    return card(name, "near", title, asks, f"{preformatted(chr(10).join(filter(None, lines)))}")
 
 
 def _cut(cut: Cut) -> str:
@@ -150,8 +150,3 @@ def _who(failure: Failure) -> str:
 def _file(failure: Failure) -> str:
     name = failure.file or (f"inode {failure.inode}" if failure.inode else failure.mountpoint)
     return f"{name} (deleted)" if failure.deleted else name
-
-
-def _lines(text: str) -> str:
-    """Return lines, each escaped and a block of its own, which a narrow screen wraps below its text."""
-    return "".join(f"<span>{escaped(line) or '&nbsp;'}</span>" for line in text.split("\n"))
