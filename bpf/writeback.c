@@ -29,7 +29,9 @@ struct file_loss {
 	u64 bytes;
 	u64 from;
 	u64 to;
-	u32 error; /* that they were told */
+	u64 object;	  /* the inode, while the error is in it */
+	u64 forgotten_ns; /* since when it is not there, if nobody was told (bpf/forgotten.c) */
+	u32 error;	  /* that they were told */
 	u32 syscall;
 	char comm[16];
 };
@@ -61,8 +63,9 @@ static __always_inline int is_mapped(struct file_key *key, struct address_space 
 	return mapped_files.lookup(key) != NULL;
 }
 
-/* How often any program was told of any of them. */
-BPF_TABLE("array", u32, u64, tellings, 1);
+/* How often any program was told of any of them; then how often an error was forgotten that nobody was told of. */
+#define FORGOTTEN 1
+BPF_TABLE("array", u32, u64, tellings, 2);
 
 static __always_inline struct file_loss *loss_of(struct file_key *key, u64 now)
 {
@@ -73,7 +76,7 @@ static __always_inline struct file_loss *loss_of(struct file_key *key, u64 now)
 	return loss;
 }
 
-static __always_inline void note_loss(struct file_key *key, u64 now)
+static __always_inline void note_loss(struct file_key *key, u64 now, struct inode *inode)
 {
 	struct file_loss *loss = loss_of(key, now);
 
@@ -81,6 +84,8 @@ static __always_inline void note_loss(struct file_key *key, u64 now)
 		return;
 	lock_xadd(&loss->events, 1);
 	loss->last_ns = now;
+	if (inode)
+		loss->object = (u64)inode;
 	changed(FILE_LOSSES_COUNTED);
 }
 
@@ -106,7 +111,7 @@ static __always_inline void lose_writes(struct inode *inode, struct address_spac
 	burst.cause.error = error;
 	burst.cause.who = config(BY) == BY_FILE ? key.inode : 0;
 	remember_fstype(key.dev, key.generation, sb);
-	note_loss(&key, now);
+	note_loss(&key, now, facts & FACT_UNRECORDED ? NULL : inode);
 	if (!count_burst(&burst, now, &seen, &began_ns) || (facts & FACT_UNMAPPED && !config(UNMAPPED_TOO)))
 		return;
 	/* An interrupt may end I/O, and come here, while a task is here on the same CPU: no record is shared. */

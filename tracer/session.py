@@ -73,14 +73,11 @@ class Session:
         except BaseException:
             self._mounts.close()
             raise
-        self._tracer = opened.tracer
-        self._waits = opened.waits
+        self._tracer, self._waits = opened.tracer, opened.waits
         #: Those that are hooked one by one, as they were then.
         self._handlers = {name: h for name, h in self._symbols.handlers().items() if name in opened.handlers}
         self._by_handler = bool(opened.handlers)
-        self._notes = opened.notes
-        self._inner = opened.inner
-        self._counts = opened.counts
+        self._notes, self._inner, self._counts = opened.notes, opened.inner, opened.counts
         self._parts = tuple(part for part in (self._tracer, self._counts, self._waits) if part)
         self._final: Snapshot | None = None
         self._tally = Tally(self._tracer.maps, self._naming, options.max_series, options.make_room)
@@ -94,7 +91,7 @@ class Session:
         self._opened_ns = time.monotonic_ns()
         self._bursts: dict[Burst, int] = {}
         maps, clock = self._tracer.maps, self._naming.clock
-        self._file_losses = Remembered(lambda: file_losses.decode(maps.file_losses(), clock))
+        self._file_losses = Remembered(lambda: file_losses.read(self._tracer, clock))
         self._freezes = Remembered(lambda: freezes.decode(maps.freezes(), clock))
 
     def __enter__(self) -> Session:
@@ -279,6 +276,8 @@ class Session:
         counted = self._tally.read(now, raced_after_ns, self._drain, gone, last=hooks is not None)
         lost[Loss.EVENTS_FULL] += self._events.dropped + self._failures.dropped
         ages = self._ages(counted.ages)
+        self._file_losses.read()  # which sees what was forgotten
+        told, forgotten = self._tracer.maps.tellings()
         return Snapshot(
             monotonic_ns=now,
             elapsed_ns=now - self._opened_ns,
@@ -296,5 +295,6 @@ class Session:
             gone_waits=counted.removed.waits,
             runs=runs(one for part in self._parts for one in part.programs),
             waits=counted.waits if self.options.waits else WAITS,
-            told=self._tracer.maps.tellings(),
+            told=told,
+            forgotten=forgotten,
         )

@@ -6,8 +6,10 @@ import errno
 import json
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -82,10 +84,22 @@ def test_each_error_is_counted_and_nobody_is_told_who_does_not_ask(session: Sess
         assert {(f.source, f.pid, f.errno_from) for f in found} == {
             (FailureSource.WRITEBACK, 0, "__filemap_set_wb_err")
         }
-        explained = next(iter(Explainer(session.has_ended, losses=session.file_losses).explain(found)))
+        explainer = Explainer(session.has_ended, losses=session.file_losses)
+        explained = next(iter(explainer.explain(found)))
         assert explained.state.mapped_by == (Mapper(writer.pid, writer.comm),)
         assert explained.state.mapped_name == str(writer.file)
         assert explained.state.below == Below("image", str(disk.image), None)
+        file = file_of(found[0])
+    assert session.snapshot().since(before).forgotten == 0
+    assert list(explainer.updates()) == []
+    writer.file.unlink()  # nobody has it open: the inode is evicted, and the error with it
+    assert session.snapshot().since(before).forgotten == 1
+    (told,) = explainer.updates()
+    assert isinstance(told, Notified)
+    forgotten = session.file_losses()[file]
+    assert (told.told, told.loss, forgotten.told) == (None, forgotten, None)
+    assert forgotten.last_ns < forgotten.forgotten_ns <= time.time_ns()
+    assert (session.snapshot().since(before).forgotten, list(explainer.updates())) == (1, [])
 
 
 @pytest.mark.newest
@@ -109,6 +123,8 @@ def test_who_is_told_is_named(session: Session, disk: FullBelow, call: str) -> N
     assert loss.told.syscall == {"msync": 26, "fsync": 74}[call]
     assert now.since(before).told == 1
     assert loss.first_ns <= loss.last_ns <= loss.told.time_ns == loss.told.last_ns
+    (disk.place / "told").unlink()
+    assert session.snapshot().since(before).forgotten == 0  # somebody knows
 
 
 @pytest.mark.nightly
@@ -151,6 +167,7 @@ def test_a_burst_is_one_report_that_is_brought_up_to_date(session: Session, disk
         assert list(explainer.updates()) == []
     assert isinstance(more, Repeated)
     assert isinstance(told, Notified)
+    assert told.told is not None
     # The first pages are clean since they were lost, and are lost again; so is the block of extents, on 5.10 twice.
     whole = 2 * FEW + 2 * BURST + (1 if KERNEL >= (6, 1) else 2)
     assert agree({"errors": more.total}, {"errors": whole}, missed(session.snapshot()) - missed(before))
@@ -231,6 +248,23 @@ def test_a_file_that_was_renamed_and_deleted(disk: FullBelow) -> None:
         disk.write_back()
         found = [failure for failure in session.failures() if failure.mountpoint == str(disk.place)]
     assert {(f.file, f.deleted) for f in found} == {(f"{disk.place}/directory/new", True)}
+
+
+@pytest.mark.native
+def test_an_inode_that_was_evicted_and_read_again_has_no_error_to_tell(disk: FullBelow) -> None:
+    with Session(Options(Backend.TRACEPOINT)) as session:
+        with Writer(disk.place / "cold", FEW) as writer:
+            assert [writer.does(step) for step in ("map", "fsync")] == ["ok", "ok"]
+            disk.fill()
+            assert writer.does(f"store {FEW}") == "ok"
+            disk.write_back()
+            assert loss_of(session, writer).forgotten_ns == 0
+        assert session.snapshot().forgotten == 0
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+        with Writer(writer.file, FEW) as again:
+            assert [again.does("map"), again.does("msync")] == ["ok", "ok"]
+            loss = loss_of(session, again)
+        assert (loss.forgotten_ns > loss.last_ns, loss.told, session.snapshot().forgotten) == (True, None, 1)
 
 
 @pytest.mark.native

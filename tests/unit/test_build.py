@@ -139,7 +139,7 @@ def test_this_kernels_verifier_takes_every_program(settings: tuple[int, ...], fa
     opened = program.create_maps(configured.maps)
     try:
         for name in configured.programs.keys() - {"in_flight"}:  # an iterator is a tracing program
-            raw = name.startswith(("signal_", "writeback_", "allocation_", "request_"))
+            raw = name.startswith(("signal_", "writeback_", "allocation_", "request_", "look_"))
             kind = program.RAW_TRACEPOINT if raw else TRACEPOINT
             os.close(program.load(configured, name, opened, kind))
     finally:

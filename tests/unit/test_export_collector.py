@@ -82,6 +82,11 @@ def test_who_was_told_of_lost_writes_is_counted_from_zero_and_never_goes_back() 
     assert [value(scrape(source), "mkwrite_writeback_told_total") for _ in range(3)] == [0, 3, 3]
 
 
+def test_errors_that_were_forgotten_untold_are_counted_from_zero() -> None:
+    source = collector(shot(), replace(shot(), forgotten=2))
+    assert [value(scrape(source), "mkwrite_writeback_forgotten_total") for _ in range(2)] == [0, 2]
+
+
 def test_failures_of_a_mount_are_there_before_the_first_call() -> None:
     table = [
         b"1 1 8:1 / /srv rw - ext4 /dev/sda1 rw",

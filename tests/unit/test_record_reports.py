@@ -95,8 +95,7 @@ def test_a_loss_at_writeback_keeps_what_was_lost_and_who_was_told(told: Told | N
         frame = frame_of(live)
         assert report(explained_of(frame), 90).plain == report(live, 90).plain
         assert json_line(report_of(frame)) == json_line(explained_dict(live))
-        if told:
-            news = Notified(live, loss, told)
+        for news in (Notified(live, loss, told), Notified(live, replace(loss, forgotten_ns=12), None)):
             shown = list(Incidents().explain([frame, json.loads(json.dumps(notified_dict(news)))]))
             assert isinstance(shown[1], Notified) and notified(shown[1]).plain == notified(news).plain
 

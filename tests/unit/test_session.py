@@ -59,8 +59,8 @@ class Rings:
 
     def __init__(self) -> None:
         self.events, self.failures = Ring(), Ring()
-        none: dict[str, Any] = {"numbers": dict, "bursts": dict, "file_losses": list, "freezes": list, "tellings": int}
-        self.maps = SimpleNamespace(**none, lost=lambda: [0] * 6, wp_counts=list)
+        none: dict[str, Any] = {"numbers": dict, "bursts": dict, "file_losses": list, "freezes": list}
+        self.maps = SimpleNamespace(**none, tellings=lambda: (0, 0), lost=lambda: [0] * 6, wp_counts=list)
         self.hooks = HOOKS
 
     def missed(self) -> int:

@@ -57,11 +57,13 @@ def text(of: Explained) -> str:
 def test_the_kernels_record_of_a_file_is_decoded() -> None:
     key = struct.pack("<QII", 131, 7 << 20, 2)
     clock = WallClock(real=lambda: 1000, monotonic=lambda: 0)
-    untold = struct.pack("<11QII16s", 10, 20, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b"")
-    told = struct.pack("<11QII16s", 10, 20, 7, 2, 30, 40, 812 << 32 | 813, 3, 12288, 4096, 528384, 28, 26, b"d\xff\0x")
+    untold = struct.pack("<13QII16s", 10, 20, 7, *[0] * 12, b"")
+    numbers = (10, 20, 7, 2, 30, 40, 812 << 32 | 813, 3, 12288, 4096, 528384, 1, 50, 28, 26)
+    told = struct.pack("<13QII16s", *numbers, b"d\xff\0x")
     file = LostFile(131, 7 << 20, 2)
     assert decode([(key, untold)], clock) == {file: FileLoss(1010, 1020, 7)}
-    whole = FileLoss(1010, 1020, 7, Told(1030, Actor(812, 813, "d\udcff"), 28, 26, 2, 1040), 3, 12288, 4096, 528384)
+    by = Told(1030, Actor(812, 813, "d\udcff"), 28, 26, 2, 1040)
+    whole = FileLoss(1010, 1020, 7, by, 3, 12288, 4096, 528384, 1050)
     assert decode([(key, told)], clock) == {file: whole}
 
 
@@ -167,7 +169,27 @@ def test_a_file_is_explained_once_and_then_brought_up_to_date() -> None:
         "bytes": None, "exact": False, "start": None, "end": None,
         "told": {"time_ns": TOLD.time_ns, "by": {"pid": 812, "tid": 813, "comm": "db"}, "errno": "ENOSPC",
                  "syscall": "msync", "count": 1, "last_ns": TOLD.last_ns},
+        "forgotten_ns": None,
     }  # fmt: skip
+
+
+def test_that_nobody_will_be_told_is_said_once() -> None:
+    losses: dict[LostFile, FileLoss] = {file_of(LOST): LOSS}
+    explainer = Explainer(lambda _: True, losses=lambda: losses)
+    assert len(list(explainer.explain([LOST]))) == 1
+    losses[file_of(LOST)] = gone = replace(LOSS, forgotten_ns=START + 20 * MS)
+    (news,) = explainer.updates()
+    assert isinstance(news, Notified)
+    words = "nobody will be told: the inode has left memory, and its error with it"
+    assert notified(news).plain.endswith(f"{words}: writeback on /srv/data")
+    found = notified_dict(news)
+    assert (found["kind"], found["loss"]["forgotten_ns"]) == ("forgotten", START + 20 * MS)  # type: ignore[index]
+    assert list(explainer.updates()) == []
+    assert f"told    {words}" in text(explained(gone))
+    assert "nobody has been told yet" in text(explained(replace(gone, last_ns=START + 30 * MS)))
+    some = replace(LOSS, last_ns=TOLD.last_ns + 300 * MS, told=TOLD, forgotten_ns=TOLD.last_ns + 400 * MS)
+    assert "300ms after the last, more was lost, told to nobody ever" in text(explained(some))
+    assert [one.unheard for one in (LOSS, gone, some, replace(some, forgotten_ns=0))] == [True, False, False, True]
 
 
 def test_a_flood_of_files_is_reported_in_part_and_counted_whole() -> None:
@@ -187,7 +209,8 @@ def test_json_has_null_for_the_task_that_is_not_known() -> None:
     assert (found["class"], found["source"], found["errno"]) == ("writeback", "writeback", "ENOSPC")
     assert {found[name] for name in ("pid", "comm", "offset", "address", "path", "handler", "signal")} == {None}
     assert found["loss"] == {"first_ns": START, "last_ns": START + 12 * MS, "errors": 7,
-                             "bytes": None, "exact": False, "start": None, "end": None, "told": None}  # fmt: skip
+                             "bytes": None, "exact": False, "start": None, "end": None, "told": None,
+                             "forgotten_ns": None}  # fmt: skip
     assert record(LOST)["pid"] is None
     assert repeated_dict(Repeated(explained(), 1, 2, 3))["pid"] is None
 

@@ -101,7 +101,9 @@ def _chosen(frames: Iterator[dict[str, Any]], filters: Mapping[str, Any]) -> Ite
             case "failure" if everything or matches(frame, filters):
                 chosen.add((frame["time_ns"], frame["pid"]))
                 yield frame
-            case "repeated" | "told" if everything or (frame["first_time_ns"], frame.get("pid")) in chosen:
+            case "repeated" | "told" | "forgotten" if (
+                everything or (frame["first_time_ns"], frame.get("pid")) in chosen
+            ):
                 yield frame
 
 

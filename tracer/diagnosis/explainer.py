@@ -116,11 +116,14 @@ class _Incident:
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """Programs were told of a loss at writeback that was explained before: ``told`` has the first, and how many."""
+    """Programs were told of a loss at writeback that was explained before: ``told`` has the first, and how many.
+
+    None: nobody was, and nobody will be.
+    """
 
     first: Explained
     loss: FileLoss
-    told: Told
+    told: Told | None
 
 
 class Explainer:
@@ -234,6 +237,8 @@ class Explainer:
                 yield Repeated(first, loss.errors - before.errors, loss.errors, now - before_ns, last)
             if loss.told and loss.told != before.told:
                 yield Notified(first, loss, loss.told)
+            if loss.forgotten_ns != before.forgotten_ns:
+                yield Notified(first, loss, None)
 
     def repeats(self, seen: dict[Burst, int]) -> Iterator[Repeated]:
         """Yield what has been counted since the last time; ``seen`` are the kernel's counts (``Session.bursts``).

@@ -24,6 +24,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_map_create": (ct.c_int, (ct.c_int, ct.c_char_p, *[ct.c_uint32] * 3, ct.c_void_p)),
     "bpf_prog_load": (ct.c_int, (ct.c_int, *[ct.c_char_p] * 3, ct.c_size_t, ct.c_void_p)),
     "bpf_raw_tracepoint_open": (ct.c_int, (ct.c_char_p, ct.c_int)),
+    "bpf_prog_test_run_opts": (ct.c_int, (ct.c_int, ct.c_void_p)),
     "bpf_link_create": (ct.c_int, (ct.c_int, ct.c_int, ct.c_int, ct.c_void_p)),
     "bpf_iter_create": (ct.c_int, (ct.c_int,)),
     "bpf_map_update_elem": (ct.c_int, (ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_uint64)),

@@ -65,7 +65,8 @@ class Snapshot:
     ``waits`` raises UsageError where the session was not asked for them. ``gone``, ``gone_failures`` and
     ``gone_waits``: of ``calls``, ``failures`` and ``waits``, what later snapshots will not have any more (see
     ``Options.make_room``). ``runs``: by BPF program, how often it ran and for how many ns, where the kernel keeps count
-    of that. ``told``: how often a program was told of writes that were lost at writeback. With ``tracepoints`` there
+    of that. ``told``: how often a program was told of writes that were lost at writeback;
+    ``forgotten``: how often the kernel forgot such an error that nobody was told of. With ``tracepoints`` there
     are no calls and no ``wp_faults``: nobody sees them.
     """
 
@@ -87,6 +88,7 @@ class Snapshot:
     runs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     waits: Mapping[WaitSeries, WaitTime] = field(default_factory=dict)
     told: int = 0
+    forgotten: int = 0
 
     def since(self, earlier: Snapshot) -> Snapshot:
         """Return what happened between ``earlier`` and this snapshot; series without a call in between are left out."""
@@ -107,6 +109,7 @@ class Snapshot:
             tracepoints=self.tracepoints and earlier.tracepoints and self.tracepoints.since(earlier.tracepoints),
             waits=self._waits_since(earlier) if asked(self.waits) else self.waits,
             told=self.told - earlier.told,
+            forgotten=self.forgotten - earlier.forgotten,
         )
 
     def _failures_since(self, earlier: Snapshot) -> dict[FailureSeries, int]:

@@ -39,7 +39,8 @@ class FileLoss:
 
     ``errors`` counts them; times are ns of CLOCK_REALTIME. ``told`` is None as long as no program was told. The
     kernel told ``ranges`` of what was lost, ``bytes`` in all, between the offsets ``start`` and ``end``; 0 where it
-    does not tell which.
+    does not tell which. ``forgotten_ns`` is when the error was found to be gone with the file's inode, before anybody
+    was told of it; 0 if it was not. What is lost after that is another error.
     """
 
     first_ns: int
@@ -50,6 +51,12 @@ class FileLoss:
     bytes: int = 0
     start: int = 0
     end: int = 0
+    forgotten_ns: int = 0
+
+    @property
+    def unheard(self) -> bool:
+        """Whether nobody was told of the last of them yet, and the kernel may still have it."""
+        return max(self.forgotten_ns, self.told.last_ns if self.told else 0) < self.last_ns
 
     @property
     def exact(self) -> bool:

@@ -219,10 +219,11 @@ class Maps:
         """Return the entries of files that lost writes; none without the programs that tell of failures."""
         return self._unless_unchanged("file_losses", self._changes().file_losses_counted)
 
-    def tellings(self) -> int:
-        """How often a program was told that a file had lost writes."""
+    def tellings(self) -> tuple[int, int]:
+        """How often a program was told that a file had lost writes, and how often that was forgotten untold."""
         found = self._unless_unchanged("tellings", self._changes().file_losses_counted)
-        return sum(int.from_bytes(value, "little") for _, value in found)
+        told, forgotten = (int.from_bytes(value, "little") for _, value in found) if found else (0, 0)
+        return told, forgotten
 
     def freezes(self) -> list[tuple[bytes, bytes]]:
         """Return the entries of filesystems that were frozen or thawed; none without the programs for waits."""

@@ -14,6 +14,7 @@ from tracer.probes.build import FILES, text
 FAILURE_FILES: Final = (
     *FILES[: FILES.index("page_mkwrite.c")], "failure.h", "refused.h", "failure.c",
     *FILES[FILES.index("page_mkwrite.c") :], "mapping.h", "fault.c", "errno.c", "signal.c", "writeback.c",
+    "forgotten.c",
 )  # fmt: skip
 #: What tells waits apart, after the others.
 WAIT_FILES: Final = ("wait.c", "in_flight.c", "freeze.c")
@@ -21,7 +22,7 @@ WAIT_FILES: Final = ("wait.c", "in_flight.c", "freeze.c")
 #: What the programs of failures read beyond the others.
 _MORE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "super_block": ("s_flags", "s_fs_info", "s_blocksize_bits", "s_magic"),
-    "inode": ("i_size", "i_blocks", "i_flags", "i_mode", "i_mapping", "i_dentry"),
+    "inode": ("i_size", "i_blocks", "i_flags", "i_mode", "i_mapping", "i_dentry", "i_sb_list"),
     "address_space": ("host", "i_mmap_writable", "wb_err"),
     "file": ("f_mapping", "f_wb_err"),
     "dentry": ("d_inode",),

@@ -146,6 +146,14 @@ class Tracer:
         """What is loaded: name, descriptor."""
         return ((name, descriptor) for (name, *_), descriptor in self._state.programs.items())
 
+    def loaded(self, name: str) -> int:
+        """Return a raw tracepoint program that no hook runs. Raises OSError as the kernel refuses."""
+        key = (name, "", False, ())
+        if key not in self._state.programs:
+            bpf = next(iter(self._objects.values()))
+            self._state.programs[key] = program.load(bpf, name, self._state.maps, program.RAW_TRACEPOINT)
+        return self._state.programs[key]
+
     def attach_if_possible(self, place: HookPoint, types: Btf | None) -> None:
         """Do the same, but tell among the hooks what an optional place lacks."""
         of_a_pair = place.optional and not place.tracepoint

@@ -138,7 +138,7 @@ class Collected:
         match frame["kind"]:
             case "minute":
                 self._count(minute_of(frame))
-            case "failure" | "repeated" | "told":
+            case "failure" | "repeated" | "told" | "forgotten":
                 self._explain(frame)
             case "slow":
                 call = call_of(frame)

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from tracer.record.recorder import Recorder
 
 #: What has a sample from the start; other kinds have one once any was dropped.
-_DROPPED = ("failure", "repeated", "told")
+_DROPPED = ("failure", "repeated", "told", "forgotten")
 
 
 class RecordCollector(Collector):

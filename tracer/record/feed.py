@@ -23,7 +23,7 @@ _MINUTES: Final = 60
 #: Bytes that are kept of reports and what belongs to them, and of all other events.
 _REPORTS: Final = 4 << 20
 _EVENTS: Final = 1 << 20
-_OF_REPORTS: Final = ("failure", "told", "repeated")
+_OF_REPORTS: Final = ("failure", "told", "forgotten", "repeated")
 
 
 class _Lines:

@@ -56,10 +56,10 @@ class Incidents:
         for frame in frames:
             if frame["kind"] == "repeated":
                 self._count(frame)
-            elif frame["kind"] == "told":
+            elif frame["kind"] in ("told", "forgotten"):
                 first, loss = self._firsts.get((frame["first_time_ns"], 0)), loss_of(frame["loss"])
-                if first and loss.told:
-                    yield Notified(first, loss, loss.told)
+                if first:
+                    yield Notified(first, loss, loss.told if frame["kind"] == "told" else None)
             elif explained := self._report(frame):
                 yield explained
 

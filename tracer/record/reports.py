@@ -121,7 +121,10 @@ def loss_of(found: Mapping[str, Any]) -> FileLoss:
         errors,
         told and _told(told),
         errors if found["exact"] else 0,
-        *(int(found[name] or 0) for name in ("bytes", "start", "end")),
+        int(found["bytes"] or 0),
+        int(found["start"] or 0),
+        int(found["end"] or 0),
+        int(found.get("forgotten_ns") or 0),  # reports that earlier releases wrote have none
     )
 
 

@@ -115,9 +115,11 @@ def _raised_again(failure: Failure, again: Again) -> Text:
 
 
 def notified(news: Notified) -> Text:
-    """One line for a loss at writeback that a program was told of."""
-    failure, loss = replace(news.first.failure, time_ns=news.told.last_ns), news.loss
-    return Text(f"{_time(failure)}: {writeback.told_text(news.told, loss)}: writeback on {_name(failure)}")
+    """One line for a loss at writeback that a program was told of, or that nobody will be told of."""
+    when, loss = news.told.last_ns if news.told else news.loss.forgotten_ns, news.loss
+    failure = replace(news.first.failure, time_ns=when)
+    what = writeback.told_text(news.told, loss) if news.told else writeback.FORGOTTEN
+    return Text(f"{_time(failure)}: {what}: writeback on {_name(failure)}")
 
 
 def _wrapped(label: str, content: str, width: int, style: str) -> Text:

@@ -15,6 +15,7 @@ from tracer.text import counted, duration, offset_text, printable, size_text
 
 #: So many processes that have the file mapped are named.
 _NAMED: Final = 8
+FORGOTTEN: Final = "nobody will be told: the inode has left memory, and its error with it"
 
 
 def rows(explained: Explained) -> list[tuple[str, str]]:
@@ -60,13 +61,16 @@ def _lost(explained: Explained) -> str:
 def _told(explained: Explained) -> str:
     """Return who was told by then."""
     loss = explained.loss
+    if loss and loss.forgotten_ns >= loss.last_ns and not loss.told:
+        return FORGOTTEN
     if loss is None or loss.told is None:
         if explained.failure.facts & Fact.UNRECORDED:
             return "nobody is seen to be: the kernel keeps no error for the file"
         return "nobody has been told yet"
     later = ""
     if loss.last_ns > loss.told.last_ns:
-        later = f"; {duration(loss.last_ns - loss.told.last_ns)} after the last, more was lost, told to nobody yet"
+        ever = "nobody ever" if loss.forgotten_ns >= loss.last_ns else "nobody yet"
+        later = f"; {duration(loss.last_ns - loss.told.last_ns)} after the last, more was lost, told to {ever}"
     return f"{told_text(loss.told, loss)}{later}"
 
 

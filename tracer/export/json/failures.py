@@ -61,10 +61,10 @@ def explained_dict(explained: Explained) -> dict[str, object]:
 
 
 def notified_dict(news: Notified) -> dict[str, object]:
-    """Programs that were told of a loss at writeback: the first, and how many there were."""
+    """Programs that were told of a loss at writeback: the first, and how many there were; or that nobody will be."""
     failure = news.first.failure
     return {
-        "kind": "told",
+        "kind": "told" if news.told else "forgotten",
         "errno": failure.errno_name,
         "device": device_name(failure.dev),
         "inode": failure.inode,
@@ -93,6 +93,7 @@ def _loss_dict(loss: FileLoss) -> dict[str, object]:
             "count": told.count,
             "last_ns": told.last_ns,
         },
+        "forgotten_ns": loss.forgotten_ns or None,
     }
 
 

@@ -85,6 +85,10 @@ class _Families:
             "mkwrite_writeback_told",
             "How often a program was told, by msync, fsync or close, of writes lost at writeback.",
         )
+        self.forgotten = CounterMetricFamily(
+            "mkwrite_writeback_forgotten",
+            "How often a file left memory that had lost writes at writeback of which no program was told.",
+        )
         self.in_flight = GaugeMetricFamily("mkwrite_inflight", "Calls that have not returned yet.")
         self.oldest = GaugeMetricFamily(
             "mkwrite_oldest_inflight", "How long the oldest call that has not returned yet has lasted.", unit="seconds"
@@ -237,6 +241,7 @@ class MkwriteCollector(Collector):
                 failed = [place.fstype, place.mountpoint, failure.kind.value, failure.errno, *place.who]
                 families.failures.add_metric(failed, number)
             self._count(families.told, (), snapshot.told)
+            self._count(families.forgotten, (), snapshot.forgotten)
         if not snapshot.tracepoints:
             # No alert needs zeros of a filesystem that nobody writes to by mappings.
             places &= {MountLabels(fstype, mountpoint) for (fstype, mountpoint, *_), _ in self._ledger.calls()}
