@@ -16,20 +16,36 @@ from typing import Any
 import yaml
 
 _HANGS_S = 600
+#: host:port, and labels that its series have besides.
+Target = tuple[str, Mapping[str, str]]
 
 
 class Prometheus:
-    """Runs while it is entered; scrapes ``targets`` (job -> host:port) every ``seconds`` and evaluates ``rules``."""
+    """Runs while it is entered; scrapes ``targets`` every ``seconds`` and evaluates ``rules``.
+
+    Each job has a host:port, or several with labels.
+    """
 
     def __init__(
-        self, directory: Path, targets: Mapping[str, str], rules: Sequence[Path] = (), seconds: int = 1
+        self,
+        directory: Path,
+        targets: Mapping[str, str | Sequence[Target]],
+        rules: Sequence[Path] = (),
+        seconds: int = 1,
     ) -> None:
         self._directory = directory
         self._config = {
             "global": {"scrape_interval": f"{seconds}s", "evaluation_interval": "1s"},
             "rule_files": [str(path) for path in rules],
             "scrape_configs": [
-                {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
+                {
+                    "job_name": job,
+                    "static_configs": [
+                        {"targets": [address], "labels": dict(labels)}
+                        for address, labels in ([(found, {})] if isinstance(found, str) else found)
+                    ],
+                }
+                for job, found in targets.items()
             ],
         }
         with socket.create_server(("127.0.0.1", 0)) as free:

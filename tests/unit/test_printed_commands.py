@@ -24,7 +24,9 @@ OTHERS = {
     "- job_name: mkwrite": "YAML of Prometheus",
     "metadata: {name: mkwrite, namespace: mkwrite}": "YAML of Kubernetes",
     "selector: {matchLabels: {app.kubernetes.io/name: mkwrite}}": "YAML of Kubernetes",
-    "- {name: mkwrite, type: file, options: {path: /var/lib/grafana/dashboards/mkwrite}}": "YAML of Grafana",
+    "- {name: mkwrite, type: file, allowUiUpdates: true, options: {path: /var/lib/grafana/dashboards/mkwrite}}": (
+        "YAML of Grafana"
+    ),
     'mkwrite_up == 0 or up{job="mkwrite"} == 0': "PromQL",
     "`mkwrite sigbus` explains each.": "what a command prints",
     'rate(process_cpu_seconds_total{job="mkwrite"}[5m])': "PromQL",
