@@ -69,6 +69,8 @@ def test_what_ext4_promised_and_cannot_allocate() -> None:
     assert {(f.verdict.kind, f.facts, f.errno_from) for f in found} == {
         (Class.WRITEBACK, Fact.UNRECORDED, "ext4_writepages")
     }
+    # The checksum is bad; the group counts as corrupt from then on, and there is no other.
+    assert [f.errno_name for f in found] == ["EBADMSG", *["ENOSPC"] * (FEW - 1)]
     assert (len(found), loss.errors, loss.told) == (FEW, FEW, None)
 
 

@@ -60,6 +60,8 @@ def test_an_interval_has_what_came_in_it() -> None:
 def test_a_calls_parts_begin_with_the_largest() -> None:
     found = parts_of(replace(event(), waits={Wait.LOCK: 300_000, Wait.JOURNAL: 12_000_000}))
     assert list(found.items()) == [("journal", 12_000_000), ("lock", 300_000), ("cpu", 0)]
+    throttled = replace(event(), waits={Wait.LOCK: 300_000}, throttled_ns=50_000_000)
+    assert list(parts_of(throttled).items()) == [("throttle", 50_000_000), ("cpu", 12_000_000), ("lock", 300_000)]
 
 
 def test_the_view_fits_80_columns_and_escapes() -> None:
